@@ -1,0 +1,222 @@
+//! The project's task runner: `cargo xtask COMMAND`.
+//!
+//! It stands on a Rust toolchain alone. What else the build needs (libclang for RocksDB's bindings,
+//! the ONNX Runtime library, OpenSSL's headers) is taken from the system when it is there and
+//! unpacked below the user's cache when it is not; nothing here needs root.
+//!
+//! Invariants:
+//! - a downloaded library is used only after its SHA-256 matched the table in [`wheels`] (or apt
+//!   checked its own signature), and appears under its final name in one rename;
+//! - every command runs with the same environment ([`context::Context::env`]), so that no build
+//!   script sees a changed variable and compiles again;
+//! - each step's time is printed, and a failed step does not hide the following ones.
+
+mod checks;
+mod context;
+mod contracts;
+mod debian;
+mod native;
+mod openssl;
+mod process;
+mod steps;
+mod tests_step;
+mod toolchain;
+mod wheels;
+
+use clap::{Args, Parser, Subcommand};
+use context::Context;
+use eyre::Result;
+use process::Cmd;
+use steps::Steps;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, tests, benchmarks and starts OpenGradient",
+    after_help = "Environment:\n  \
+        CARGO_TARGET_DIR   where cargo builds (default: ~/.cache/opg-target)\n  \
+        LIBCLANG_PATH      directory of libclang, if you bring your own\n  \
+        ORT_DYLIB_PATH     file of libonnxruntime 1.20 or newer, if you bring your own\n  \
+        OPENSSL_DIR        OpenSSL with headers, if you bring your own (Linux)\n  \
+        CARGO_BUILD_JOBS   parallel compilations (default: by cores and memory)\n\n\
+        Start a network:  cargo xtask up\n\
+        Run every test:   cargo xtask test"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Installs what is missing, builds and starts a local network with one paid, verified inference
+    #[command(disable_help_flag = true)]
+    Up(Passed),
+    /// Installs what is missing and runs every test that needs no special hardware
+    Test(TestArgs),
+    /// Formatting, clippy, documentation and dependency policy, all with warnings denied
+    Lint,
+    /// Runs benchmarks in release mode; writes bench/results/NAME.json and prints a table
+    Bench(BenchArgs),
+    /// Runs property and mutation tests for a long time with many cases
+    Fuzz(FuzzArgs),
+    /// Compiles the Solidity sources again and replaces the committed artifacts (needs Node)
+    Contracts {
+        /// Only compare; fail if the committed artifacts differ
+        #[arg(long)]
+        check: bool,
+    },
+    /// Installs the native libraries and prints where they are
+    Setup {
+        /// Pretend that the system has none of the libraries
+        #[arg(long)]
+        no_system: bool,
+    },
+    /// Prints shell exports for plain cargo commands: eval "$(cargo xtask env)"
+    Env,
+    /// Runs the release build of opg, e.g. cargo xtask opg receipt verify FILE
+    #[command(disable_help_flag = true)]
+    Opg(Passed),
+}
+
+/// Everything after the subcommand, handed on untouched.
+#[derive(Debug, Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Also run what takes hours or a lot of memory (sets OPG_HEAVY=1, many property-test cases)
+    #[arg(long)]
+    heavy: bool,
+    /// Skip formatting, clippy, documentation and dependency policy
+    #[arg(long)]
+    no_lint: bool,
+    /// Skip the checks when the steps before them took longer than this many minutes
+    #[arg(long, default_value_t = 40, value_name = "MINUTES")]
+    lint_budget: u64,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// startup, finality, infer, ledger; all of them if absent
+    name: Option<String>,
+    /// Passed to the benchmark
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct FuzzArgs {
+    /// How long to go on starting rounds
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// Cases in a round of every property test that does not fix its own number (PROPTEST_CASES)
+    #[arg(long, default_value_t = 5_000)]
+    cases: u32,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+fn main() -> std::process::ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<std::process::ExitCode> {
+    let ok = std::process::ExitCode::SUCCESS;
+    match cli.command {
+        Command::Env => {
+            let context = Context::set_up(false, context::Report::Quiet)?;
+            for (name, value) in context.env() {
+                println!("export {name}={}", process::shell_quote(value));
+            }
+            Ok(ok)
+        }
+        Command::Setup { no_system } => {
+            Context::set_up(no_system, context::Report::Full)?;
+            Ok(ok)
+        }
+        Command::Up(passed) => {
+            let context = Context::set_up(false, context::Report::Brief)?;
+            let opg = build(&context, &["opg"])?;
+            Err(Cmd::new(&context, opg).args(["up", "--demo"]).args(passed.args).exec())
+        }
+        Command::Opg(passed) => {
+            let context = Context::set_up(false, context::Report::Quiet)?;
+            let opg = build(&context, &["opg"])?;
+            Err(Cmd::new(&context, opg).args(passed.args).exec())
+        }
+        Command::Bench(args) => {
+            let context = Context::set_up(false, context::Report::Brief)?;
+            let opg = build(&context, &["opg", "opg-bench"])?;
+            let mut bench = Cmd::new(&context, context.target_dir.join("release/opg-bench"));
+            bench = bench.arg("--opg").arg(opg);
+            bench = bench.arg("--results").arg(context.root.join("bench/results"));
+            bench
+                .args([args.name.unwrap_or_else(|| "all".into())])
+                .args(args.args)
+                .run()?;
+            Ok(ok)
+        }
+        Command::Contracts { check } => {
+            let context = Context::set_up(false, context::Report::Quiet)?;
+            contracts::run(&context, check)?;
+            Ok(ok)
+        }
+        Command::Lint => {
+            let mut steps = Steps::default();
+            let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
+            checks::run(&context, &mut steps);
+            Ok(steps.finish("lint"))
+        }
+        Command::Test(args) => {
+            let mut steps = Steps::default();
+            let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
+            contracts::step(&context, &mut steps);
+            let options = tests_step::Options {
+                heavy: args.heavy,
+                filter: args.filter,
+            };
+            tests_step::run(&context, &mut steps, &options);
+            let budget = std::time::Duration::from_secs(args.lint_budget * 60);
+            if args.no_lint {
+                steps.skip("lint", "asked not to");
+            } else if steps.elapsed() > budget {
+                // Clippy checks every dependency once more. On a slow machine that starts from
+                // nothing this would break the one-hour promise; the next, incremental run has it.
+                steps.skip("lint", "over the time budget; run `cargo xtask lint`");
+            } else {
+                checks::run(&context, &mut steps);
+            }
+            Ok(steps.finish("test"))
+        }
+        Command::Fuzz(args) => {
+            let mut steps = Steps::default();
+            let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
+            tests_step::fuzz(&context, &mut steps, args.seconds, args.cases, args.filter.as_deref());
+            Ok(steps.finish("fuzz"))
+        }
+    }
+}
+
+/// Builds release binaries and returns the path of `opg`. All in one go: built apart, two packages may want their
+/// dependencies with different features, and so twice.
+fn build(context: &Context, packages: &[&str]) -> Result<std::path::PathBuf> {
+    let mut cargo = Cmd::cargo(context).args(["build", "--release", "--locked"]);
+    for package in packages {
+        cargo = cargo.args(["--package", package]);
+    }
+    cargo.run()?;
+    Ok(context.target_dir.join("release/opg"))
+}
