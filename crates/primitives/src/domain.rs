@@ -1,0 +1,101 @@
+//! The one registry of domain separation strings.
+//!
+//! A hash or signature made for one purpose must never be valid for another, so each purpose has its own string and
+//! the strings live in one place where a test can see that none is used twice.
+
+use std::fmt;
+
+macro_rules! tags {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What a hash or signature is for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Tag { $($(#[$doc])* $name,)* }
+
+        impl Tag {
+            /// Every tag, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The string that is hashed or signed; ASCII, at most 255 bytes.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+tags! {
+    /// Additional authenticated data of a receipt's COSE signature.
+    Receipt = "opg/receipt/v1",
+    /// Additional authenticated data of a quote's COSE signature.
+    Quote = "opg/quote/v1",
+    /// Identifier of a receipt: chain, node, quote nonce.
+    ReceiptId = "opg/receipt-id/v1",
+    /// Salted commitment to the raw request body.
+    Request = "opg/request/v1",
+    /// Salted commitment to the effective parameters.
+    Params = "opg/params/v1",
+    /// Salted commitment to one typed part of the answer.
+    ResponseLeaf = "opg/response-leaf/v1",
+    /// Commitment to all leaves of the answer.
+    Response = "opg/response/v1",
+    /// Rolling hash over the chunks of a streamed answer.
+    Stream = "opg/stream/v1",
+    /// Digest of a genesis file.
+    Genesis = "opg/genesis/v1",
+    /// Signature namespace of consensus; the genesis digest in lower-case hex follows.
+    Consensus = "opg/consensus/v1/",
+    /// Network handshakes and messages between full nodes.
+    Network = "opg/p2p/v1",
+    /// Proof of possession of a validator's BLS key.
+    BlsPossession = "opg/bls-possession/v1",
+    /// Settlement slot of a cancelled ERC-3009 authorization.
+    AuthorizationCancelled = "opg/authorization-cancelled/v1",
+    /// Content root of a model's files.
+    Model = "opg/model/v1",
+    /// Digest of the runtime that served a model.
+    Runtime = "opg/runtime/v1",
+    /// Statement that a proof after the answer must prove (D10).
+    Statement = "opg/statement/v1",
+    /// Challenge that a payer signs to fetch a receipt core (D11).
+    ReceiptAccess = "opg/receipt-access/v1",
+    /// Bearer secret of one receipt (D11).
+    ReceiptSecret = "opg/receipt-secret/v1",
+    /// Deterministic key derivation of development networks.
+    DevelopmentKey = "opg/development-key/v1",
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn tags_are_unique_ascii_and_short() {
+        let texts: BTreeSet<_> = Tag::ALL.iter().map(|tag| tag.as_str()).collect();
+        assert_eq!(texts.len(), Tag::ALL.len());
+        for text in texts {
+            assert!(
+                text.is_ascii() && text.len() <= 255 && text.starts_with("opg/"),
+                "{text}"
+            );
+        }
+    }
+
+    /// `Consensus` is used as a prefix: no other tag may start with it, nor be a prefix of another.
+    #[test]
+    fn no_tag_is_a_prefix_of_another() {
+        for a in Tag::ALL {
+            for b in Tag::ALL {
+                assert!(a == b || !b.as_str().starts_with(a.as_str()), "{a} {b}");
+            }
+        }
+    }
+}
