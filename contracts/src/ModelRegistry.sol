@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {Price} from "./Types.sol";
+
+/// @title ModelRegistry
+/// @notice Who created a model, what royalty they take and which price they suggest. A model is its content root.
+/// @dev Registration is commit and reveal: whoever sees a root in a pending transaction cannot get an older commitment to it.
+/// A reveal is final once {claimWindow} seconds have passed; until then an older commitment to the same root takes it over, so
+/// that delaying somebody's reveal does not steal the model.
+contract ModelRegistry {
+    /// @notice A registered model. `previousRoyaltyBps` is the royalty before the last change, at `changedAt`.
+    struct Model {
+        address creator;
+        uint16 royaltyBps;
+        uint16 previousRoyaltyBps;
+        uint40 changedAt;
+        Price price;
+        uint40 registeredAt;
+        uint64 committedAt;
+        string name;
+        string uri;
+    }
+
+    /// @notice Blocks between commitment and reveal.
+    uint256 public constant REVEAL_DELAY = 2;
+    /// @notice Longest name, bytes.
+    uint256 public constant MAX_NAME = 128;
+    /// @notice Longest URI, bytes.
+    uint256 public constant MAX_URI = 512;
+    /// @notice Highest royalty, basis points of the charge.
+    uint16 public immutable maxRoyaltyBps;
+    /// @notice Seconds for which the former royalty stays valid in receipts; also the least time between two changes.
+    uint40 public immutable termsNotice;
+    /// @notice Seconds after registration in which an older commitment takes a model over.
+    uint40 public immutable claimWindow;
+
+    /// @notice Models by content root.
+    mapping(bytes32 modelRoot => Model) public models;
+    /// @notice Block of each open commitment; 0 if there is none.
+    mapping(bytes32 commitment => uint64 blockNumber) public commitments;
+
+    /// @notice Somebody committed to registering a model.
+    event Committed(bytes32 indexed commitment, address indexed sender);
+    /// @notice A model is registered, or taken over by an older commitment.
+    event ModelRegistered(
+        bytes32 indexed modelRoot, address indexed creator, string name, string uri, uint16 royaltyBps, Price price
+    );
+    /// @notice The creator changed royalty and reference price.
+    event TermsSet(bytes32 indexed modelRoot, uint16 royaltyBps, Price price);
+    /// @notice The model has another creator.
+    event CreatorTransferred(bytes32 indexed modelRoot, address indexed from, address indexed to);
+
+    /// @notice No such commitment of the sender.
+    error UnknownCommitment(bytes32 commitment);
+    /// @notice The commitment is too young.
+    error RevealTooEarly(uint256 blockNumber, uint256 earliest);
+    /// @notice The model belongs to an older commitment, or its claim window is over.
+    error ModelExists(bytes32 modelRoot, address creator);
+    /// @notice The royalty is above the maximum.
+    error RoyaltyTooHigh(uint16 royaltyBps, uint16 maximum);
+    /// @notice The root is zero, or a text is empty or too long.
+    error InvalidModel();
+    /// @notice Only the model's creator may do this.
+    error NotCreator(bytes32 modelRoot, address caller);
+    /// @notice Terms were changed less than {termsNotice} seconds ago.
+    error TermsTooSoon(uint256 earliest);
+
+    constructor(uint16 maxRoyaltyBps_, uint40 termsNotice_, uint40 claimWindow_) {
+        maxRoyaltyBps = maxRoyaltyBps_;
+        termsNotice = termsNotice_;
+        claimWindow = claimWindow_;
+    }
+
+    modifier onlyCreator(bytes32 modelRoot) {
+        require(models[modelRoot].creator == msg.sender, NotCreator(modelRoot, msg.sender));
+        _;
+    }
+
+    /// @notice Commits to a root without naming it. Repeating a commitment changes nothing: the oldest counts.
+    /// @param commitment `keccak256(abi.encode(modelRoot, creator, salt))`
+    function commit(bytes32 commitment) external {
+        if (commitments[commitment] == 0) {
+            commitments[commitment] = uint64(block.number);
+            emit Committed(commitment, msg.sender);
+        }
+    }
+
+    /// @notice Registers the model that the sender committed to at least {REVEAL_DELAY} blocks ago.
+    function reveal(
+        bytes32 modelRoot,
+        bytes32 salt,
+        string calldata name,
+        string calldata uri,
+        uint16 royaltyBps,
+        Price calldata price
+    ) external {
+        bytes32 commitment = keccak256(abi.encode(modelRoot, msg.sender, salt));
+        uint64 committedAt = commitments[commitment];
+        require(committedAt != 0, UnknownCommitment(commitment));
+        require(
+            block.number >= committedAt + REVEAL_DELAY, RevealTooEarly(block.number, committedAt + REVEAL_DELAY)
+        );
+        uint256 nameLength = bytes(name).length;
+        require(
+            modelRoot != 0 && nameLength != 0 && nameLength <= MAX_NAME && bytes(uri).length <= MAX_URI,
+            InvalidModel()
+        );
+        _checkRoyalty(royaltyBps);
+
+        Model storage model = models[modelRoot];
+        bool first = model.creator == address(0);
+        require(
+            first || (committedAt < model.committedAt && block.timestamp < uint256(model.registeredAt) + claimWindow),
+            ModelExists(modelRoot, model.creator)
+        );
+        delete commitments[commitment];
+        model.previousRoyaltyBps = first ? royaltyBps : model.royaltyBps;
+        if (first) {
+            model.registeredAt = uint40(block.timestamp);
+        }
+        model.creator = msg.sender;
+        model.royaltyBps = royaltyBps;
+        model.changedAt = uint40(block.timestamp);
+        model.price = price;
+        model.committedAt = committedAt;
+        model.name = name;
+        model.uri = uri;
+        emit ModelRegistered(modelRoot, msg.sender, name, uri, royaltyBps, price);
+    }
+
+    /// @notice Changes royalty and reference price. The former royalty stays valid for {termsNotice} seconds, so that work
+    /// under way is paid by the terms it was quoted by.
+    function setTerms(bytes32 modelRoot, uint16 royaltyBps, Price calldata price) external onlyCreator(modelRoot) {
+        _checkRoyalty(royaltyBps);
+        Model storage model = models[modelRoot];
+        uint256 earliest = uint256(model.changedAt) + termsNotice;
+        require(block.timestamp >= earliest, TermsTooSoon(earliest));
+        model.previousRoyaltyBps = model.royaltyBps;
+        model.royaltyBps = royaltyBps;
+        model.changedAt = uint40(block.timestamp);
+        model.price = price;
+        emit TermsSet(modelRoot, royaltyBps, price);
+    }
+
+    /// @notice Gives the model, with its future royalties, to another account.
+    function transferCreator(bytes32 modelRoot, address to) external onlyCreator(modelRoot) {
+        require(to != address(0), InvalidModel());
+        models[modelRoot].creator = to;
+        emit CreatorTransferred(modelRoot, msg.sender, to);
+    }
+
+    /// @notice The model's creator; zero if it is not registered.
+    function creatorOf(bytes32 modelRoot) external view returns (address) {
+        return models[modelRoot].creator;
+    }
+
+    /// @notice The creator's reference price; zero if the model is not registered.
+    function referencePrice(bytes32 modelRoot) external view returns (Price memory) {
+        return models[modelRoot].price;
+    }
+
+    function _checkRoyalty(uint16 royaltyBps) private view {
+        require(royaltyBps <= maxRoyaltyBps, RoyaltyTooHigh(royaltyBps, maxRoyaltyBps));
+    }
+}

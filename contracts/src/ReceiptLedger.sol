@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import {OPG} from "./OPG.sol";
+import {FeeVault} from "./FeeVault.sol";
+import {ModelRegistry} from "./ModelRegistry.sol";
+import {NodeRegistry} from "./NodeRegistry.sol";
+import {INSURANCE} from "./Types.sol";
+
+/// @title ReceiptLedger
+/// @notice Records receipts that consensus has verified: marks their sequence numbers and payments as used, keeps each block's batch
+/// root and credits everyone their share of settled payments.
+/// @dev {record} runs in system transactions only. Validators recompute its calldata from receipts they have checked, so
+/// charges, royalties and modes are consensus data here; what this contract enforces by itself is that no sequence number
+/// and no payment counts twice and that nothing is credited that was not paid to that very node (decisions D1, D2, D15).
+contract ReceiptLedger {
+    /// @notice One receipt: its sequence number, and the payer, nonce, value and charge of its payment.
+    struct Entry {
+        uint64 seq;
+        address payer;
+        bytes32 nonce;
+        uint128 amount;
+        uint128 charge;
+    }
+
+    /// @notice Receipts of one node, keyset and model on the same terms. `router` is zero if there was none.
+    struct Group {
+        bytes32 nodeId;
+        bytes32 keyset;
+        bytes32 modelRoot;
+        uint16 royaltyBps;
+        uint8 mode;
+        address router;
+        Entry[] entries;
+    }
+
+    /// @notice A recorded receipt whose payment had not settled, on the terms that held when it was recorded.
+    struct PendingEntry {
+        bytes32 nodeId;
+        bytes32 modelRoot;
+        address creator;
+        uint16 royaltyBps;
+        uint8 mode;
+        address router;
+        address payer;
+        bytes32 nonce;
+        uint128 amount;
+        uint128 charge;
+        uint64 releaseAt;
+    }
+
+    /// @notice Parts of a charge; they always sum to it.
+    struct Shares {
+        uint256 node;
+        uint256 creator;
+        uint256 treasury;
+        uint256 insurance;
+        uint256 router;
+    }
+
+    /// @notice Mark of a payment whose receipt is credited.
+    bytes32 public constant CREDITED = bytes32(uint256(1));
+    /// @notice Seconds that a node has, after a payer asked for a refund, to bring the receipt of the payment.
+    uint40 public constant REFUND_DELAY = 1 days;
+    /// @notice The token.
+    OPG public immutable opg;
+    /// @notice Operators of nodes.
+    NodeRegistry public immutable nodes;
+    /// @notice Creators of models.
+    ModelRegistry public immutable models;
+    /// @notice Holder of payments and credits.
+    FeeVault public immutable vault;
+    /// @notice Implementation of the deposit addresses.
+    address public immutable implementation;
+    /// @notice Account of the treasury's share.
+    address public immutable treasury;
+    uint40 private immutable _windowNone;
+    uint40 private immutable _windowTee;
+    uint40 private immutable _windowZk;
+    uint40 private immutable _windowReplay;
+
+    /// @notice Bitmaps of the sequence numbers recorded for each keyset, 256 a word.
+    mapping(bytes32 keyset => mapping(uint256 word => uint256)) public sequences;
+    /// @notice Zero for a payment without receipt, {CREDITED} for a credited one, otherwise the {pendingHash} of its entry.
+    mapping(bytes32 paymentId => bytes32) public spent;
+    /// @notice Batch root of each height; zero for an empty batch.
+    mapping(uint64 height => bytes32) public roots;
+    /// @notice Accounts whose system transactions are accepted.
+    mapping(address account => bool) public isSystem;
+    /// @notice When a payment without receipt can be refunded; 0 if nobody asked for it.
+    mapping(bytes32 paymentId => uint40) public refundAt;
+
+    /// @notice A chunk of a block's batch is recorded. `count` is the number of receipts in the whole batch.
+    event BatchRecorded(uint64 indexed height, bytes32 indexed batchRoot, uint32 count, uint32 chunk);
+    /// @notice Some receipts of a group are recorded whose payment has not settled. With the receipts themselves this is all that
+    /// {creditSettled} needs; {spent} says which they are.
+    event PaymentsPending(
+        bytes32 indexed nodeId, bytes32 indexed modelRoot, address creator, uint8 mode, uint64 releaseAt, uint256 count
+    );
+    /// @notice A pending receipt is credited.
+    event PaymentCredited(bytes32 indexed paymentId);
+    /// @notice A pending receipt is forgotten, because its payment went elsewhere or was cancelled.
+    event PaymentDropped(bytes32 indexed paymentId);
+    /// @notice Somebody asked to refund a payment that has no receipt.
+    event RefundRequested(bytes32 indexed paymentId, bytes32 indexed nodeId, address indexed payer, uint40 refundAt);
+    /// @notice A payment that got no receipt in time went back to its payer.
+    event Refunded(bytes32 indexed paymentId);
+
+    /// @notice Not a system transaction of the block's proposer.
+    error NotSystemTransaction(address sender);
+    /// @notice The root is zero, or not the one that this height began with.
+    error InvalidRoot(uint64 height, bytes32 recorded, bytes32 given);
+    /// @notice The sequence number is recorded already.
+    error SequenceUsed(bytes32 keyset, uint64 seq);
+    /// @notice The payment has a receipt already.
+    error PaymentSpent(bytes32 paymentId);
+    /// @notice The payment has not reached the node, or not with this amount.
+    error PaymentNotSettled(bytes32 paymentId);
+    /// @notice No refund was asked for, it is not due yet, or it was asked for before.
+    error RefundNotDue(bytes32 paymentId, uint40 refundAt);
+    /// @notice The charge is above the payment.
+    error ChargeAboveAmount(uint128 charge, uint128 amount);
+    /// @notice The royalty is above 100 %.
+    error InvalidRoyalty(uint16 royaltyBps);
+    /// @notice No such node.
+    error UnknownNode(bytes32 nodeId);
+    /// @notice No such model.
+    error UnknownModel(bytes32 modelRoot);
+    /// @notice No such mode.
+    error UnknownMode(uint8 mode);
+
+    /// @param windows escrow windows in seconds by mode: none, tee, zk, replay
+    /// @param systemAddresses accounts of the first validator set
+    constructor(
+        OPG opg_,
+        NodeRegistry nodes_,
+        ModelRegistry models_,
+        FeeVault vault_,
+        address implementation_,
+        address treasury_,
+        uint40[4] memory windows,
+        address[] memory systemAddresses
+    ) {
+        opg = opg_;
+        nodes = nodes_;
+        models = models_;
+        vault = vault_;
+        implementation = implementation_;
+        treasury = treasury_;
+        _windowNone = windows[0];
+        _windowTee = windows[1];
+        _windowZk = windows[2];
+        _windowReplay = windows[3];
+        for (uint256 i; i < systemAddresses.length; ++i) {
+            isSystem[systemAddresses[i]] = true;
+        }
+    }
+
+    /// @notice Records one chunk of a block's batch. Any violation reverts, and a block whose system transaction reverts is invalid.
+    /// @dev The origin test keeps out calls in the proposer's name from a delegated account (EIP-7702): only a transaction that the
+    /// proposer signed itself passes, and validators refuse all of those but the recomputed ones.
+    function record(uint64 height, bytes32 batchRoot, uint32 count, uint32 chunk, Group[] calldata groups) external {
+        require(
+            // solhint-disable-next-line avoid-tx-origin
+            msg.sender == tx.origin && msg.sender == block.coinbase && isSystem[msg.sender],
+            NotSystemTransaction(msg.sender)
+        );
+        bytes32 recorded = roots[height];
+        require(
+            batchRoot != 0 && recorded == (chunk == 0 ? bytes32(0) : batchRoot),
+            InvalidRoot(height, recorded, batchRoot)
+        );
+        if (chunk == 0) {
+            roots[height] = batchRoot;
+        }
+        emit BatchRecorded(height, batchRoot, count, chunk);
+        for (uint256 i; i < groups.length; ++i) {
+            _recordGroup(groups[i]);
+        }
+    }
+
+    /// @notice Credits pending entries whose payment has settled since; the others are left as they are. Anyone may call it.
+    /// @return credits number of entries credited
+    function creditSettled(PendingEntry[] calldata entries) external returns (uint256 credits) {
+        for (uint256 i; i < entries.length; ++i) {
+            PendingEntry calldata entry = entries[i];
+            bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
+            if (
+                spent[paymentId] != pendingHash(entry)
+                    || _settlement(entry.payer, entry.nonce) != _expected(_depositAddress(entry.nodeId), entry.amount)
+            ) {
+                continue;
+            }
+            spent[paymentId] = CREDITED;
+            emit PaymentCredited(paymentId);
+            ++credits;
+            Shares memory shares = split(entry.charge, entry.royaltyBps, entry.router != address(0));
+            (address[] memory payees, uint256[] memory amounts) = _credits(1);
+            payees[5] = entry.payer;
+            amounts[5] = entry.amount - entry.charge;
+            _fill(payees, amounts, nodes.operatorOf(entry.nodeId), entry.creator, entry.router, shares);
+            vault.credit(entry.nodeId, entry.mode, entry.releaseAt, payees, amounts);
+        }
+    }
+
+    /// @notice Forgets pending entries whose payment can never settle, because its authorization paid somebody else or was cancelled;
+    /// the others are left as they are. A payer who signs one nonce for two nodes can have the wrong receipt recorded first: this
+    /// makes room for the right one. Anyone may call it.
+    /// @return dropped number of entries forgotten
+    function dropUnpayable(PendingEntry[] calldata entries) external returns (uint256 dropped) {
+        for (uint256 i; i < entries.length; ++i) {
+            PendingEntry calldata entry = entries[i];
+            bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
+            bytes32 settlement = _settlement(entry.payer, entry.nonce);
+            if (
+                spent[paymentId] != pendingHash(entry) || settlement == 0
+                    || settlement == _expected(_depositAddress(entry.nodeId), entry.amount)
+            ) {
+                continue;
+            }
+            delete spent[paymentId];
+            emit PaymentDropped(paymentId);
+            ++dropped;
+        }
+    }
+
+    /// @notice Asks for the refund of a settled payment for which the node brought no receipt. The node has {REFUND_DELAY} seconds to bring
+    /// it. Anyone may ask; the money can only go to the payer.
+    function requestRefund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount) external {
+        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount);
+        require(refundAt[paymentId] == 0, RefundNotDue(paymentId, refundAt[paymentId]));
+        uint40 due = uint40(block.timestamp) + REFUND_DELAY;
+        refundAt[paymentId] = due;
+        emit RefundRequested(paymentId, nodeId, payer, due);
+    }
+
+    /// @notice Credits the payer with a payment for which no receipt came in time. Anyone may call it.
+    function refund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount) external {
+        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount);
+        uint40 due = refundAt[paymentId];
+        require(due != 0 && block.timestamp >= due, RefundNotDue(paymentId, due));
+        spent[paymentId] = CREDITED;
+        delete refundAt[paymentId];
+        emit Refunded(paymentId);
+        address[] memory payees = new address[](1);
+        uint256[] memory amounts = new uint256[](1);
+        payees[0] = payer;
+        amounts[0] = amount;
+        vault.credit(nodeId, 0, 0, payees, amounts);
+    }
+
+    /// @notice Splits a charge (docs/specs/ledger.md §6): the royalty to the creator; of the rest 80 parts to the node, 5 to auditors, 3 to
+    /// the treasury, 2 to the router, the wei that division leaves to the largest remainders. There are no auditors yet, so
+    /// their share goes to the insurance account; without a router its share goes to the node.
+    function split(uint128 charge, uint16 royaltyBps, bool hasRouter) public pure returns (Shares memory shares) {
+        require(royaltyBps <= 10_000, InvalidRoyalty(royaltyBps));
+        _addShares(shares, charge, royaltyBps, hasRouter);
+    }
+
+    /// @notice What {spent} holds for an entry that waits for its payment: its hash with the highest bit set and the lowest cleared, which
+    /// is neither zero nor {CREDITED}.
+    function pendingHash(PendingEntry memory entry) public pure returns (bytes32) {
+        bytes32 entryHash;
+        assembly ("memory-safe") {
+            // In memory the eleven static fields lie as abi.encode would write them.
+            entryHash := keccak256(entry, 352)
+        }
+        return bytes32((uint256(entryHash) | (1 << 255)) & ~uint256(1));
+    }
+
+    /// @notice Identifies the payment of one authorization: `keccak256(abi.encode(payer, nonce))`.
+    function paymentIdOf(address payer, bytes32 nonce) public pure returns (bytes32) {
+        return Hashes.efficientKeccak256(bytes32(uint256(uint160(payer))), nonce);
+    }
+
+    /// @notice Escrow window of a mode, seconds.
+    function window(uint8 mode) public view returns (uint40) {
+        if (mode == 0) return _windowNone;
+        if (mode == 1) return _windowTee;
+        if (mode == 2) return _windowZk;
+        if (mode == 3) return _windowReplay;
+        revert UnknownMode(mode);
+    }
+
+    function _recordGroup(Group calldata group) private {
+        PendingEntry memory terms;
+        terms.nodeId = group.nodeId;
+        terms.modelRoot = group.modelRoot;
+        terms.royaltyBps = group.royaltyBps;
+        terms.mode = group.mode;
+        terms.router = group.router;
+        terms.releaseAt = uint64(block.timestamp) + window(group.mode);
+        terms.creator = models.creatorOf(group.modelRoot);
+        require(terms.creator != address(0), UnknownModel(group.modelRoot));
+        address operator = nodes.operatorOf(group.nodeId);
+        require(operator != address(0), UnknownNode(group.nodeId));
+        (address[] memory payees, uint256[] memory amounts) = _credits(group.entries.length);
+        (Shares memory sums, uint256 used) = _recordEntries(group, terms, payees, amounts);
+        if (used == 0) {
+            return;
+        }
+        _fill(payees, amounts, operator, terms.creator, group.router, sums);
+        assembly ("memory-safe") {
+            mstore(payees, used)
+            mstore(amounts, used)
+        }
+        vault.credit(group.nodeId, group.mode, terms.releaseAt, payees, amounts);
+    }
+
+    /// @dev Records all entries of a group. Refunds go into the lists from index 5 on, one for each run of entries of the same payer.
+    /// This loop decides how many receipts fit a block, hence the unchecked arithmetic and the hand-made slots.
+    /// @return sums shares of all credited entries
+    /// @return used length of the lists, 0 if no entry was credited
+    function _recordEntries(
+        Group calldata group,
+        PendingEntry memory terms,
+        address[] memory payees,
+        uint256[] memory amounts
+    ) private returns (Shares memory sums, uint256 used) {
+        require(group.royaltyBps <= 10_000, InvalidRoyalty(group.royaltyBps));
+        mapping(uint256 word => uint256) storage bitmap = sequences[group.keyset];
+        Entry[] calldata entries = group.entries;
+        address deposit = _depositAddress(group.nodeId);
+        uint256 wordIndex = type(uint256).max;
+        uint256 word;
+        uint256 credits;
+        for (uint256 i; i < entries.length;) {
+            Entry calldata entry = entries[i];
+            {
+                uint256 seq = entry.seq;
+                if (seq >> 8 != wordIndex) {
+                    if (i != 0) {
+                        bitmap[wordIndex] = word;
+                    }
+                    wordIndex = seq >> 8;
+                    word = bitmap[wordIndex];
+                }
+                uint256 bit = 1 << (seq & 255);
+                require(word & bit == 0, SequenceUsed(group.keyset, uint64(seq)));
+                word |= bit;
+            }
+            terms.payer = entry.payer;
+            terms.nonce = entry.nonce;
+            terms.amount = entry.amount;
+            terms.charge = entry.charge;
+            require(terms.charge <= terms.amount, ChargeAboveAmount(terms.charge, terms.amount));
+            if (_recordPayment(deposit, terms)) {
+                unchecked {
+                    if (credits++ == 0) {
+                        used = 5;
+                    }
+                    _addShares(sums, terms.charge, terms.royaltyBps, terms.router != address(0));
+                    if (terms.charge != terms.amount) {
+                        if (used == 5 || payees[used - 1] != terms.payer) {
+                            payees[used++] = terms.payer;
+                        }
+                        amounts[used - 1] += terms.amount - terms.charge;
+                    }
+                }
+            }
+            unchecked {
+                ++i;
+            }
+        }
+        if (entries.length != 0) {
+            bitmap[wordIndex] = word;
+        }
+        if (credits != entries.length) {
+            emit PaymentsPending(
+                group.nodeId, group.modelRoot, terms.creator, group.mode, terms.releaseAt, entries.length - credits
+            );
+        }
+    }
+
+    /// @dev Marks the payment of `entry` as spent.
+    /// @return settled whether the payment has settled, so that the entry is to be credited now
+    function _recordPayment(address deposit, PendingEntry memory entry) private returns (bool settled) {
+        bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
+        bytes32 slot;
+        bytes32 previous;
+        assembly {
+            slot := spent.slot
+        }
+        slot = Hashes.efficientKeccak256(paymentId, slot);
+        assembly {
+            previous := sload(slot)
+        }
+        require(previous == 0, PaymentSpent(paymentId));
+        settled = _settlement(entry.payer, entry.nonce) == _expected(deposit, entry.amount);
+        bytes32 mark = settled ? CREDITED : pendingHash(entry);
+        assembly {
+            sstore(slot, mark)
+        }
+    }
+
+    /// @dev Lists of credits: five shares, then room for `refunds`.
+    function _credits(uint256 refunds) private pure returns (address[] memory payees, uint256[] memory amounts) {
+        payees = new address[](5 + refunds);
+        amounts = new uint256[](5 + refunds);
+    }
+
+    function _fill(
+        address[] memory payees,
+        uint256[] memory amounts,
+        address operator,
+        address creator,
+        address router,
+        Shares memory shares
+    ) private view {
+        payees[0] = operator;
+        amounts[0] = shares.node;
+        payees[1] = creator;
+        amounts[1] = shares.creator;
+        payees[2] = treasury;
+        amounts[2] = shares.treasury;
+        payees[3] = INSURANCE;
+        amounts[3] = shares.insurance;
+        payees[4] = router;
+        amounts[4] = shares.router;
+    }
+
+    /// @dev Id of a payment that reached the node and has no receipt.
+    function _unspentAndSettled(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount)
+        private
+        view
+        returns (bytes32 paymentId)
+    {
+        paymentId = paymentIdOf(payer, nonce);
+        require(spent[paymentId] == 0, PaymentSpent(paymentId));
+        require(
+            _settlement(payer, nonce) == _expected(_depositAddress(nodeId), amount), PaymentNotSettled(paymentId)
+        );
+    }
+
+    /// @dev What {OPG.settlementOf} returns once the authorization has paid `amount` to `deposit`.
+    function _expected(address deposit, uint128 amount) private pure returns (bytes32) {
+        return Hashes.efficientKeccak256(bytes32(uint256(uint160(deposit))), bytes32(uint256(amount)));
+    }
+
+    /// @dev {OPG.settlementOf} without the copies that a high-level call makes.
+    function _settlement(address payer, bytes32 nonce) private view returns (bytes32 settlement) {
+        address token = address(opg);
+        bytes4 selector = OPG.settlementOf.selector;
+        assembly ("memory-safe") {
+            let pointer := mload(0x40)
+            mstore(pointer, selector)
+            mstore(add(pointer, 4), payer)
+            mstore(add(pointer, 36), nonce)
+            let success := staticcall(gas(), token, pointer, 68, 0, 32)
+            // Short of gas, the call fails here and nowhere else: never take that for "not settled".
+            if iszero(and(success, gt(returndatasize(), 31))) { revert(0, 0) }
+            settlement := mload(0)
+        }
+    }
+
+    function _depositAddress(bytes32 nodeId) private view returns (address) {
+        return Clones.predictDeterministicAddress(implementation, nodeId, address(vault));
+    }
+
+    /// @dev Adds the shares of one charge to `sums`. Every product is below 2^142, every part at most the charge, and charges of settled
+    /// payments sum to at most the supply: nothing can overflow.
+    function _addShares(Shares memory sums, uint128 charge, uint16 royaltyBps, bool hasRouter) private pure {
+        unchecked {
+            uint256 creator = uint256(charge) * royaltyBps / 10_000;
+            uint256 rest = charge - creator;
+            uint256 node = rest * 80 / 90;
+            uint256 insurance = rest * 5 / 90;
+            uint256 treasuryShare = rest * 3 / 90;
+            uint256 router = rest * 2 / 90;
+            uint256 left = rest - node - insurance - treasuryShare - router;
+            if (left != 0) {
+                // Remainders made distinct: among equal ones the share listed first is the larger.
+                uint256 a = (rest * 80 % 90) * 4 + 3;
+                uint256 b = (rest * 5 % 90) * 4 + 2;
+                uint256 c = (rest * 3 % 90) * 4 + 1;
+                uint256 d = (rest * 2 % 90) * 4;
+                if (_rank(a, b, c, d) < left) ++node;
+                if (_rank(b, a, c, d) < left) ++insurance;
+                if (_rank(c, a, b, d) < left) ++treasuryShare;
+                if (_rank(d, a, b, c) < left) ++router;
+            }
+            sums.creator += creator;
+            sums.insurance += insurance;
+            sums.treasury += treasuryShare;
+            if (hasRouter) {
+                sums.node += node;
+                sums.router += router;
+            } else {
+                sums.node += node + router;
+            }
+        }
+    }
+
+    /// @dev How many of the others are larger.
+    function _rank(uint256 x, uint256 p, uint256 q, uint256 r) private pure returns (uint256 rank) {
+        assembly {
+            rank := add(add(gt(p, x), gt(q, x)), gt(r, x))
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Fixed addresses of the contracts that exist in block 0.
+
+use alloy_primitives::{Address, address};
+
+/// The OPG token: ERC-20 over the native coin.
+pub const OPG: Address = address!("0x0000000000000000000000000000000000001001");
+/// Nodes, their keysets, bonds and asks.
+pub const NODE_REGISTRY: Address = address!("0x0000000000000000000000000000000000001002");
+/// Models, their creators, royalties and reference prices.
+pub const MODEL_REGISTRY: Address = address!("0x0000000000000000000000000000000000001003");
+/// Holds every payment and pays credits.
+pub const FEE_VAULT: Address = address!("0x0000000000000000000000000000000000001004");
+/// Records verified receipts; written by system transactions only.
+pub const RECEIPT_LEDGER: Address = address!("0x0000000000000000000000000000000000001005");
+/// Implementation behind every node's deposit address.
+pub const DEPOSIT_IMPLEMENTATION: Address = address!("0x0000000000000000000000000000000000001006");
+/// Account of the insurance credits: nobody can withdraw from it, refunds will draw on it (D7).
+pub const INSURANCE: Address = address!("0x0000000000000000000000000000000000001007");
+/// Multicall3 at its usual address.
+pub const MULTICALL3: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
+/// The deterministic CREATE2 deployer at its usual address.
+pub const CREATE2_DEPLOYER: Address = address!("0x4e59b44847b379578588920cA78FbF26c0B4956C");
+
+/// Every address that a genesis allocation must not use.
+pub const PREDEPLOYS: [Address; 9] = [
+    OPG,
+    NODE_REGISTRY,
+    MODEL_REGISTRY,
+    FEE_VAULT,
+    RECEIPT_LEDGER,
+    DEPOSIT_IMPLEMENTATION,
+    INSURANCE,
+    MULTICALL3,
+    CREATE2_DEPLOYER,
+];
+
+/// Contracts that the protocol itself calls: EIP-4788 roots, EIP-2935 hashes, EIP-7002 withdrawals, EIP-7251 consolidations.
+pub const EIP_SYSTEM_CONTRACTS: [Address; 4] = [
+    address!("0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02"),
+    address!("0x0000F90827F1C53a10cb7A02335B175320002935"),
+    address!("0x00000961Ef480Eb55e80D19ad83579A64c007002"),
+    address!("0x0000BBdDc7CE488642fb579F8B00f3a590007251"),
+];

@@ -1,0 +1,522 @@
+//! The genesis file: everything that block 0 is built from.
+//!
+//! It is the only thing that a light client trusts (D12), so it is parsed strictly: unknown or repeated fields, duplicate keys,
+//! sums that are off by a wei and values out of bounds are refused with the field's name.
+
+use crate::addresses;
+use alloy_primitives::{Address, B256, FixedBytes};
+use opg_primitives::{
+    domain::Tag,
+    hash::tagged,
+    ids::node_id,
+    money::{Amount, MAX_ROYALTY_BPS, Price},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Supply of OPG, wei (D5).
+pub const SUPPLY: u128 = 1_000_000_000_000_000_000_000_000_000;
+/// Version of the file that this crate reads.
+pub const VERSION: u32 = 1;
+
+const MAX_BYTES: usize = 16 << 20;
+const MAX_VALIDATORS: usize = 100;
+const MAX_ITEMS: usize = 10_000;
+const MAX_TIME: u64 = (1 << 40) - 1;
+const MAX_WINDOW: u64 = 90 * 86_400;
+const MIN_GAS_LIMIT: u64 = 2 * crate::system_tx::MAX_BLOCK_GAS;
+const MAX_GAS_LIMIT: u64 = 1_000_000_000;
+/// Largest integer that JSON readers in every language keep exactly.
+const MAX_CHAIN_ID: u64 = (1 << 53) - 1;
+
+/// The genesis file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisFile {
+    /// Version of this format: [`VERSION`].
+    pub version: u32,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Whether simulated evidence may settle here (D9).
+    pub development: bool,
+    /// Timestamp of block 0, Unix seconds.
+    pub timestamp: u64,
+    /// The validators, in any order.
+    pub validators: Vec<ValidatorEntry>,
+    /// Parameters of contracts and chain.
+    pub parameters: Parameters,
+    /// Who holds the supply.
+    pub allocations: Vec<AccountAllocation>,
+    /// Inference nodes registered in block 0.
+    pub nodes: Vec<NodeRegistration>,
+    /// Models registered in block 0.
+    pub models: Vec<ModelRegistration>,
+    /// Asks of those nodes for those models.
+    pub asks: Vec<AskRegistration>,
+}
+
+/// One validator and its keys (D16).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidatorEntry {
+    /// Name for people, unique.
+    pub name: String,
+    /// Ed25519 network identity.
+    pub identity: B256,
+    /// BLS12-381 public key, compressed in G2.
+    pub bls: FixedBytes<96>,
+    /// Proof of possession of the BLS key, compressed in G1.
+    pub bls_possession: FixedBytes<48>,
+    /// Account that signs system transactions and is coinbase of its blocks.
+    pub system: Address,
+    /// Account that owns the seat.
+    pub operator: Address,
+}
+
+/// Parameters that are constructor arguments of the contracts or rules of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// Gas limit of every block.
+    pub gas_limit: u64,
+    /// Least bond of an active node, wei.
+    pub min_bond: Amount,
+    /// Seconds from a node's deactivation until its bond can be withdrawn.
+    pub unbonding: u64,
+    /// Escrow windows.
+    pub windows: Windows,
+    /// Highest royalty that a model may have, basis points.
+    pub max_royalty_bps: u16,
+    /// Seconds for which a model's former royalty stays valid after a change; also the least time between two changes.
+    pub terms_notice: u64,
+    /// Seconds after a model's registration in which an earlier commitment still takes it over (D6).
+    pub claim_window: u64,
+    /// Account of the treasury's share.
+    pub treasury: Address,
+}
+
+impl Parameters {
+    /// The documented defaults (decisions.md D4, D6, economics.md §6.2), with a small bond.
+    #[must_use]
+    pub fn development(treasury: Address) -> Self {
+        Self {
+            gas_limit: 120_000_000,
+            min_bond: Amount(1_000 * opg_primitives::money::WEI_PER_OPG),
+            unbonding: 14 * 86_400,
+            windows: Windows {
+                none: 600,
+                tee: 600,
+                zk: 0,
+                replay: 600,
+            },
+            max_royalty_bps: MAX_ROYALTY_BPS,
+            terms_notice: 600,
+            claim_window: 3_600,
+            treasury,
+        }
+    }
+}
+
+/// Escrow windows by mode, seconds from the recording block (D4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Windows {
+    /// Signature only.
+    pub none: u64,
+    /// Attested keyset.
+    pub tee: u64,
+    /// Zero-knowledge proof.
+    pub zk: u64,
+    /// Replayable trace.
+    pub replay: u64,
+}
+
+impl Windows {
+    /// In the order of the mode codes (receipt.md §4).
+    #[must_use]
+    pub const fn by_code(&self) -> [u64; 4] {
+        [self.none, self.tee, self.zk, self.replay]
+    }
+}
+
+/// Part of the supply held by one account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountAllocation {
+    /// What the account is, for people.
+    pub label: String,
+    /// The account.
+    pub address: Address,
+    /// Native coin, wei.
+    pub native: Amount,
+    /// Wrapped OPG, wei; bonds of the account's nodes are taken from it.
+    pub wrapped: Amount,
+}
+
+/// A node registered in block 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRegistration {
+    /// Owner and payee.
+    pub operator: Address,
+    /// Salt of the node id.
+    pub salt: B256,
+    /// Base URL.
+    pub endpoint: String,
+    /// Ed25519 key that signs receipts.
+    pub receipt_key: B256,
+    /// Account that relays settlements.
+    pub settlement_key: Address,
+    /// Bond, wei.
+    pub bond: Amount,
+}
+
+impl NodeRegistration {
+    /// The node's id.
+    #[must_use]
+    pub fn node_id(&self) -> B256 {
+        node_id(self.operator, self.salt).0
+    }
+}
+
+/// A model registered in block 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRegistration {
+    /// Display name, such as `demo/digits-mlp`.
+    pub name: String,
+    /// Content root.
+    pub root: B256,
+    /// Payee of the royalty.
+    pub creator: Address,
+    /// Where the files are.
+    pub uri: String,
+    /// Royalty, basis points.
+    pub royalty_bps: u16,
+    /// Reference price.
+    pub price: Price,
+}
+
+/// A node's ask for a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskRegistration {
+    /// Id of a node of this file.
+    pub node_id: B256,
+    /// Root of a model of this file.
+    pub root: B256,
+    /// The ask.
+    pub price: Price,
+}
+
+/// Why a genesis file was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenesisFileError {
+    /// Larger than any legal file.
+    #[error("genesis file has {got} bytes, at most {limit} are allowed")]
+    Size {
+        /// Most bytes.
+        limit: usize,
+        /// Bytes found.
+        got: usize,
+    },
+    /// Not the JSON of a genesis file.
+    #[error("genesis file: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field with a value that is not allowed.
+    #[error("{field}: expected {expected}, got {got}")]
+    Field {
+        /// Path of the field, such as `validators[2].system`.
+        field: String,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+}
+
+fn bad(field: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> GenesisFileError {
+    GenesisFileError::Field {
+        field: field.into(),
+        expected: expected.into(),
+        got: got.to_string(),
+    }
+}
+
+type Checked = Result<(), GenesisFileError>;
+
+/// Bytes over which a validator proves possession of its BLS key: chain id, operator and epoch (decisions D16), so that a proof
+/// made for one registration is worth nothing in another.
+pub fn possession_namespace(chain_id: u64, operator: Address, epoch: u64) -> Vec<u8> {
+    let tag = opg_primitives::domain::Tag::BlsPossession.as_str().as_bytes();
+    [tag, &chain_id.to_be_bytes(), operator.as_slice(), &epoch.to_be_bytes()].concat()
+}
+
+impl GenesisFile {
+    /// Parses and validates.
+    ///
+    /// # Errors
+    /// [`GenesisFileError`] naming the first field that is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, GenesisFileError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(GenesisFileError::Size {
+                limit: MAX_BYTES,
+                got: bytes.len(),
+            });
+        }
+        let file: Self = serde_json::from_slice(bytes)?;
+        file.validate()?;
+        Ok(file)
+    }
+
+    /// The file for people: indented JSON with a final newline.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Identifies the network: the tagged hash of the canonical (compact, fields in declared order) JSON. It does not depend on
+    /// white space or on the order of fields in the file.
+    #[must_use]
+    pub fn digest(&self) -> B256 {
+        // Serialisation of these types (strings, integers, sequences) cannot fail.
+        let canonical = serde_json::to_vec(self).unwrap_or_default();
+        tagged(Tag::Genesis, &[&canonical])
+    }
+
+    /// Checks every rule that does not need cryptography: proofs of possession are checked by `opg-consensus`, which has BLS.
+    ///
+    /// # Errors
+    /// [`GenesisFileError::Field`] for the first field that is wrong.
+    pub fn validate(&self) -> Checked {
+        if self.version != VERSION {
+            return Err(bad("version", VERSION.to_string(), self.version));
+        }
+        range("chain_id", self.chain_id, 1, MAX_CHAIN_ID)?;
+        range("timestamp", self.timestamp, 1, MAX_TIME)?;
+        self.validate_parameters()?;
+        self.validate_validators()?;
+        let wrapped = self.validate_allocations()?;
+        self.validate_nodes(&wrapped)?;
+        self.validate_models()?;
+        self.validate_asks()
+    }
+
+    fn validate_parameters(&self) -> Checked {
+        let p = &self.parameters;
+        range("parameters.gas_limit", p.gas_limit, MIN_GAS_LIMIT, MAX_GAS_LIMIT)?;
+        range("parameters.unbonding", p.unbonding, 0, 10 * 365 * 86_400)?;
+        range("parameters.terms_notice", p.terms_notice, 0, MAX_WINDOW)?;
+        range("parameters.claim_window", p.claim_window, 0, MAX_WINDOW)?;
+        range(
+            "parameters.max_royalty_bps",
+            u64::from(p.max_royalty_bps),
+            0,
+            u64::from(MAX_ROYALTY_BPS),
+        )?;
+        for (name, window) in ["none", "tee", "zk", "replay"].into_iter().zip(p.windows.by_code()) {
+            range(&format!("parameters.windows.{name}"), window, 0, MAX_WINDOW)?;
+        }
+        if p.min_bond.0 > SUPPLY {
+            return Err(bad("parameters.min_bond", format!("at most {SUPPLY}"), p.min_bond.0));
+        }
+        ordinary("parameters.treasury", p.treasury)
+    }
+
+    fn validate_validators(&self) -> Checked {
+        count("validators", self.validators.len(), 1, MAX_VALIDATORS)?;
+        let mut seen = Unique::default();
+        for (i, v) in self.validators.iter().enumerate() {
+            let at = |field: &str| format!("validators[{i}].{field}");
+            text(&at("name"), &v.name, 1, 64)?;
+            seen.insert("name", &v.name, &at("name"))?;
+            for (field, bytes) in [
+                ("identity", v.identity.as_slice()),
+                ("bls", v.bls.as_slice()),
+                ("bls_possession", v.bls_possession.as_slice()),
+            ] {
+                if bytes.iter().all(|byte| *byte == 0) {
+                    return Err(bad(at(field), "a key", "zero"));
+                }
+                seen.insert(field, bytes, &at(field))?;
+            }
+            // One set for both: a system key must have no other use.
+            for (field, account) in [("system", v.system), ("operator", v.operator)] {
+                ordinary(&at(field), account)?;
+                seen.insert("account", account.as_slice(), &at(field))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the wrapped OPG of each account.
+    fn validate_allocations(&self) -> Result<BTreeMap<Address, u128>, GenesisFileError> {
+        count("allocations", self.allocations.len(), 1, MAX_ITEMS)?;
+        let systems: BTreeSet<_> = self.validators.iter().map(|v| v.system).collect();
+        let mut wrapped = BTreeMap::new();
+        let mut total = 0u128;
+        for (i, a) in self.allocations.iter().enumerate() {
+            let at = |field: &str| format!("allocations[{i}].{field}");
+            text(&at("label"), &a.label, 1, 64)?;
+            ordinary(&at("address"), a.address)?;
+            if systems.contains(&a.address) && !a.wrapped.is_zero() {
+                return Err(bad(at("wrapped"), "0 for a system account", a.wrapped.0));
+            }
+            total = total
+                .checked_add(a.native.0)
+                .and_then(|sum| sum.checked_add(a.wrapped.0))
+                .filter(|sum| *sum <= SUPPLY)
+                .ok_or_else(|| bad("allocations", format!("a sum of {SUPPLY}"), "more"))?;
+            if wrapped.insert(a.address, a.wrapped.0).is_some() {
+                return Err(bad(at("address"), "an address that is not repeated", a.address));
+            }
+        }
+        if total != SUPPLY {
+            return Err(bad("allocations", format!("a sum of {SUPPLY}"), total));
+        }
+        Ok(wrapped)
+    }
+
+    fn validate_nodes(&self, wrapped: &BTreeMap<Address, u128>) -> Checked {
+        count("nodes", self.nodes.len(), 0, MAX_ITEMS)?;
+        let systems: BTreeSet<_> = self.validators.iter().map(|v| v.system).collect();
+        let mut free = wrapped.clone();
+        let mut seen = Unique::default();
+        for (i, n) in self.nodes.iter().enumerate() {
+            let at = |field: &str| format!("nodes[{i}].{field}");
+            ordinary(&at("operator"), n.operator)?;
+            ordinary(&at("settlement_key"), n.settlement_key)?;
+            for (field, account) in [("operator", n.operator), ("settlement_key", n.settlement_key)] {
+                if systems.contains(&account) {
+                    return Err(bad(at(field), "no validator's system account", account));
+                }
+            }
+            seen.insert("node id", n.node_id().as_slice(), &at("salt"))?;
+            text(&at("endpoint"), &n.endpoint, 1, 256)?;
+            if n.receipt_key.is_zero() {
+                return Err(bad(at("receipt_key"), "a key", "zero"));
+            }
+            seen.insert("receipt_key", n.receipt_key.as_slice(), &at("receipt_key"))?;
+            if n.bond < self.parameters.min_bond {
+                return Err(bad(
+                    at("bond"),
+                    format!("at least {}", self.parameters.min_bond.0),
+                    n.bond.0,
+                ));
+            }
+            let left = free.entry(n.operator).or_default();
+            *left = left.checked_sub(n.bond.0).ok_or_else(|| {
+                bad(
+                    at("bond"),
+                    format!("at most the operator's wrapped allocation, {left} left"),
+                    n.bond.0,
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_models(&self) -> Checked {
+        count("models", self.models.len(), 0, MAX_ITEMS)?;
+        let mut seen = Unique::default();
+        for (i, m) in self.models.iter().enumerate() {
+            let at = |field: &str| format!("models[{i}].{field}");
+            text(&at("name"), &m.name, 1, 128)?;
+            text(&at("uri"), &m.uri, 0, 512)?;
+            ordinary(&at("creator"), m.creator)?;
+            if m.root.is_zero() {
+                return Err(bad(at("root"), "a content root", "zero"));
+            }
+            seen.insert("root", m.root.as_slice(), &at("root"))?;
+            range(
+                &at("royalty_bps"),
+                u64::from(m.royalty_bps),
+                0,
+                u64::from(self.parameters.max_royalty_bps),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn validate_asks(&self) -> Checked {
+        count("asks", self.asks.len(), 0, MAX_ITEMS)?;
+        let nodes: BTreeSet<_> = self.nodes.iter().map(NodeRegistration::node_id).collect();
+        let models: BTreeMap<_, _> = self.models.iter().map(|m| (m.root, m.price)).collect();
+        let mut seen = Unique::default();
+        for (i, a) in self.asks.iter().enumerate() {
+            let at = |field: &str| format!("asks[{i}].{field}");
+            if !nodes.contains(&a.node_id) {
+                return Err(bad(at("node_id"), "a node of this file", a.node_id));
+            }
+            let Some(reference) = models.get(&a.root) else {
+                return Err(bad(at("root"), "a model of this file", a.root));
+            };
+            if !a.price.is_admissible_ask(reference) {
+                return Err(bad(
+                    at("price"),
+                    "each component within a quarter and four times the model's",
+                    "less or more",
+                ));
+            }
+            seen.insert("ask", [a.node_id.0, a.root.0].concat(), &at("root"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Values that must not repeat, by kind.
+#[derive(Default)]
+struct Unique(BTreeSet<(&'static str, Vec<u8>)>);
+
+impl Unique {
+    fn insert(&mut self, kind: &'static str, value: impl AsRef<[u8]>, field: &str) -> Checked {
+        let value = value.as_ref();
+        if self.0.insert((kind, value.to_vec())) {
+            Ok(())
+        } else {
+            Err(bad(
+                field,
+                format!("a {kind} that is not repeated"),
+                alloy_primitives::hex::encode(value),
+            ))
+        }
+    }
+}
+
+fn range(field: &str, value: u64, least: u64, most: u64) -> Checked {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(bad(field, format!("{least} to {most}"), value))
+    }
+}
+
+fn count(field: &str, len: usize, least: usize, most: usize) -> Checked {
+    if (least..=most).contains(&len) {
+        Ok(())
+    } else {
+        Err(bad(field, format!("{least} to {most} items"), len))
+    }
+}
+
+fn text(field: &str, value: &str, least: usize, most: usize) -> Checked {
+    if !(least..=most).contains(&value.len()) {
+        return Err(bad(field, format!("{least} to {most} bytes"), value.len()));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(bad(field, "no control characters", format!("{value:?}")));
+    }
+    Ok(())
+}
+
+/// An account that belongs to somebody: not zero, not a precompile, not a predeploy, not a system contract of the chain.
+fn ordinary(field: &str, account: Address) -> Checked {
+    let low = account.0[..18].iter().all(|byte| *byte == 0);
+    if low || addresses::PREDEPLOYS.contains(&account) || addresses::EIP_SYSTEM_CONTRACTS.contains(&account) {
+        return Err(bad(field, "an ordinary account", account));
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The network's contracts as seen from Rust: addresses, ABI, storage layout, system transactions, genesis file.
+//!
+//! The Solidity sources are in `/contracts/src`; their rules are `docs/specs/ledger.md`. The bindings come from the
+//! committed artifacts in `/contracts/artifacts`, so building this crate needs no Solidity compiler.
+//!
+//! - [`addresses`] where each predeploy lives;
+//! - [`bindings`] the ABI, as `alloy_sol_types` types;
+//! - [`slots`] and [`state`] raw storage slots and typed readers, for code that reads state or proofs without an EVM;
+//! - [`system_tx`] how a batch of verified receipts becomes the calldata of the ledger's system transactions;
+//! - [`genesis_file`] the one file a network is built from, strictly validated.
+//!
+//! # Invariants
+//! - A storage reader returns what the contract's own view function returns (tested against the real bytecode in
+//!   `opg-genesis`).
+//! - The calldata of the system transactions is a pure function of the batch; validators recompute it.
+//!
+//! # Example
+//! ```
+//! use opg_contracts::{addresses, slots};
+//! use alloy_primitives::{Address, B256};
+//!
+//! // The slot that `eth_getProof` must show to prove that a payment was settled (D2).
+//! let slot = slots::opg_settlement(Address::repeat_byte(0x11), B256::repeat_byte(0x22));
+//! assert_ne!(slot, slots::opg_balance(Address::repeat_byte(0x11)));
+//! assert_eq!(addresses::OPG, "0x0000000000000000000000000000000000001001".parse::<Address>().unwrap());
+//! ```
+//!
+//! Status: the interface of the first issue. Staking, governance and channels come with theirs.
+
+#![forbid(unsafe_code)]
+
+pub mod addresses;
+pub mod bindings;
+pub mod genesis_file;
+pub mod slots;
+pub mod state;
+pub mod system_tx;
+
+pub use bindings::{DepositAddress, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger};
+pub use genesis_file::{
+    AccountAllocation, AskRegistration, GenesisFile, GenesisFileError, ModelRegistration, NodeRegistration, Parameters,
+    ValidatorEntry, Windows, possession_namespace,
+};
+pub use state::StateReader;

@@ -1,0 +1,317 @@
+//! From genesis file to genesis block.
+
+use crate::{
+    artifacts::{CHAIN_CONFIG, CREATE2_DEPLOYER_CODE},
+    evm::{CallError, Evm},
+};
+use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
+use alloy_genesis::{ChainConfig, Genesis};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_sol_types::{SolCall, SolConstructor, SolValue};
+use opg_contracts::{
+    DepositAddress, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG,
+    ReceiptLedger, addresses, genesis_file::SUPPLY,
+};
+use opg_primitives::money::Price;
+use std::collections::BTreeSet;
+
+/// Base fee of block 0: 1 gwei.
+const BASE_FEE: u128 = 1_000_000_000;
+
+/// Why no genesis block could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenesisError {
+    /// The file breaks a rule.
+    #[error(transparent)]
+    File(#[from] GenesisFileError),
+    /// A contract refused a step.
+    #[error("genesis: {step}: {source}")]
+    Step {
+        /// What was being done.
+        step: String,
+        /// The contract's answer.
+        source: CallError,
+    },
+    /// The result breaks an invariant of block 0.
+    #[error("genesis: {what}: expected {expected}, got {got}")]
+    Invariant {
+        /// Which quantity.
+        what: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// The built-in chain configuration does not parse.
+    #[error("genesis: chain configuration: {0}")]
+    Config(#[from] serde_json::Error),
+}
+
+/// Names the step in the error of a call.
+trait Step<T> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, GenesisError>;
+}
+
+impl<T> Step<T> for Result<T, CallError> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, GenesisError> {
+        self.map_err(|source| GenesisError::Step { step: what(), source })
+    }
+}
+
+/// Builds the genesis block.
+///
+/// # Errors
+/// [`GenesisError::File`] if the file is not valid, [`GenesisError::Step`] if a contract refuses what the file asks for.
+pub fn build(file: &GenesisFile) -> Result<Genesis, GenesisError> {
+    let evm = evm(file)?;
+    let mut accounts: BTreeSet<Address> = file.allocations.iter().map(|allocation| allocation.address).collect();
+    accounts.extend(
+        addresses::PREDEPLOYS
+            .into_iter()
+            .filter(|address| *address != addresses::INSURANCE),
+    );
+    accounts.extend(addresses::EIP_SYSTEM_CONTRACTS);
+    let alloc = evm.dump(accounts);
+
+    let total = alloc
+        .values()
+        .fold(U256::ZERO, |sum, account| sum.saturating_add(account.balance));
+    if total != U256::from(SUPPLY) {
+        return Err(GenesisError::Invariant {
+            what: "native coin",
+            expected: SUPPLY.to_string(),
+            got: total.to_string(),
+        });
+    }
+    let mut config: ChainConfig = serde_json::from_str(CHAIN_CONFIG)?;
+    config.chain_id = file.chain_id;
+    Ok(Genesis {
+        config,
+        timestamp: file.timestamp,
+        extra_data: Bytes::copy_from_slice(file.digest().as_slice()),
+        gas_limit: file.parameters.gas_limit,
+        base_fee_per_gas: Some(BASE_FEE),
+        alloc,
+        ..Genesis::default()
+    })
+}
+
+/// The EVM with the state of block 0, for tests and tools that want to run contracts on it.
+///
+/// # Errors
+/// As [`build`].
+pub fn evm(file: &GenesisFile) -> Result<Evm, GenesisError> {
+    file.validate()?;
+    let mut evm = Evm::new(file.chain_id, file.timestamp);
+    // Commitments need a block number above zero.
+    evm.set_number(1);
+    deploy(&mut evm, file)?;
+    allocate(&mut evm, file)?;
+    register_models(&mut evm, file)?;
+    register_nodes(&mut evm, file)?;
+    check_supply(&mut evm)?;
+    Ok(evm)
+}
+
+fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    let p = &file.parameters;
+    // Bounded by `GenesisFile::validate`, so the conversions to 40 bits cannot fail.
+    let seconds = |value: u64| alloy_primitives::Uint::<40, 1>::saturating_from(value);
+    let contracts: [(Address, &str, &Bytes, Vec<u8>); 7] = [
+        (addresses::OPG, "OPG", &OPG::BYTECODE, Vec::new()),
+        (
+            addresses::MODEL_REGISTRY,
+            "ModelRegistry",
+            &ModelRegistry::BYTECODE,
+            ModelRegistry::constructorCall {
+                maxRoyaltyBps_: p.max_royalty_bps,
+                termsNotice_: seconds(p.terms_notice),
+                claimWindow_: seconds(p.claim_window),
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::NODE_REGISTRY,
+            "NodeRegistry",
+            &NodeRegistry::BYTECODE,
+            NodeRegistry::constructorCall {
+                opg_: addresses::OPG,
+                models_: addresses::MODEL_REGISTRY,
+                minBond_: p.min_bond.0,
+                unbonding_: seconds(p.unbonding),
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::DEPOSIT_IMPLEMENTATION,
+            "DepositAddress",
+            &DepositAddress::BYTECODE,
+            DepositAddress::constructorCall {
+                opg_: addresses::OPG,
+                vault_: addresses::FEE_VAULT,
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::FEE_VAULT,
+            "FeeVault",
+            &FeeVault::BYTECODE,
+            FeeVault::constructorCall {
+                opg_: addresses::OPG,
+                implementation_: addresses::DEPOSIT_IMPLEMENTATION,
+                ledger_: addresses::RECEIPT_LEDGER,
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::RECEIPT_LEDGER,
+            "ReceiptLedger",
+            &ReceiptLedger::BYTECODE,
+            ReceiptLedger::constructorCall {
+                opg_: addresses::OPG,
+                nodes_: addresses::NODE_REGISTRY,
+                models_: addresses::MODEL_REGISTRY,
+                vault_: addresses::FEE_VAULT,
+                implementation_: addresses::DEPOSIT_IMPLEMENTATION,
+                treasury_: p.treasury,
+                windows: p.windows.by_code().map(seconds),
+                systemAddresses: file.validators.iter().map(|validator| validator.system).collect(),
+            }
+            .abi_encode(),
+        ),
+        (addresses::MULTICALL3, "Multicall3", &Multicall3::BYTECODE, Vec::new()),
+    ];
+    for (address, name, bytecode, arguments) in contracts {
+        let init_code = [bytecode.as_ref(), &arguments].concat();
+        evm.construct(address, init_code.into())
+            .step(|| format!("constructor of {name}"))?;
+    }
+    for (address, code) in [
+        (addresses::CREATE2_DEPLOYER, &CREATE2_DEPLOYER_CODE),
+        (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
+        (eip2935::HISTORY_STORAGE_ADDRESS, &eip2935::HISTORY_STORAGE_CODE),
+        (
+            eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+            &eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE,
+        ),
+        (
+            eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+            &eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE,
+        ),
+    ] {
+        evm.set_code(address, code.clone());
+    }
+    Ok(())
+}
+
+fn allocate(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    for allocation in &file.allocations {
+        let (native, wrapped) = (allocation.native.to_u256(), allocation.wrapped.to_u256());
+        evm.set_balance(allocation.address, native + wrapped);
+        if !wrapped.is_zero() {
+            evm.send(
+                allocation.address,
+                addresses::OPG,
+                wrapped,
+                OPG::depositCall {}.abi_encode().into(),
+            )
+            .step(|| format!("wrapping the allocation of {}", allocation.label))?;
+        }
+    }
+    Ok(())
+}
+
+fn register_models(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    let salt = B256::ZERO;
+    for model in &file.models {
+        let commitment = keccak256((model.root, model.creator, salt).abi_encode());
+        evm.call(
+            model.creator,
+            addresses::MODEL_REGISTRY,
+            ModelRegistry::commitCall { commitment },
+        )
+        .step(|| format!("commitment to model {}", model.name))?;
+    }
+    evm.set_number(3);
+    for model in &file.models {
+        let call = ModelRegistry::revealCall {
+            modelRoot: model.root,
+            salt,
+            name: model.name.clone(),
+            uri: model.uri.clone(),
+            royaltyBps: model.royalty_bps,
+            price: ModelRegistry::Price {
+                perCall: model.price.per_call.0,
+                perMtokIn: model.price.per_mtok_in.0,
+                perMtokOut: model.price.per_mtok_out.0,
+            },
+        };
+        evm.call(model.creator, addresses::MODEL_REGISTRY, call)
+            .step(|| format!("registration of model {}", model.name))?;
+    }
+    Ok(())
+}
+
+fn register_nodes(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    for node in &file.nodes {
+        let name = || format!("registration of node {}", node.endpoint);
+        let approve = OPG::approveCall {
+            spender: addresses::NODE_REGISTRY,
+            value: node.bond.to_u256(),
+        };
+        evm.call(node.operator, addresses::OPG, approve).step(name)?;
+        let register = NodeRegistry::registerCall {
+            salt: node.salt,
+            endpoint: node.endpoint.clone(),
+            keyset: NodeRegistry::Keyset {
+                receiptKey: node.receipt_key,
+                settlementKey: node.settlement_key,
+                hpkeKey: B256::ZERO,
+                tlsSpki: B256::ZERO,
+            },
+            bond: node.bond.0,
+        };
+        evm.call(node.operator, addresses::NODE_REGISTRY, register).step(name)?;
+    }
+    for ask in &file.asks {
+        let operator = file
+            .nodes
+            .iter()
+            .find(|node| node.node_id() == ask.node_id)
+            .map(|node| node.operator);
+        let call = NodeRegistry::setAskCall {
+            nodeId: ask.node_id,
+            modelRoot: ask.root,
+            ask: node_price(&ask.price),
+        };
+        // `validate` has found the node; an unknown operator would be refused by the registry.
+        evm.call(operator.unwrap_or_default(), addresses::NODE_REGISTRY, call)
+            .step(|| format!("ask of node {} for model {}", ask.node_id, ask.root))?;
+    }
+    Ok(())
+}
+
+fn node_price(price: &Price) -> NodeRegistry::Price {
+    NodeRegistry::Price {
+        perCall: price.per_call.0,
+        perMtokIn: price.per_mtok_in.0,
+        perMtokOut: price.per_mtok_out.0,
+    }
+}
+
+/// Wrapped OPG is backed by native coin, wei for wei.
+fn check_supply(evm: &mut Evm) -> Result<(), GenesisError> {
+    let wrapped = evm
+        .view(addresses::OPG, OPG::totalSupplyCall {})
+        .step(|| "reading the supply".into())?;
+    let backing = evm.balance(addresses::OPG);
+    if wrapped != backing {
+        return Err(GenesisError::Invariant {
+            what: "coin behind wrapped OPG",
+            expected: wrapped.to_string(),
+            got: backing.to_string(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,403 @@
+//! Money is conserved, to the wei, under random schedules of everything that anybody can do.
+#![allow(missing_docs)]
+
+mod common;
+
+use alloy_primitives::{Address, U256};
+use common::{Net, Payment, ROYALTY, nonce, pending, who};
+use opg_contracts::{FeeVault, OPG, ReceiptLedger, addresses, system_tx::BatchEntry};
+use opg_primitives::money::{Amount, split};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const PAYERS: [&str; 3] = ["alice", "bob", "carol"];
+const PAYEES: [&str; 7] = ["alice", "bob", "carol", "node-0", "node-1", "creator", "treasury"];
+
+/// One payer's authorization and what became of it.
+#[derive(Debug, Clone)]
+struct Job {
+    payment: Payment,
+    node: usize,
+    entry: Option<BatchEntry>,
+    release: u64,
+    credited: bool,
+    settled: bool,
+    refunded: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A payer signs for a node.
+    Pay {
+        payer: usize,
+        node: usize,
+        amount: u128,
+    },
+    /// The relay of a payment, maybe for the second time.
+    Settle {
+        job: usize,
+    },
+    /// Receipts for payments that have none, in one batch.
+    Record {
+        jobs: Vec<usize>,
+        charge: u64,
+        mode: u8,
+        router: bool,
+    },
+    /// Credits of whatever is pending.
+    CreditSettled {
+        jobs: Vec<usize>,
+    },
+    /// Refund of a payment without receipt, asked for or due.
+    Refund {
+        job: usize,
+    },
+    /// Somebody tries to have pending entries forgotten.
+    Drop {
+        jobs: Vec<usize>,
+    },
+    Withdraw {
+        payee: usize,
+        node: usize,
+        max: u64,
+    },
+    Sweep {
+        node: usize,
+    },
+    Wrap {
+        payer: usize,
+        amount: u64,
+    },
+    Unwrap {
+        payer: usize,
+        amount: u64,
+    },
+    Tick {
+        seconds: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let jobs = || prop::collection::vec(0usize..40, 1..6);
+    prop_oneof![
+        4 => (0usize..3, 0usize..2, 0u128..=5_000_000_000).prop_map(|(payer, node, amount)| Step::Pay { payer, node, amount }),
+        4 => (0usize..40).prop_map(|job| Step::Settle { job }),
+        4 => (jobs(), any::<u64>(), 0u8..4, any::<bool>())
+            .prop_map(|(jobs, charge, mode, router)| Step::Record { jobs, charge, mode, router }),
+        3 => jobs().prop_map(|jobs| Step::CreditSettled { jobs }),
+        2 => (0usize..40).prop_map(|job| Step::Refund { job }),
+        1 => jobs().prop_map(|jobs| Step::Drop { jobs }),
+        1 => Just(Step::Tick { seconds: 86_400 }),
+        3 => (0usize..7, 0usize..2, 0u64..4).prop_map(|(payee, node, max)| Step::Withdraw { payee, node, max }),
+        1 => (0usize..2).prop_map(|node| Step::Sweep { node }),
+        1 => (0usize..3, any::<u64>()).prop_map(|(payer, amount)| Step::Wrap { payer, amount }),
+        1 => (0usize..3, any::<u64>()).prop_map(|(payer, amount)| Step::Unwrap { payer, amount }),
+        3 => (1u64..900).prop_map(|seconds| Step::Tick { seconds }),
+    ]
+}
+
+/// The contracts, and beside them a model of who must get what.
+struct World {
+    net: Net,
+    jobs: Vec<Job>,
+    seq: u64,
+    /// Owed by the model, by (payee, node); what is paid out is taken off.
+    owed: BTreeMap<(Address, usize), u128>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            net: Net::new(),
+            jobs: Vec::new(),
+            seq: 0,
+            owed: BTreeMap::new(),
+        }
+    }
+
+    fn owe(&mut self, job: usize) {
+        let job = &mut self.jobs[job];
+        job.credited = true;
+        let (entry, node) = (job.entry.unwrap(), job.node);
+        let s = split(Amount(entry.charge), ROYALTY, entry.router.is_some(), false, true).unwrap();
+        let operator = who(if node == 0 { "node-0" } else { "node-1" });
+        for (payee, amount) in [
+            (operator, s.node.0),
+            (who("creator"), s.creator.0),
+            (who("treasury"), s.treasury.0),
+            (addresses::INSURANCE, s.insurance.0),
+            (who("router"), s.router.0),
+            (entry.payer, entry.amount - entry.charge),
+        ] {
+            *self.owed.entry((payee, node)).or_default() += amount;
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Pay { payer, node, amount } => {
+                let id = nonce(self.jobs.len() as u64);
+                let payment = Payment::new(PAYERS[*payer], self.net.deposit(*node), *amount, id);
+                let job = Job {
+                    payment,
+                    node: *node,
+                    entry: None,
+                    release: 0,
+                    credited: false,
+                    settled: false,
+                    refunded: false,
+                };
+                self.jobs.push(job);
+            }
+            Step::Settle { job } => {
+                let Some(job) = self.jobs.get_mut(*job) else { return };
+                let first = self.net.settle(&job.payment).is_ok();
+                assert!(!(first && job.settled), "settled twice");
+                job.settled |= first;
+            }
+            Step::Record {
+                jobs,
+                charge,
+                mode,
+                router,
+            } => self.record(jobs, *charge, *mode, *router),
+            Step::CreditSettled { jobs } => self.credit(jobs),
+            Step::Refund { job } => self.refund(*job),
+            Step::Drop { jobs } => {
+                // Nothing here was paid elsewhere or cancelled, so nothing may be dropped.
+                let entries = jobs.iter().filter_map(|job| self.jobs.get(*job));
+                let entries = entries
+                    .filter_map(|job| Some(pending(&job.entry?, job.release)))
+                    .collect();
+                let call = ReceiptLedger::dropUnpayableCall { entries };
+                let dropped = self
+                    .net
+                    .evm
+                    .call(who("anyone"), addresses::RECEIPT_LEDGER, call)
+                    .unwrap();
+                assert_eq!(dropped, U256::ZERO);
+            }
+            Step::Withdraw { payee, node, max } => self.withdraw(who(PAYEES[*payee]), *node, *max),
+            Step::Sweep { node } => {
+                let call = FeeVault::sweepCall {
+                    nodeId: self.net.nodes[*node],
+                };
+                self.net.evm.call(who("anyone"), addresses::FEE_VAULT, call).unwrap();
+            }
+            Step::Wrap { payer, amount } => {
+                let from = who(PAYERS[*payer]);
+                let _ = self
+                    .net
+                    .evm
+                    .send(from, addresses::OPG, U256::from(*amount), Default::default());
+            }
+            Step::Unwrap { payer, amount } => {
+                let call = OPG::withdrawCall {
+                    amount: U256::from(*amount),
+                };
+                let _ = self.net.evm.call(who(PAYERS[*payer]), addresses::OPG, call);
+            }
+            Step::Tick { seconds } => self.net.tick(*seconds),
+        }
+    }
+
+    fn refund(&mut self, index: usize) {
+        let Some(job) = self.jobs.get(index) else { return };
+        let (payer, nonce, amount) = (who(&job.payment.payer), job.payment.nonce, job.payment.value);
+        let node = job.node;
+        let request = ReceiptLedger::requestRefundCall {
+            nodeId: self.net.nodes[node],
+            payer,
+            nonce,
+            amount,
+        };
+        let asked = self
+            .net
+            .evm
+            .call(who("anyone"), addresses::RECEIPT_LEDGER, request)
+            .is_ok();
+        assert!(!asked || (job.settled && job.entry.is_none()));
+        let refund = ReceiptLedger::refundCall {
+            nodeId: self.net.nodes[node],
+            payer,
+            nonce,
+            amount,
+        };
+        if self
+            .net
+            .evm
+            .call(who("anyone"), addresses::RECEIPT_LEDGER, refund)
+            .is_ok()
+        {
+            let job = &mut self.jobs[index];
+            assert!(job.settled && !job.refunded && job.entry.is_none());
+            job.refunded = true;
+            *self.owed.entry((payer, node)).or_default() += amount;
+        }
+    }
+
+    fn record(&mut self, jobs: &[usize], charge: u64, mode: u8, router: bool) {
+        let mut chosen: Vec<usize> = jobs
+            .iter()
+            .copied()
+            .filter(|job| self.jobs.get(*job).is_some_and(|j| j.entry.is_none() && !j.refunded))
+            .collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        if chosen.is_empty() {
+            return;
+        }
+        let windows = [600, 600, 0, 700];
+        let mut batch = Vec::new();
+        for job in &chosen {
+            let job = &mut self.jobs[*job];
+            let amount = job.payment.value;
+            let charge = u128::from(charge).min(amount);
+            let entry = self.net.entry(
+                job.node,
+                self.seq,
+                &job.payment.payer,
+                job.payment.nonce,
+                amount,
+                charge,
+            );
+            let entry = BatchEntry {
+                mode,
+                router: router.then(|| who("router")),
+                ..entry
+            };
+            self.seq += 1;
+            job.entry = Some(entry);
+            job.release = self.net.evm.timestamp() + windows[usize::from(mode)];
+            batch.push(entry);
+        }
+        self.net.record(&batch).unwrap();
+        for job in chosen {
+            if self.jobs[job].settled {
+                self.owe(job);
+            }
+        }
+    }
+
+    fn credit(&mut self, jobs: &[usize]) {
+        let chosen: Vec<usize> = jobs
+            .iter()
+            .copied()
+            .filter(|job| self.jobs.get(*job).is_some_and(|j| j.entry.is_some()))
+            .collect();
+        let entries = chosen
+            .iter()
+            .map(|job| pending(&self.jobs[*job].entry.unwrap(), self.jobs[*job].release));
+        let entries = entries.collect();
+        let mut expected = Vec::new();
+        for job in chosen {
+            if self.jobs[job].settled && !self.jobs[job].credited && !expected.contains(&job) {
+                expected.push(job);
+            }
+        }
+        assert_eq!(self.net.credit_settled(entries), expected.len() as u64);
+        for job in expected {
+            self.owe(job);
+        }
+    }
+
+    fn withdraw(&mut self, payee: Address, node: usize, max: u64) {
+        let can = self.net.withdrawable(payee, node);
+        let before = self.net.opg(payee);
+        let paid = self.net.withdraw(payee, node, max).unwrap();
+        assert!(paid <= can, "paid {paid} of {can}");
+        assert_eq!(self.net.opg(payee), before + paid);
+        let owed = self.owed.entry((payee, node)).or_default();
+        *owed = owed.checked_sub(paid).expect("paid more than owed");
+    }
+
+    fn check(&mut self) {
+        let mut holders: Vec<Address> = PAYEES.map(who).into();
+        holders.extend([who("ecosystem"), who("router")]);
+        self.net.assert_conserved(&holders);
+        for ((payee, node), owed) in self.owed.clone() {
+            assert_eq!(self.net.credited(payee, node), owed);
+        }
+    }
+
+    /// Everything is paid out in the end, and what stays is what nobody may take.
+    fn finish(&mut self) {
+        let all: Vec<usize> = (0..self.jobs.len()).collect();
+        self.credit(&all);
+        self.net.tick(10_000);
+        for (payee, node) in self.owed.keys().copied().collect::<Vec<_>>() {
+            if payee != addresses::INSURANCE {
+                self.withdraw(payee, node, u64::MAX);
+                assert_eq!(self.owed[&(payee, node)], 0);
+            }
+        }
+        self.check();
+        for node in 0..2 {
+            let call = FeeVault::sweepCall {
+                nodeId: self.net.nodes[node],
+            };
+            self.net.evm.call(who("anyone"), addresses::FEE_VAULT, call).unwrap();
+            let unclaimed: u128 = self
+                .jobs
+                .iter()
+                .filter(|job| job.node == node && job.settled && !job.credited && !job.refunded)
+                .map(|job| job.payment.value)
+                .sum();
+            let insured = self.net.credited(addresses::INSURANCE, node);
+            let held = opg_contracts::state::vault_balance(&self.net.evm, self.net.nodes[node])
+                .unwrap()
+                .0;
+            assert_eq!(held, unclaimed + insured, "node {node}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn money_is_conserved(steps in prop::collection::vec(step(), 10..60)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.apply(step);
+        }
+        world.check();
+        world.finish();
+    }
+}
+
+/// One schedule in which every step checks everything.
+#[test]
+fn money_is_conserved_at_every_step() {
+    let mut world = World::new();
+    for i in 0..12u64 {
+        let (payer, node) = (i as usize % 3, i as usize % 2);
+        for step in [
+            Step::Pay {
+                payer,
+                node,
+                amount: 1_000_003 * u128::from(i),
+            },
+            Step::Record {
+                jobs: vec![i as usize],
+                charge: 999_999 * i / 2,
+                mode: (i % 4) as u8,
+                router: i % 3 == 0,
+            },
+            Step::Settle { job: i as usize },
+            Step::Tick { seconds: 90 * i },
+            Step::CreditSettled {
+                jobs: (0..=i as usize).step_by(2).collect(),
+            },
+            Step::Withdraw {
+                payee: i as usize % 7,
+                node,
+                max: 2,
+            },
+        ] {
+            world.apply(&step);
+            world.check();
+        }
+    }
+    world.finish();
+}
