@@ -1,0 +1,415 @@
+//! The steps of a verification, in order.
+
+use crate::{
+    certificate::ValidatorSet,
+    checks::{
+        Taken, check_evidence, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote,
+    },
+    error::ProofError,
+    finality::{self, CertifiedBlock},
+    report::{Outcome, Report, Requirement, StepName, Steps, Verdict},
+    state::ProvedState,
+};
+use alloy_primitives::B256;
+use opg_contracts::{
+    GenesisFile,
+    state::{Settlement, Spent, read_keyset, read_spent, settlement},
+};
+use opg_primitives::{
+    merkle,
+    mode::{Grade, Mode},
+};
+use opg_receipt::{Core, ReceiptFile, SignedReceipt, State, file::Finality};
+
+/// What the caller asks and knows. The default asks for the mode that the receipt asked for and knows no time.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Mode that must have been served and, optionally, its lowest grade. Absent: the mode asked for. No grade:
+    /// hardware, or simulated if the genesis is a development one (D9).
+    pub require: Option<(Mode, Option<Grade>)>,
+    /// Unix seconds now, for the age of the trusted point (D12); absent: age is not checked.
+    pub now: Option<u64>,
+    /// EVM block hash or consensus digest that the caller trusts; it must be one of the blocks of the file.
+    pub trusted_checkpoint: Option<B256>,
+    /// Accept a trusted point older than the unbonding period.
+    pub accept_old_anchor: bool,
+}
+
+/// Verifies receipt files against one genesis file. Checking the validators' keys takes some milliseconds, so keep it
+/// for more than one file.
+#[derive(Debug, Clone)]
+pub struct Verifier<'a> {
+    genesis: &'a GenesisFile,
+    validators: ValidatorSet,
+}
+
+/// Verifies the bytes of one file.
+///
+/// # Errors
+/// [`ProofError`] if the genesis file has unusable validator keys; everything about the receipt is in the report.
+pub fn verify_bytes(bytes: &[u8], genesis: &GenesisFile, options: &Options) -> Result<Report, ProofError> {
+    Ok(Verifier::new(genesis)?.verify_bytes(bytes, options))
+}
+
+/// Verifies one file that has been read.
+///
+/// # Errors
+/// As [`verify_bytes`].
+pub fn verify(file: &ReceiptFile, genesis: &GenesisFile, options: &Options) -> Result<Report, ProofError> {
+    Ok(Verifier::new(genesis)?.verify(file, options))
+}
+
+impl<'a> Verifier<'a> {
+    /// Reads the validators of a genesis file.
+    ///
+    /// # Errors
+    /// [`ProofError`] if a validator's keys or its proof of possession are not valid.
+    pub fn new(genesis: &'a GenesisFile) -> Result<Self, ProofError> {
+        Ok(Self {
+            genesis,
+            validators: ValidatorSet::from_genesis(genesis)?,
+        })
+    }
+
+    /// Verifies the bytes of one file.
+    #[must_use]
+    pub fn verify_bytes(&self, bytes: &[u8], options: &Options) -> Report {
+        match ReceiptFile::parse_strict(bytes) {
+            Ok(file) => self.verify(&file, options),
+            Err(error) => {
+                let mut steps = Steps::default();
+                steps.record::<()>(StepName::File, Err(error.into()));
+                invalid(steps)
+            }
+        }
+    }
+
+    /// Verifies one file that has been read; its encoding is canonical by construction.
+    #[must_use]
+    pub fn verify(&self, file: &ReceiptFile, options: &Options) -> Report {
+        let mut steps = Steps::default();
+        steps.record(StepName::File, Ok(((), "canonical receipt file, version 1".into())));
+        let receipt = SignedReceipt::decode(&file.core).map_err(Outcome::from).map(|receipt| {
+            let detail = format!("receipt {}", receipt.core().receipt_id);
+            (receipt, detail)
+        });
+        match steps.record(StepName::Core, receipt) {
+            Some(receipt) => Run {
+                verifier: self,
+                file,
+                options,
+                receipt: &receipt,
+                steps,
+                certified: Vec::new(),
+            }
+            .all(),
+            None => invalid(steps),
+        }
+    }
+}
+
+/// One verification under way.
+struct Run<'a> {
+    verifier: &'a Verifier<'a>,
+    file: &'a ReceiptFile,
+    options: &'a Options,
+    receipt: &'a SignedReceipt,
+    steps: Steps,
+    /// Blocks certified so far: the state proofs of one file mostly share one.
+    certified: Vec<(&'a Finality, CertifiedBlock)>,
+}
+
+impl<'a> Run<'a> {
+    fn all(mut self) -> Report {
+        let core = self.receipt.core();
+        let steps = &mut self.steps;
+        steps.record(StepName::Genesis, check_genesis(core, self.verifier.genesis));
+        steps.record(StepName::Keyset, check_keyset(self.file, core));
+        let signature = self.receipt.verify_signature(&self.file.keyset.receipt_key.0);
+        steps.record(
+            StepName::Signature,
+            signature
+                .map_err(Outcome::from)
+                .map(|()| ((), format!("Ed25519, keyset {}", core.keyset))),
+        );
+        let quote = steps.record(StepName::Quote, check_quote(self.file, core));
+        steps.record(
+            StepName::Opening,
+            check_opening(self.file.opening.as_ref(), core, quote.as_ref()),
+        );
+        steps.record(StepName::Price, check_price(core));
+
+        let included = self.final_block(
+            StepName::Finality,
+            self.file.inclusion.as_ref().map(|inclusion| &inclusion.finality),
+            "the file shows no block: the receipt is not final, or its inclusion was left out",
+        );
+        let inclusion = self.check_inclusion(included.as_ref());
+        self.steps.record(StepName::Inclusion, inclusion);
+        let registration = self.check_registration(included.as_ref());
+        let registered = self.steps.record(StepName::Registration, registration);
+        let settled = self.check_settlement();
+        let settled = self.steps.record(StepName::Settlement, settled);
+        let payment = self
+            .nothing_failed()
+            .and_then(|()| check_payment(core, settled.is_some()));
+        self.steps.record(StepName::Payment, payment);
+        self.steps.record(StepName::Evidence, check_evidence(core));
+
+        let blocks = [&included, &registered, &settled];
+        let blocks: Vec<&CertifiedBlock> = blocks.into_iter().flatten().collect();
+        let age = self.check_anchor(&blocks);
+        let old = self.steps.record(StepName::Anchor, age).flatten();
+        self.report(included.as_ref(), settled.is_some(), old)
+    }
+
+    /// Checks a certified block, as a step of its own or as part of another.
+    fn final_block(&mut self, name: StepName, finality: Option<&'a Finality>, absent: &str) -> Option<CertifiedBlock> {
+        let result = match finality {
+            None => Err(Outcome::skipped(absent)),
+            Some(finality) => self.certified(finality).map(|block| {
+                let detail = format!(
+                    "block {} {} certified by {} of {} validators",
+                    block.header.number,
+                    block.hash,
+                    block.signers,
+                    self.verifier.validators.len(),
+                );
+                (block, detail)
+            }),
+        };
+        self.steps.record(name, result)
+    }
+
+    /// Certificates cost pairings and state proofs a walk through nodes that a stranger chose: a file that has already
+    /// failed gets neither, and its first failure stays the only one.
+    fn nothing_failed(&self) -> Result<(), Outcome> {
+        match self.steps.first_failure() {
+            None => Ok(()),
+            Some(name) => Err(Outcome::skipped(format!(
+                "not checked, as step {} failed",
+                name.as_str()
+            ))),
+        }
+    }
+
+    fn certified(&mut self, finality: &'a Finality) -> Result<CertifiedBlock, Outcome> {
+        self.nothing_failed()?;
+        if let Some((_, block)) = self.certified.iter().find(|(known, _)| *known == finality) {
+            return Ok(block.clone());
+        }
+        let block = finality::verify(finality, &self.verifier.validators)?;
+        self.certified.push((finality, block.clone()));
+        Ok(block)
+    }
+
+    fn check_inclusion(&self, block: Option<&CertifiedBlock>) -> Taken<()> {
+        let Some(inclusion) = &self.file.inclusion else {
+            return Err(Outcome::skipped("the file shows no inclusion"));
+        };
+        let Some(block) = block else {
+            return Err(Outcome::skipped("there is no certified block to look in"));
+        };
+        if inclusion.height != block.header.number {
+            let what = "inclusion height";
+            return Err(Outcome::differs(what, block.header.number, inclusion.height));
+        }
+        let leaf = merkle::leaf(self.receipt.core_hash());
+        let tree = merkle::verify_tree(leaf, inclusion.index, inclusion.count, &inclusion.siblings)
+            .map_err(|error| Outcome::failed(error.to_string()))?;
+        let root = merkle::batch_root(inclusion.height, inclusion.count, tree);
+        match block.header.parent_beacon_block_root {
+            Some(header) if header == root => {
+                let (index, count) = (inclusion.index, inclusion.count);
+                Ok(((), format!("receipt {index} of {count} in block {}", inclusion.height)))
+            }
+            header => Err(Outcome::differs(
+                "batch root",
+                header.map_or_else(|| "none in the header".into(), |root| root.to_string()),
+                root,
+            )),
+        }
+    }
+
+    fn check_registration(&mut self, included: Option<&CertifiedBlock>) -> Taken<CertifiedBlock> {
+        let Some(proof) = &self.file.registration else {
+            return Err(Outcome::skipped(
+                "the file carries no proof of the keyset's registration",
+            ));
+        };
+        let core = self.receipt.core();
+        let block = self.certified(&proof.finality)?;
+        let state = ProvedState::verify(proof, block.header.state_root)?;
+        let record = read_keyset(&state, core.keyset.0)?
+            .ok_or_else(|| Outcome::failed(format!("keyset {} is not registered", core.keyset)))?;
+        state.all_read()?;
+        let keyset = &self.file.keyset;
+        if record.node_id != core.node_id.0 {
+            return Err(Outcome::differs("node of the keyset", record.node_id, core.node_id));
+        }
+        if record.receipt_key != keyset.receipt_key {
+            let (what, got) = ("registered receipt key", keyset.receipt_key);
+            return Err(Outcome::differs(what, record.receipt_key, got));
+        }
+        if record.settlement_key != keyset.settlement_key {
+            let (what, got) = ("registered settlement key", keyset.settlement_key);
+            return Err(Outcome::differs(what, record.settlement_key, got));
+        }
+        // At the time of the block that holds the receipt, or of the proved state if there is none.
+        let at = included.unwrap_or(&block).header.timestamp;
+        if record.registered_at > at {
+            let what = "keyset registered";
+            return Err(Outcome::differs(
+                what,
+                format!("at {at} at the latest"),
+                record.registered_at,
+            ));
+        }
+        if let Some(revoked) = record.revoked_at.filter(|revoked| *revoked <= at) {
+            let what = "keyset in force";
+            return Err(Outcome::differs(
+                what,
+                format!("at {at}"),
+                format!("revoked at {revoked}"),
+            ));
+        }
+        let detail = format!(
+            "keyset registered at {} by node {}, proved at block {}",
+            record.registered_at, core.node_id, block.header.number
+        );
+        Ok((block, detail))
+    }
+
+    fn check_settlement(&mut self) -> Taken<CertifiedBlock> {
+        let Some(proof) = &self.file.payment else {
+            let why = "the file carries no proof of settlement: the payment may still be pending";
+            return Err(Outcome::skipped(why));
+        };
+        let payment = &self.receipt.core().payment;
+        let block = self.certified(&proof.finality)?;
+        let state = ProvedState::verify(proof, block.header.state_root)?;
+        let settled = settlement(&state, payment.payer, payment.nonce)?;
+        let spent = read_spent(&state, payment.id().0)?;
+        state.all_read()?;
+        if !settled.paid(payment.payee, payment.amount.wei()) {
+            let expected = format!("{} OPG to {}", payment.amount, payment.payee);
+            let got = match settled {
+                Settlement::Unused => "not settled".to_owned(),
+                Settlement::Cancelled => "cancelled".to_owned(),
+                Settlement::Used(hash) => format!("another transfer ({hash})"),
+            };
+            return Err(Outcome::differs("settlement", expected, got));
+        }
+        let credited = match spent {
+            Spent::Unspent => {
+                let (what, expected) = ("ledger entry of the payment", "recorded");
+                return Err(Outcome::differs(what, expected, "not recorded"));
+            }
+            Spent::Pending(_) => "recorded, credit pending",
+            Spent::Credited => "credited",
+        };
+        let detail = format!(
+            "{} OPG settled to the node's deposit address, {credited}, proved at block {}",
+            payment.amount, block.header.number
+        );
+        Ok((block, detail))
+    }
+
+    /// Age of the trusted point, if it is too old and that was not accepted.
+    fn check_anchor(&self, blocks: &[&CertifiedBlock]) -> Taken<Option<(u64, u64)>> {
+        let genesis = self.verifier.genesis;
+        let (what, time) = match self.options.trusted_checkpoint {
+            None => ("genesis", genesis.timestamp),
+            Some(hash) => {
+                let known = blocks
+                    .iter()
+                    .find(|block| block.hash == hash || block.digests.contains(&hash))
+                    .ok_or_else(|| Outcome::failed(format!("checkpoint {hash} is none of the file's blocks")))?;
+                ("checkpoint", known.header.timestamp)
+            }
+        };
+        let Some(now) = self.options.now else {
+            return Err(Outcome::skipped("the time is not known, so the age is not checked"));
+        };
+        let (age, limit) = (now.saturating_sub(time), genesis.parameters.unbonding);
+        if age <= limit {
+            return Ok((
+                None,
+                format!("trusted {what} is {age} s old, at most {limit} s are safe"),
+            ));
+        }
+        let detail =
+            format!("trusted {what} is {age} s old, more than the unbonding period of {limit} s (weak subjectivity)");
+        if self.options.accept_old_anchor {
+            return Ok((None, format!("{detail}: accepted as asked")));
+        }
+        Ok((Some((age, limit)), detail))
+    }
+
+    fn report(self, included: Option<&CertifiedBlock>, settled: bool, old: Option<(u64, u64)>) -> Report {
+        let core = self.receipt.core();
+        let required = requirement(self.options, core, self.verifier.genesis);
+        let (served, grade) = (core.mode.served, core.mode.grade);
+        let failed = self.steps.first_failure().is_some();
+        let met = required.mode == Mode::None || (required.mode == served && grade >= required.grade);
+        let verdict = match (failed, included, old) {
+            (true, _, _) => Verdict::Invalid,
+            (_, None, _) => Verdict::NotFinal,
+            (_, _, Some((age, limit))) => Verdict::OldAnchor { age, limit },
+            _ if !met => Verdict::RequirementNotMet {
+                required,
+                served,
+                grade,
+            },
+            _ if served == Mode::None => Verdict::Unproven,
+            _ => Verdict::Verified { mode: served, grade },
+        };
+        let state = match (failed, included, settled) {
+            (true, ..) => None,
+            (_, Some(_), true) => Some(State::Settled),
+            (_, Some(_), false) => Some(State::Final),
+            (_, None, _) if served == Mode::None => Some(State::Checked),
+            _ => Some(State::Executed),
+        };
+        Report {
+            receipt_id: Some(core.receipt_id),
+            mode: Some(served),
+            grade: Some(grade),
+            state,
+            height: included.map(|block| block.header.number),
+            steps: self.steps.0,
+            verdict,
+        }
+    }
+}
+
+/// What must have been served (D9).
+fn requirement(options: &Options, core: &Core, genesis: &GenesisFile) -> Requirement {
+    let default = match genesis.development {
+        true => Grade::Simulated,
+        false => Grade::Hardware,
+    };
+    let (mode, grade) = options.require.unwrap_or((core.mode.asked, None));
+    match mode {
+        Mode::None => Requirement {
+            mode,
+            grade: Grade::None,
+        },
+        _ => Requirement {
+            mode,
+            grade: grade.unwrap_or(default),
+        },
+    }
+}
+
+fn invalid(steps: Steps) -> Report {
+    Report {
+        receipt_id: None,
+        mode: None,
+        grade: None,
+        state: None,
+        height: None,
+        steps: steps.0,
+        verdict: Verdict::Invalid,
+    }
+}
