@@ -1,0 +1,75 @@
+//! # opg-consensus
+//!
+//! Consensus of the full nodes: [commonware](https://commonware.xyz) simplex with marshal, wired to
+//! whatever implements [`ChainApplication`]. Validators vote with BLS12-381 multisignatures over
+//! 104-byte [envelopes](ChainBlock::envelope), so that one 57-byte certificate (of four validators)
+//! proves an EVM block hash. No type of commonware appears in this crate's API: its generics are
+//! instantiated here once, and replacing the engine would change this crate only.
+//!
+//! ## Invariants
+//! - **One encoding, one digest per block**: the codec is canonical, and the digest commits to every
+//!   byte.
+//! - **Final blocks come in order, at least once**, and are acknowledged only after the application
+//!   has taken them. Its database can therefore always be rebuilt from the archive kept here.
+//! - **No double vote**: votes are on disk before they are sent. The data folder must outlive the keys.
+//! - **A library does not exit the process**: a failed application or engine ends the engine's thread,
+//!   and [`Handle::failure`] tells why.
+//! - **Bounded memory**: message quotas, block and gossip sizes, and queues all have limits.
+//!
+//! ## Example
+//! ```no_run
+//! # fn example(
+//! #     application: std::sync::Arc<dyn opg_consensus::ChainApplication>,
+//! #     genesis_digest: alloy_primitives::B256,
+//! #     evm_genesis: alloy_primitives::B256,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use opg_consensus::{Config, keys::ValidatorKeys, start};
+//!
+//! let keys = ValidatorKeys::generate();
+//! let participants = vec![keys.participant()];
+//! let config = Config::new(
+//!     "data/consensus".into(),
+//!     keys,
+//!     participants,
+//!     genesis_digest,
+//!     evm_genesis,
+//!     "127.0.0.1:8565".parse()?,
+//!     Vec::new(),
+//! );
+//! let engine = start(config, application)?;
+//! println!("final up to {}", engine.finalized_height());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Status
+//! One endless epoch: the validator set is that of the genesis. Conflicting votes are not yet kept as
+//! evidence for slashing.
+
+#![forbid(unsafe_code)]
+
+mod adapter;
+mod application;
+mod block;
+mod config;
+mod engine;
+mod error;
+mod gossip;
+mod handle;
+pub mod keys;
+mod scheme;
+mod shared;
+
+pub use application::{BoxError, BoxFuture, ChainApplication, ProposeContext, ProposedBody, Verdict, VerifyContext};
+pub use block::{
+    ChainBlock, CodecError, ENVELOPE_BYTES, MAX_EVM_BYTES, MAX_RECEIPT_BYTES, MAX_RECEIPTS, MAX_RECEIPTS_BYTES,
+    envelope_digest,
+};
+pub use config::{Config, Peer, Timing, quorum};
+pub use engine::start;
+pub use error::{CertificateError, ConsensusError};
+pub use gossip::{GossipError, GossipMessage, GossipReceiver, Topic};
+pub use handle::{FinalityProof, Handle};
+pub use keys::{BlsPublicKey, Identity, Participant};
+pub use scheme::{verify_certificate, vote_namespace};
+pub use shared::Stats;
