@@ -1,0 +1,400 @@
+//! The chain's application: builds, judges and executes blocks for consensus.
+//!
+//! A proposal holds only receipts that this node has verified. A vote is given only after every rule of ledger.md §10 holds
+//! and the block was executed. A finalized block is acknowledged after execution and index have it.
+
+use crate::{
+    index::Row,
+    shared::{Shared, unix_time},
+    system::{self, SystemTxError},
+    verify::{CheckError, Reject},
+};
+use alloy_primitives::{Address, B256, Bytes};
+use opg_consensus::{
+    BoxError, BoxFuture, ChainApplication, ChainBlock, Identity, ProposeContext, ProposedBody, Verdict, VerifyContext,
+};
+use opg_contracts::system_tx::BatchEntry;
+use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
+use opg_primitives::{ids::payment_id, merkle};
+use opg_receipt::SignedReceipt;
+use rayon::prelude::*;
+use std::{sync::Arc, time::Instant};
+
+/// Clocks of validators may differ by this much, in seconds.
+const CLOCK_SKEW: u64 = 1;
+/// Largest EVM block that is proposed, in bytes of RLP; the consensus codec takes a little more.
+const MAX_EVM_BYTES: usize = opg_consensus::MAX_EVM_BYTES - 4_096;
+
+/// Why a proposed block gets no vote.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// A header field has another value than the rules give it.
+    #[error("{field}: expected {expected}, got {got}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// By the rules.
+        expected: String,
+        /// In the block.
+        got: String,
+    },
+    /// The leader is not a validator of the genesis file.
+    #[error("leader {0} is not a validator")]
+    Leader(Identity),
+    /// A receipt does not check.
+    #[error("receipt {index}: {reject}")]
+    Receipt {
+        /// Its position.
+        index: usize,
+        /// The rule.
+        reject: Reject,
+    },
+    /// The batch needs more than half of the block's gas.
+    #[error("{got} receipts, expected at most {expected}: system transactions may use half of the block's gas")]
+    SystemGas {
+        /// Receipts that fit.
+        expected: usize,
+        /// Receipts in the block.
+        got: usize,
+    },
+    /// A system transaction is not the recomputed one.
+    #[error(transparent)]
+    SystemTransaction(#[from] SystemTxError),
+    /// A system account signed something else.
+    #[error("transaction {index} is sent by the system account {sender}")]
+    SystemSender {
+        /// Its position.
+        index: usize,
+        /// The account.
+        sender: Address,
+    },
+    /// A system transaction reverted.
+    #[error("system transaction {index} failed")]
+    SystemReverted {
+        /// Its position.
+        index: usize,
+    },
+    /// Its timestamp is later than this machine's clock: it may become valid.
+    #[error("timestamp {got} is in the future of this clock ({now})")]
+    Future {
+        /// This clock, Unix seconds.
+        now: u64,
+        /// The block's.
+        got: u64,
+    },
+    /// Execution refuses the block, or has no verdict.
+    #[error(transparent)]
+    Execution(#[from] ExecutionError),
+}
+
+impl BlockError {
+    /// Whether every honest validator comes to the same verdict, at any time.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Future { .. } => false,
+            Self::Execution(error) => error.is_invalid_block(),
+            _ => true,
+        }
+    }
+}
+
+fn field(field: &'static str, expected: impl ToString, got: impl ToString) -> BlockError {
+    BlockError::Field {
+        field,
+        expected: expected.to_string(),
+        got: got.to_string(),
+    }
+}
+
+/// The application of one validator.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain(pub(crate) Arc<Shared>);
+
+impl Chain {
+    /// Executes ancestors that this node lacks, oldest first. A quorum judged them; their execution is checked here.
+    async fn catch_up(&self, missing: &[Arc<ChainBlock>]) -> Result<(), ExecutionError> {
+        for block in missing {
+            let evm = Execution::decode(&block.evm)?;
+            self.0.execution.import(evm).await?;
+        }
+        Ok(())
+    }
+
+    async fn build(&self, context: ProposeContext) -> Result<ProposedBody, BoxError> {
+        let node = &self.0;
+        self.catch_up(&context.missing).await?;
+        let parent = context.parent.evm_hash;
+        // the EVM wants a strictly larger whole second than the parent's
+        let earliest = node.execution.timestamp(parent).await?.saturating_add(1);
+        tokio::time::sleep(std::time::Duration::from_secs(earliest).saturating_sub(unix_time())).await;
+        let began = Instant::now();
+        let timestamp = unix_time().as_secs().max(earliest);
+
+        let shared = node.clone();
+        let selected = tokio::task::spawn_blocking(move || {
+            let state = shared.execution.state_at(parent)?;
+            shared.pool.select(
+                &state,
+                timestamp,
+                shared.limits.receipts_per_block,
+                shared.limits.receipt_bytes_per_block,
+            )
+        })
+        .await??;
+        let entries: Vec<_> = selected.iter().map(|(_, entry)| *entry).collect();
+        let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
+        let nonce = node.execution.nonce_at(parent, node.system_address)?;
+        let base_fee = node.execution.base_fee_next(parent)?;
+        let system_txs = system::transactions(node.rules.chain_id, context.height, nonce, base_fee, root, &entries)
+            .into_iter()
+            .map(|transaction| system::sign(transaction, &node.system_key))
+            .collect();
+        let request = BuildRequest {
+            system_txs,
+            excluded_senders: node.system_addresses.clone(),
+            max_block_bytes: MAX_EVM_BYTES,
+            ..BuildRequest::new(parent, timestamp, node.system_address, root)
+        };
+        let built = node.execution.build(request).await?;
+        node.metrics.build_block.observe(began.elapsed().as_secs_f64());
+        let receipts = selected.iter().map(|(receipt, _)| receipt.cose().clone()).collect();
+        Ok(ProposedBody {
+            evm_hash: built.hash,
+            evm: built.rlp,
+            receipts,
+        })
+    }
+
+    async fn judge(&self, context: &VerifyContext) -> Result<(), BoxError> {
+        let node = &self.0;
+        self.catch_up(&context.missing).await?;
+        let (block, parent) = (&context.block, context.parent.evm_hash);
+        let evm = Execution::decode(&block.evm).map_err(BlockError::Execution)?;
+        check_header(&evm, block, parent, unix_time().as_secs())?;
+        let leader = *node
+            .leaders
+            .get(&context.leader)
+            .ok_or(BlockError::Leader(context.leader))?;
+        if evm.coinbase() != leader {
+            return Err(field("coinbase", leader, evm.coinbase()).into());
+        }
+
+        let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
+        let height = block.height;
+        let system_count =
+            tokio::task::spawn_blocking(move || judge_content(&shared, &judged, height, parent, leader, &receipts))
+                .await??;
+
+        node.execution
+            .import(evm.clone())
+            .await
+            .map_err(BlockError::Execution)?;
+        let statuses = node.execution.receipts(evm.hash()).await?;
+        if let Some(index) = (0..system_count).find(|i| !statuses.get(*i).is_some_and(|r| r.success)) {
+            return Err(BlockError::SystemReverted { index }.into());
+        }
+        let system_gas: u64 = statuses.iter().take(system_count).map(|r| r.gas_used).sum();
+        if system_gas > evm.gas_limit() / 2 {
+            return Err(field("system gas", format!("at most {}", evm.gas_limit() / 2), system_gas).into());
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, block: Arc<ChainBlock>) -> Result<(), BoxError> {
+        let node = self.0.clone();
+        let indexed = {
+            let index = node.index.clone();
+            tokio::task::spawn_blocking(move || index.height()).await??
+        };
+        let head = node.execution.head();
+        if block.height <= indexed && block.height <= head.number {
+            return Ok(());
+        }
+        let evm = Execution::decode(&block.evm)?;
+        let timestamp = evm.timestamp();
+        if block.height > head.number {
+            node.execution.import(evm.clone()).await?;
+        }
+        // the index first: who hears of the block finds its receipts
+        let shared = node.clone();
+        let (height, receipts) = (block.height, block.receipts.clone());
+        let decoded = tokio::task::spawn_blocking(move || -> Result<Vec<Arc<SignedReceipt>>, BoxError> {
+            let decoded: Vec<_> = receipts
+                .iter()
+                .map(|bytes| SignedReceipt::decode(bytes).map(Arc::new))
+                .collect::<Result<_, _>>()?;
+            shared.index.append(height, &rows(height, timestamp, &decoded))?;
+            Ok(decoded)
+        })
+        .await??;
+        if block.height > head.number {
+            node.execution.finalize(evm.hash()).await?;
+        }
+        node.pool.finalized(&decoded, timestamp);
+        node.metrics.receipts_final.inc_by(decoded.len() as u64);
+        node.metrics.transactions_final.inc_by(evm.transaction_count() as u64);
+        node.metrics.height.set(i64::try_from(block.height).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}
+
+/// Header rules that need nothing but the block and its parent's hash.
+fn check_header(evm: &EvmBlock, block: &ChainBlock, parent: B256, now: u64) -> Result<(), BlockError> {
+    if evm.hash() != block.evm_hash {
+        return Err(field("EVM hash", evm.hash(), block.evm_hash));
+    }
+    if evm.parent_hash() != parent {
+        return Err(field("parent", parent, evm.parent_hash()));
+    }
+    if evm.number() != block.height {
+        return Err(field("number", block.height, evm.number()));
+    }
+    if evm.timestamp() > now.saturating_add(CLOCK_SKEW) {
+        return Err(BlockError::Future {
+            now,
+            got: evm.timestamp(),
+        });
+    }
+    Ok(())
+}
+
+/// Receipts, batch root and system transactions. Returns the number of system transactions.
+fn judge_content(
+    node: &Shared,
+    evm: &EvmBlock,
+    height: u64,
+    parent: B256,
+    leader: Address,
+    receipts: &[Bytes],
+) -> Result<usize, BlockError> {
+    let began = Instant::now();
+    let state = node.execution.state_at(parent)?;
+    let batch = node
+        .pool
+        .check_batch(receipts, &state, evm.timestamp())
+        .map_err(|(index, error)| match error {
+            CheckError::Rejected(reject) => BlockError::Receipt { index, reject },
+            CheckError::State(error) => BlockError::Execution(error),
+        })?;
+    let entries: Vec<BatchEntry> = batch.iter().map(|(_, entry)| *entry).collect();
+    let fitting = opg_contracts::system_tx::fitting_prefix(&entries);
+    if fitting != entries.len() {
+        return Err(BlockError::SystemGas {
+            expected: fitting,
+            got: entries.len(),
+        });
+    }
+    let root = batch_root(height, batch.iter().map(|(r, _)| r.as_ref()));
+    if evm.beacon_root() != Some(root) {
+        return Err(field(
+            "parent_beacon_block_root",
+            root,
+            evm.beacon_root().unwrap_or_default(),
+        ));
+    }
+    let nonce = node.execution.nonce_at(parent, leader)?;
+    let expected = system::transactions(node.rules.chain_id, height, nonce, evm.base_fee(), root, &entries);
+    for (index, transaction) in expected.iter().enumerate() {
+        system::compare(index, evm.raw_transaction(index), transaction)?;
+    }
+    // recovering a sender costs 0.1 ms: spread over the verification threads
+    let count = evm.transaction_count();
+    let senders: Vec<Address> = node
+        .pool
+        .install(|| {
+            (0..count)
+                .into_par_iter()
+                .with_min_len(16)
+                .map(|i| evm.sender(i))
+                .collect::<Result<_, _>>()
+        })
+        .map_err(BlockError::Execution)?;
+    for (index, sender) in senders.into_iter().enumerate() {
+        if index < expected.len() {
+            if sender != leader {
+                return Err(field("signer of a system transaction", leader, sender));
+            }
+        } else if node.system_addresses.contains(&sender) {
+            return Err(BlockError::SystemSender { index, sender });
+        }
+    }
+    node.metrics.verify_block.observe(began.elapsed().as_secs_f64());
+    Ok(expected.len())
+}
+
+/// Batch root of receipts in batch order (ledger.md §9).
+fn batch_root<'a>(height: u64, receipts: impl Iterator<Item = &'a SignedReceipt>) -> B256 {
+    let hashes: Vec<B256> = receipts.map(|r| r.core_hash()).collect();
+    // the codec bounds a block far below 2^32 receipts
+    merkle::batch_root_of(height, &hashes).unwrap_or_default()
+}
+
+/// Index rows of a block's receipts.
+fn rows(height: u64, timestamp: u64, receipts: &[Arc<SignedReceipt>]) -> Vec<(B256, Row)> {
+    let count = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
+    (0u32..)
+        .zip(receipts)
+        .map(|(index, receipt)| {
+            let core = receipt.core();
+            let row = Row {
+                height,
+                index,
+                count,
+                timestamp,
+                core_hash: receipt.core_hash(),
+                node_id: core.node_id.0,
+                keyset: core.keyset.0,
+                seq: core.seq,
+                model_root: core.model.served_root.0,
+                mode: core.mode.served.code(),
+                grade: core.mode.grade.code(),
+                payer: core.payment.payer,
+                nonce: core.payment.nonce,
+                amount: core.payment.amount.0,
+                charge: core.price.charge.0,
+                payment_id: payment_id(core.payment.payer, core.payment.nonce).0,
+            };
+            (core.receipt_id.0, row)
+        })
+        .collect()
+}
+
+impl ChainApplication for Chain {
+    fn has_state(&self, evm_hash: B256) -> BoxFuture<'_, Result<bool, BoxError>> {
+        Box::pin(async move { Ok(self.0.execution.has_state(evm_hash)?) })
+    }
+
+    fn propose(&self, context: ProposeContext) -> BoxFuture<'_, Result<Option<ProposedBody>, BoxError>> {
+        Box::pin(async move { self.build(context).await.map(Some) })
+    }
+
+    fn verify(&self, context: VerifyContext) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+        Box::pin(async move {
+            let Err(error) = self.judge(&context).await else {
+                return Ok(Verdict::Valid);
+            };
+            self.0.metrics.blocks_rejected.inc();
+            tracing::warn!(height = context.block.height, leader = %context.leader, %error, "block gets no vote");
+            match error.downcast_ref::<BlockError>() {
+                Some(broken) if broken.is_final() => Ok(Verdict::Invalid(error.to_string())),
+                _ => Err(error),
+            }
+        })
+    }
+
+    fn finalized(&self, block: Arc<ChainBlock>) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async move { self.execute(block).await })
+    }
+
+    fn executed_height(&self) -> BoxFuture<'_, Result<u64, BoxError>> {
+        Box::pin(async move {
+            let index = self.0.index.clone();
+            let indexed = tokio::task::spawn_blocking(move || index.height()).await??;
+            Ok(indexed.min(self.0.execution.head().number))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

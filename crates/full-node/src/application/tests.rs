@@ -1,0 +1,352 @@
+//! A leader and a validator with real execution, without consensus between them.
+
+use super::*;
+use crate::{
+    config::Limits,
+    index::Index,
+    support::{self, receipts},
+};
+use opg_contracts::GenesisFile;
+use opg_primitives::money::Amount;
+use tempfile::TempDir;
+
+struct Pair {
+    genesis: GenesisFile,
+    /// What consensus calls height 0.
+    root: Arc<ChainBlock>,
+    leader: Chain,
+    validator: Chain,
+    _dir: TempDir,
+}
+
+async fn open(genesis: &GenesisFile, i: u8, dir: &std::path::Path) -> Chain {
+    let folder = dir.join(i.to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    let execution = Execution::open(opg_genesis::build(genesis).unwrap(), folder.join("evm"))
+        .await
+        .unwrap();
+    let index = Index::open(&folder.join("receipts.redb"), genesis.digest()).unwrap();
+    let identity = Identity(genesis.validators[usize::from(i)].identity.0);
+    let limits = Limits {
+        verify_threads: 1,
+        ..Limits::default()
+    };
+    Chain(Arc::new(
+        Shared::new(
+            genesis.clone(),
+            &support::keys(i),
+            identity,
+            limits,
+            execution,
+            Arc::new(index),
+        )
+        .unwrap(),
+    ))
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let (dir, genesis) = (tempfile::tempdir().unwrap(), support::genesis());
+        let (leader, validator) = (open(&genesis, 0, dir.path()).await, open(&genesis, 1, dir.path()).await);
+        let root = ChainBlock::genesis(genesis.digest(), leader.0.execution.genesis_hash());
+        Self {
+            root: Arc::new(root),
+            genesis,
+            leader,
+            validator,
+            _dir: dir,
+        }
+    }
+
+    fn submit(&self, seq: u64) -> receipts::Made {
+        let made = receipts::make(
+            &self.genesis,
+            seq,
+            if seq == 0 { B256::ZERO } else { B256::repeat_byte(1) },
+            Amount(5_000_000),
+        );
+        let node = &self.leader.0;
+        let head = node.execution.head();
+        let state = node.execution.state_at(head.hash).unwrap();
+        node.pool
+            .submit_now(made.receipt.cose(), &state, unix_time().as_secs())
+            .unwrap();
+        made
+    }
+
+    async fn propose(&self, parent: &Arc<ChainBlock>) -> ChainBlock {
+        let context = ProposeContext {
+            view: 1,
+            leader: self.leader.0.identity,
+            height: parent.height + 1,
+            parent: parent.clone(),
+            missing: Vec::new(),
+        };
+        let body = self.leader.propose(context).await.unwrap().unwrap();
+        ChainBlock {
+            parent: parent.digest(),
+            height: parent.height + 1,
+            evm_hash: body.evm_hash,
+            evm: body.evm,
+            receipts: body.receipts,
+        }
+    }
+
+    async fn judge(&self, parent: &Arc<ChainBlock>, block: ChainBlock) -> Result<Verdict, String> {
+        self.judge_as(self.leader.0.identity, parent, block).await
+    }
+
+    async fn judge_as(&self, leader: Identity, parent: &Arc<ChainBlock>, block: ChainBlock) -> Result<Verdict, String> {
+        let context = VerifyContext {
+            view: 1,
+            leader,
+            parent: parent.clone(),
+            missing: Vec::new(),
+            block: Arc::new(block),
+        };
+        self.validator.verify(context).await.map_err(|e| e.to_string())
+    }
+
+    /// Why the validator refuses a block for good.
+    async fn reason(&self, block: ChainBlock) -> String {
+        match self.judge(&self.root, block).await {
+            Ok(Verdict::Invalid(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_with_receipts_is_judged_and_executed() {
+    let pair = Pair::new().await;
+    let made = [pair.submit(0), pair.submit(1), pair.submit(2)];
+    let block = pair.propose(&pair.root).await;
+    assert_eq!(block.receipts.len(), 3);
+    assert_eq!(pair.judge(&pair.root, block.clone()).await, Ok(Verdict::Valid));
+    // judged twice, as after a view that timed out
+    assert_eq!(pair.judge(&pair.root, block.clone()).await, Ok(Verdict::Valid));
+
+    let block = Arc::new(block);
+    for chain in [&pair.leader, &pair.validator] {
+        assert_eq!(chain.executed_height().await.unwrap(), 0);
+        for _ in 0..2 {
+            chain.finalized(block.clone()).await.unwrap(); // redelivery changes nothing
+        }
+        assert_eq!(chain.executed_height().await.unwrap(), 1);
+        assert_eq!(chain.0.pool.size(), (0, 0));
+        for made in &made {
+            let row = chain
+                .0
+                .index
+                .receipt(made.receipt.core().receipt_id.0)
+                .unwrap()
+                .unwrap();
+            assert_eq!((row.height, row.count, row.core_hash), (1, 3, made.receipt.core_hash()));
+        }
+        let state = chain.0.execution.state_at(block.evm_hash).unwrap();
+        let hashes: Vec<B256> = block
+            .receipts
+            .iter()
+            .map(|r| SignedReceipt::decode(r).unwrap().core_hash())
+            .collect();
+        assert_eq!(
+            opg_contracts::state::batch_root(&state, 1).unwrap(),
+            merkle::batch_root_of(1, &hashes)
+        );
+    }
+
+    // an empty block on top, by the other validator's eyes
+    let next = pair.propose(&block).await;
+    assert!(next.receipts.is_empty());
+    assert_eq!(pair.judge(&block, next).await, Ok(Verdict::Valid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_proposal_gets_no_vote() {
+    let pair = Pair::new().await;
+    pair.submit(0);
+    pair.submit(1);
+    let good = pair.propose(&pair.root).await;
+    let with = |change: fn(&mut ChainBlock)| {
+        let mut block = good.clone();
+        change(&mut block);
+        block
+    };
+    let flip = |block: &mut ChainBlock| {
+        let mut bytes = block.receipts[1].to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        block.receipts[1] = bytes.into();
+    };
+    for (block, word) in [
+        (with(flip), "receipt 1"),
+        (with(|b| b.receipts.truncate(1)), "parent_beacon_block_root"),
+        (with(|b| b.receipts.swap(0, 1)), "parent_beacon_block_root"),
+        (with(|b| b.receipts.push(b.receipts[0].clone())), "sequence number"),
+        (with(|b| b.receipts.clear()), "parent_beacon_block_root"),
+        (with(|b| b.evm_hash = B256::ZERO), "EVM hash"),
+        (with(|b| b.evm = Bytes::from_static(&[0xc0])), ""),
+    ] {
+        let reason = pair.reason(block).await;
+        assert!(reason.contains(word), "{reason}");
+    }
+    let other = Identity(pair.genesis.validators[2].identity.0);
+    let stolen = pair.judge_as(other, &pair.root, good.clone()).await.unwrap();
+    assert!(matches!(stolen, Verdict::Invalid(reason) if reason.contains("coinbase")));
+    let stranger = pair
+        .judge_as(Identity([1; 32]), &pair.root, good.clone())
+        .await
+        .unwrap();
+    assert!(matches!(stranger, Verdict::Invalid(reason) if reason.contains("not a validator")));
+    assert_eq!(
+        pair.judge(&pair.root, good).await,
+        Ok(Verdict::Valid),
+        "the unchanged one passes"
+    );
+}
+
+/// What a byzantine leader could build: every block below is valid for the EVM.
+async fn forge(pair: &Pair, change: impl FnOnce(&mut BuildRequest, u64)) -> ChainBlock {
+    let execution = &pair.leader.0.execution;
+    let parent = execution.genesis_hash();
+    let base_fee = execution.base_fee_next(parent).unwrap();
+    let timestamp = unix_time().as_secs().max(execution.head().timestamp + 1);
+    let root = batch_root(1, std::iter::empty());
+    let mut request = BuildRequest::new(parent, timestamp, pair.leader.0.system_address, root);
+    change(&mut request, base_fee);
+    let built = execution.build(request).await.unwrap();
+    ChainBlock {
+        parent: pair.root.digest(),
+        height: 1,
+        evm_hash: built.hash,
+        evm: built.rlp,
+        receipts: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_block_gets_no_vote() {
+    let pair = Pair::new().await;
+    let honest = forge(&pair, |_, _| {}).await;
+    assert_eq!(pair.judge(&pair.root, honest).await, Ok(Verdict::Valid));
+
+    let root = forge(&pair, |r, _| r.beacon_root = B256::repeat_byte(1)).await;
+    assert!(pair.reason(root).await.contains("parent_beacon_block_root"));
+    let coinbase = forge(&pair, |r, _| r.coinbase = Address::repeat_byte(1)).await;
+    assert!(pair.reason(coinbase).await.contains("coinbase"));
+    let future = forge(&pair, |r, _| r.timestamp += 100).await;
+    let error = pair.judge(&pair.root, future).await.unwrap_err();
+    assert!(error.contains("future"), "no verdict for ever, only no vote: {error}");
+
+    // the batch root is there, the system transaction is not
+    let made = receipts::make(&pair.genesis, 0, B256::ZERO, Amount(5_000_000));
+    let mut silent = forge(&pair, |r, _| {
+        r.beacon_root = batch_root(1, std::iter::once(&made.receipt))
+    })
+    .await;
+    silent.receipts = vec![made.receipt.cose().clone()];
+    assert!(pair.reason(silent).await.contains("missing"));
+
+    // the leader's key signs something else
+    let key = support::secret(0x30);
+    let plain = forge(&pair, |r, base_fee| {
+        let transaction = alloy_consensus::TxEip1559 {
+            chain_id: support::CHAIN,
+            gas_limit: 21_000,
+            max_fee_per_gas: u128::from(base_fee),
+            to: alloy_primitives::TxKind::Call(Address::repeat_byte(9)),
+            ..Default::default()
+        };
+        r.system_txs = vec![system::sign(transaction, &key)];
+    })
+    .await;
+    assert!(pair.reason(plain).await.contains("system account"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_index_is_filled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let genesis = support::genesis();
+    let chain = open(&genesis, 0, dir.path()).await;
+    let root = Arc::new(ChainBlock::genesis(genesis.digest(), chain.0.execution.genesis_hash()));
+    let context = ProposeContext {
+        view: 1,
+        leader: chain.0.identity,
+        height: 1,
+        parent: root.clone(),
+        missing: Vec::new(),
+    };
+    let body = chain.propose(context).await.unwrap().unwrap();
+    let block = ChainBlock {
+        parent: root.digest(),
+        height: 1,
+        evm_hash: body.evm_hash,
+        evm: body.evm,
+        receipts: body.receipts,
+    };
+    let block = Arc::new(block);
+    chain.finalized(block.clone()).await.unwrap();
+    chain.0.execution.shutdown().await.unwrap();
+    drop(chain);
+    std::fs::remove_file(dir.path().join("0/receipts.redb")).unwrap();
+
+    let chain = open(&genesis, 0, dir.path()).await;
+    assert_eq!(
+        chain.executed_height().await.unwrap(),
+        0,
+        "consensus delivers from there"
+    );
+    chain.finalized(block).await.unwrap();
+    assert_eq!(chain.executed_height().await.unwrap(), 1);
+}
+
+/// Run with `--release --ignored --nocapture`: 2,000 receipts must fit one block, and one block time (issue: Speed).
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn two_thousand_receipts_in_a_block() {
+    let pair = Pair::new().await;
+    let due = receipts::make(&pair.genesis, 0, B256::ZERO, Amount(5_000_000))
+        .receipt
+        .core()
+        .price
+        .charge;
+    let made: Vec<_> = (0..2_000u64)
+        .map(|seq| {
+            receipts::make(
+                &pair.genesis,
+                seq,
+                if seq == 0 { B256::ZERO } else { B256::repeat_byte(1) },
+                due,
+            )
+        })
+        .collect();
+    let state = pair.leader.0.execution.state_at(pair.root.evm_hash).unwrap();
+    let began = Instant::now();
+    for one in &made {
+        pair.leader
+            .0
+            .pool
+            .submit_now(one.receipt.cose(), &state, unix_time().as_secs())
+            .unwrap();
+    }
+    println!(
+        "{:.0} receipts/s admitted by one thread",
+        made.len() as f64 / began.elapsed().as_secs_f64()
+    );
+    let began = Instant::now();
+    let block = pair.propose(&pair.root).await;
+    println!(
+        "{} receipts proposed after {:?} (the wait for the second included)",
+        block.receipts.len(),
+        began.elapsed()
+    );
+    let began = Instant::now();
+    assert_eq!(pair.judge(&pair.root, block.clone()).await, Ok(Verdict::Valid));
+    println!(
+        "judged by a validator that had seen none of them in {:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    pair.validator.finalized(Arc::new(block)).await.unwrap();
+    println!("finalized in {:?}", began.elapsed());
+}

@@ -1,0 +1,446 @@
+//! Durable index of finalized receipts: receipt id → where it stands, and what is needed to read its payment's state.
+//!
+//! The chain itself is the source of truth: every row follows from finalized blocks, so the index can be deleted and is then
+//! refilled from the consensus archive. A block's rows and the new height are one transaction, synced to disk before the
+//! block is acknowledged. Receipts themselves are not copied here (D11: cores are not served).
+
+use alloy_primitives::{Address, B256};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use std::path::Path;
+
+const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts/v1");
+const PAYMENTS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("payments/v1");
+const NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("nodes/v1");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta/v1");
+const HEIGHT: &str = "height";
+const GENESIS: &str = "genesis";
+
+/// The index could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The storage engine failed.
+    #[error("receipt index: {0}")]
+    Storage(Box<redb::Error>),
+    /// The file belongs to another network.
+    #[error("receipt index belongs to genesis {got}, expected {expected}")]
+    WrongGenesis {
+        /// Digest of this network's genesis.
+        expected: B256,
+        /// Digest in the file.
+        got: B256,
+    },
+    /// A row has another form than this version writes.
+    #[error(
+        "receipt index: row of table {table} has {got} bytes, expected {expected}; delete the index, it is rebuilt"
+    )]
+    Row {
+        /// Table.
+        table: &'static str,
+        /// Bytes of a row.
+        expected: usize,
+        /// Bytes found.
+        got: usize,
+    },
+    /// A block was handed over out of order.
+    #[error("receipt index: block {got} after {height}")]
+    Gap {
+        /// Height of the index.
+        height: u64,
+        /// Height of the block.
+        got: u64,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for IndexError {
+    fn from(error: E) -> Self {
+        Self::Storage(Box::new(error.into()))
+    }
+}
+
+/// Where one finalized receipt stands, and what it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Height of its block.
+    pub height: u64,
+    /// Position in the block's batch.
+    pub index: u32,
+    /// Receipts in that batch.
+    pub count: u32,
+    /// Timestamp of the block, Unix seconds.
+    pub timestamp: u64,
+    /// `keccak256` of the core: the leaf.
+    pub core_hash: B256,
+    /// Node that served it.
+    pub node_id: B256,
+    /// Keyset that signed it.
+    pub keyset: B256,
+    /// Sequence number of the keyset.
+    pub seq: u64,
+    /// Model root served.
+    pub model_root: B256,
+    /// Mode code (receipt.md §4).
+    pub mode: u8,
+    /// Grade code.
+    pub grade: u8,
+    /// Payer.
+    pub payer: Address,
+    /// Payment nonce.
+    pub nonce: B256,
+    /// Amount signed, wei.
+    pub amount: u128,
+    /// Charge, wei.
+    pub charge: u128,
+    /// `keccak256(payer, nonce)`.
+    pub payment_id: B256,
+}
+
+const ROW: usize = 8 + 4 + 4 + 8 + 32 * 3 + 8 + 32 + 2 + 20 + 32 + 16 + 16 + 32;
+
+impl Row {
+    fn encode(&self) -> [u8; ROW] {
+        let mut out = [0; ROW];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            out[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        put(&self.height.to_be_bytes());
+        put(&self.index.to_be_bytes());
+        put(&self.count.to_be_bytes());
+        put(&self.timestamp.to_be_bytes());
+        put(self.core_hash.as_slice());
+        put(self.node_id.as_slice());
+        put(self.keyset.as_slice());
+        put(&self.seq.to_be_bytes());
+        put(self.model_root.as_slice());
+        put(&[self.mode, self.grade]);
+        put(self.payer.as_slice());
+        put(self.nonce.as_slice());
+        put(&self.amount.to_be_bytes());
+        put(&self.charge.to_be_bytes());
+        put(self.payment_id.as_slice());
+        out
+    }
+
+    fn decode(row: &[u8]) -> Result<Self, IndexError> {
+        let row: &[u8; ROW] = row.try_into().map_err(|_| IndexError::Row {
+            table: "receipts",
+            expected: ROW,
+            got: row.len(),
+        })?;
+        let mut rest = Reader(row);
+        Ok(Self {
+            height: u64::from_be_bytes(rest.take()),
+            index: u32::from_be_bytes(rest.take()),
+            count: u32::from_be_bytes(rest.take()),
+            timestamp: u64::from_be_bytes(rest.take()),
+            core_hash: B256::from(rest.take::<32>()),
+            node_id: B256::from(rest.take::<32>()),
+            keyset: B256::from(rest.take::<32>()),
+            seq: u64::from_be_bytes(rest.take()),
+            model_root: B256::from(rest.take::<32>()),
+            mode: rest.take::<1>()[0],
+            grade: rest.take::<1>()[0],
+            payer: Address::from(rest.take::<20>()),
+            nonce: B256::from(rest.take::<32>()),
+            amount: u128::from_be_bytes(rest.take()),
+            charge: u128::from_be_bytes(rest.take()),
+            payment_id: B256::from(rest.take::<32>()),
+        })
+    }
+}
+
+/// Reads fixed-size fields; the length was checked before.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        if let Some((head, tail)) = self.0.split_at_checked(N) {
+            out.copy_from_slice(head);
+            self.0 = tail;
+        }
+        out
+    }
+}
+
+/// Totals of one node's finalized receipts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Receipts.
+    pub receipts: u64,
+    /// Sum of signed amounts, wei (saturating).
+    pub amount: u128,
+    /// Sum of charges, wei (saturating).
+    pub charge: u128,
+    /// Height of the newest one.
+    pub last_height: u64,
+}
+
+const STATS: usize = 8 + 16 + 16 + 8;
+
+impl NodeStats {
+    fn encode(&self) -> [u8; STATS] {
+        let mut out = [0; STATS];
+        out[..8].copy_from_slice(&self.receipts.to_be_bytes());
+        out[8..24].copy_from_slice(&self.amount.to_be_bytes());
+        out[24..40].copy_from_slice(&self.charge.to_be_bytes());
+        out[40..].copy_from_slice(&self.last_height.to_be_bytes());
+        out
+    }
+
+    fn decode(row: &[u8]) -> Result<Self, IndexError> {
+        let row: &[u8; STATS] = row.try_into().map_err(|_| IndexError::Row {
+            table: "nodes",
+            expected: STATS,
+            got: row.len(),
+        })?;
+        let mut rest = Reader(row);
+        Ok(Self {
+            receipts: u64::from_be_bytes(rest.take()),
+            amount: u128::from_be_bytes(rest.take()),
+            charge: u128::from_be_bytes(rest.take()),
+            last_height: u64::from_be_bytes(rest.take()),
+        })
+    }
+}
+
+/// The index. All methods block on the disk; call them from blocking threads.
+#[derive(Debug)]
+pub struct Index {
+    db: Database,
+}
+
+impl Index {
+    /// Opens or creates the file at `path` for the network of digest `genesis`.
+    ///
+    /// # Errors
+    /// If the file can not be used, or is another network's.
+    pub fn open(path: &Path, genesis: B256) -> Result<Self, IndexError> {
+        let db = Database::create(path)?;
+        let write = db.begin_write()?;
+        {
+            write.open_table(RECEIPTS)?;
+            write.open_table(PAYMENTS)?;
+            write.open_table(NODES)?;
+            let mut meta = write.open_table(META)?;
+            let known = meta.get(GENESIS)?.map(|v| v.value().to_vec());
+            match known {
+                None => {
+                    meta.insert(GENESIS, genesis.as_slice())?;
+                    meta.insert(HEIGHT, 0u64.to_be_bytes().as_slice())?;
+                }
+                Some(got) if got == genesis.as_slice() => {}
+                Some(got) => {
+                    let got = B256::try_from(got.as_slice()).unwrap_or_default();
+                    return Err(IndexError::WrongGenesis { expected: genesis, got });
+                }
+            }
+        }
+        write.commit()?;
+        Ok(Self { db })
+    }
+
+    /// Height of the newest block whose rows are on disk.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn height(&self) -> Result<u64, IndexError> {
+        let read = self.db.begin_read()?;
+        read_height(&read.open_table(META)?)
+    }
+
+    /// Adds the rows of the block at `height`, which must follow the newest one. A block that is there already is skipped, so
+    /// that redelivery is harmless. Durable on return.
+    ///
+    /// # Errors
+    /// Disk, or a gap.
+    pub fn append(&self, height: u64, rows: &[(B256, Row)]) -> Result<(), IndexError> {
+        let write = self.db.begin_write()?;
+        {
+            let mut meta = write.open_table(META)?;
+            let known = read_height(&meta)?;
+            if height <= known {
+                return Ok(());
+            }
+            if height != known + 1 {
+                return Err(IndexError::Gap {
+                    height: known,
+                    got: height,
+                });
+            }
+            meta.insert(HEIGHT, height.to_be_bytes().as_slice())?;
+            if !rows.is_empty() {
+                let (mut receipts, mut payments) = (write.open_table(RECEIPTS)?, write.open_table(PAYMENTS)?);
+                let mut nodes = write.open_table(NODES)?;
+                for (id, row) in rows {
+                    receipts.insert(&id.0, row.encode().as_slice())?;
+                    payments.insert(&row.payment_id.0, &id.0)?;
+                    let mut stats = nodes
+                        .get(&row.node_id.0)?
+                        .map(|v| NodeStats::decode(v.value()))
+                        .transpose()?
+                        .unwrap_or_default();
+                    stats.receipts += 1;
+                    stats.amount = stats.amount.saturating_add(row.amount);
+                    stats.charge = stats.charge.saturating_add(row.charge);
+                    stats.last_height = height;
+                    nodes.insert(&row.node_id.0, stats.encode().as_slice())?;
+                }
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// The row of a receipt.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn receipt(&self, id: B256) -> Result<Option<Row>, IndexError> {
+        let read = self.db.begin_read()?;
+        read.open_table(RECEIPTS)?
+            .get(&id.0)?
+            .map(|v| Row::decode(v.value()))
+            .transpose()
+    }
+
+    /// The receipt that a payment paid.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn by_payment(&self, payment_id: B256) -> Result<Option<B256>, IndexError> {
+        let read = self.db.begin_read()?;
+        Ok(read
+            .open_table(PAYMENTS)?
+            .get(&payment_id.0)?
+            .map(|v| B256::from(*v.value())))
+    }
+
+    /// Totals of a node; zero if it has no finalized receipt.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn node(&self, node_id: B256) -> Result<NodeStats, IndexError> {
+        let read = self.db.begin_read()?;
+        Ok(read
+            .open_table(NODES)?
+            .get(&node_id.0)?
+            .map(|v| NodeStats::decode(v.value()))
+            .transpose()?
+            .unwrap_or_default())
+    }
+
+    /// Number of finalized receipts.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn receipts(&self) -> Result<u64, IndexError> {
+        Ok(self.db.begin_read()?.open_table(RECEIPTS)?.len()?)
+    }
+}
+
+fn read_height(meta: &impl redb::ReadableTable<&'static str, &'static [u8]>) -> Result<u64, IndexError> {
+    let Some(value) = meta.get(HEIGHT)? else { return Ok(0) };
+    let bytes = value.value();
+    let height = bytes.try_into().map_err(|_| IndexError::Row {
+        table: "meta",
+        expected: 8,
+        got: bytes.len(),
+    })?;
+    Ok(u64::from_be_bytes(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(height: u64, seed: u8) -> (B256, Row) {
+        let b = B256::repeat_byte;
+        let row = Row {
+            height,
+            index: 3,
+            count: 4,
+            timestamp: 77,
+            core_hash: b(seed),
+            node_id: b(0xee),
+            keyset: b(2),
+            seq: u64::from(seed),
+            model_root: b(3),
+            mode: 1,
+            grade: 2,
+            payer: Address::repeat_byte(4),
+            nonce: b(seed ^ 0x80),
+            amount: 10,
+            charge: 7,
+            payment_id: b(seed ^ 0x40),
+        };
+        (b(seed ^ 0xff), row)
+    }
+
+    #[test]
+    fn rows_survive_and_redelivery_is_harmless() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.redb");
+        let genesis = B256::repeat_byte(9);
+        let (first, second) = (row(1, 1), row(3, 2));
+        {
+            let index = Index::open(&path, genesis).unwrap();
+            assert_eq!(index.height().unwrap(), 0);
+            index.append(1, &[first]).unwrap();
+            index.append(1, &[first]).unwrap();
+            index.append(2, &[]).unwrap();
+            assert!(matches!(
+                index.append(4, &[]),
+                Err(IndexError::Gap { height: 2, got: 4 })
+            ));
+            index.append(3, &[second]).unwrap();
+        }
+        let index = Index::open(&path, genesis).unwrap();
+        assert_eq!((index.height().unwrap(), index.receipts().unwrap()), (3, 2));
+        assert_eq!(index.receipt(first.0).unwrap(), Some(first.1));
+        assert_eq!(index.receipt(B256::ZERO).unwrap(), None);
+        assert_eq!(index.by_payment(second.1.payment_id).unwrap(), Some(second.0));
+        let stats = NodeStats {
+            receipts: 2,
+            amount: 20,
+            charge: 14,
+            last_height: 3,
+        };
+        assert_eq!(index.node(B256::repeat_byte(0xee)).unwrap(), stats);
+        assert_eq!(index.node(B256::ZERO).unwrap(), NodeStats::default());
+    }
+
+    #[test]
+    fn a_rebuilt_index_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocks = [vec![row(1, 1)], vec![], vec![row(3, 2), row(3, 5)]];
+        let build = |name: &str| {
+            let index = Index::open(&dir.path().join(name), B256::ZERO).unwrap();
+            for (i, rows) in blocks.iter().enumerate() {
+                index.append(i as u64 + 1, rows).unwrap();
+            }
+            index
+        };
+        let (a, b) = (build("a"), build("b"));
+        for (id, _) in blocks.iter().flatten() {
+            assert_eq!(a.receipt(*id).unwrap(), b.receipt(*id).unwrap());
+        }
+        assert_eq!(
+            a.node(B256::repeat_byte(0xee)).unwrap(),
+            b.node(B256::repeat_byte(0xee)).unwrap()
+        );
+    }
+
+    #[test]
+    fn another_network_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.redb");
+        drop(Index::open(&path, B256::repeat_byte(1)).unwrap());
+        assert!(matches!(
+            Index::open(&path, B256::repeat_byte(2)),
+            Err(IndexError::WrongGenesis { .. })
+        ));
+    }
+}

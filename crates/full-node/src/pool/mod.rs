@@ -1,0 +1,369 @@
+//! Receipt pool: verifies submitted receipts off the consensus threads, keeps the good ones until a block takes them.
+//!
+//! Admission follows D14: size, decoding and duplicates first, then signatures and registry reads on the pool's own threads.
+//! The queue in front of those threads is bounded, so a flood is refused instead of delaying what came before. A verdict
+//! is valid for the head at that moment; proposing checks against the parent's state again, without the signatures.
+
+mod table;
+
+pub use table::{Bounds, Inserted, Waiting};
+
+use crate::{
+    metrics::{Metrics, RuleLabel},
+    verify::{self, Admitted, CheckError, Proven, Reject, Rule, Rules, View},
+};
+use alloy_primitives::{B256, Bytes};
+use opg_contracts::{StateReader, system_tx::BatchEntry};
+use opg_receipt::SignedReceipt;
+use rayon::prelude::*;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use table::Table;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Receipts that may wait for a verification thread.
+const MAX_QUEUED: usize = 16_384;
+/// Seconds after which a block that holds a receipt is final or will never be.
+const SETTLE_SECS: u64 = 30;
+/// Verdicts remembered for receipts of proposals that are not in the pool.
+const MAX_REMEMBERED: usize = 65_536;
+
+/// No receipt was admitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// It breaks a rule.
+    #[error("{0}")]
+    Rejected(Reject),
+    /// Too many receipts are being verified.
+    #[error("the node is busy verifying {MAX_QUEUED} receipts")]
+    Busy,
+    /// No verdict: the state could not be read.
+    #[error("state: {0}")]
+    State(String),
+}
+
+impl From<Reject> for SubmitError {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+/// An admitted receipt.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The receipt.
+    pub receipt: Arc<SignedReceipt>,
+    /// Whether it is new here.
+    pub inserted: Inserted,
+}
+
+/// Receipts of a proposal with their ledger entries, in batch order.
+pub type Selection = Vec<(Arc<SignedReceipt>, BatchEntry)>;
+
+/// The pool.
+#[derive(Debug)]
+pub struct Pool {
+    rules: Rules,
+    threads: rayon::ThreadPool,
+    table: Mutex<Table>,
+    remembered: Mutex<HashMap<B256, (Arc<SignedReceipt>, Proven)>>,
+    queue: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// An empty pool with `threads` verification threads.
+    ///
+    /// # Errors
+    /// The threads could not be started.
+    pub fn new(
+        rules: Rules,
+        bounds: Bounds,
+        threads: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("opg-verify-{i}"))
+            .build()?;
+        let queue = Arc::new(Semaphore::new(MAX_QUEUED));
+        Ok(Self {
+            rules,
+            threads,
+            table: Mutex::new(Table::new(bounds)),
+            remembered: Mutex::default(),
+            queue,
+            metrics,
+        })
+    }
+
+    /// Checks a receipt against `state` (the head's) for a block at `timestamp`, and keeps it.
+    ///
+    /// # Errors
+    /// The rule that it breaks, or that the node is busy.
+    pub async fn submit<R>(self: &Arc<Self>, bytes: Bytes, state: R, timestamp: u64) -> Result<Submitted, SubmitError>
+    where
+        R: StateReader + Send + Sync + 'static,
+        R::Error: std::fmt::Display + Send,
+    {
+        let permit = self.queue.clone().try_acquire_owned().map_err(|_| SubmitError::Busy)?;
+        let (send, receive) = oneshot::channel();
+        let pool = self.clone();
+        self.threads.spawn(move || {
+            let began = Instant::now();
+            let result = pool.submit_now(&bytes, &state, timestamp);
+            pool.metrics.verify_receipt.observe(began.elapsed().as_secs_f64());
+            match &result {
+                Ok(Submitted {
+                    inserted: Inserted::New,
+                    ..
+                }) => {
+                    pool.metrics.receipts_accepted.inc();
+                }
+                Err(SubmitError::Rejected(reject)) => {
+                    pool.metrics
+                        .receipts_rejected
+                        .get_or_create(&RuleLabel {
+                            rule: reject.rule.code(),
+                        })
+                        .inc();
+                }
+                _ => {}
+            }
+            drop(permit);
+            let _ = send.send(result); // the caller may have gone away
+        });
+        receive
+            .await
+            .unwrap_or_else(|_| Err(SubmitError::State("the verification thread ended".into())))
+    }
+
+    /// [`Self::submit`] on the calling thread.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_now<R>(&self, bytes: &Bytes, state: &R, timestamp: u64) -> Result<Submitted, SubmitError>
+    where
+        R: StateReader,
+        R::Error: std::fmt::Display,
+    {
+        let receipt = Arc::new(decode(bytes)?);
+        if lock(&self.table).precheck(&receipt)? == Inserted::Known {
+            return Ok(Submitted {
+                receipt,
+                inserted: Inserted::Known,
+            });
+        }
+        let view = View::new(state);
+        let admitted =
+            verify::check(&receipt, &view, &self.rules, timestamp, Proven::default()).map_err(|error| match error {
+                CheckError::Rejected(reject) => SubmitError::Rejected(reject),
+                CheckError::State(error) => SubmitError::State(error.to_string()),
+            })?;
+        let waiting = Waiting {
+            receipt: receipt.clone(),
+            admitted,
+            since: Instant::now(),
+            block_time: timestamp,
+        };
+        let inserted = lock(&self.table).insert(waiting)?;
+        self.update_gauges();
+        Ok(Submitted { receipt, inserted })
+    }
+
+    /// The receipts for a block on `state` at `timestamp`: oldest first up to the limits, then grouped by node, keyset and
+    /// model (which makes the system transactions small), cut to what half of the block's gas can record. What can never
+    /// enter a block any more leaves the pool.
+    ///
+    /// # Errors
+    /// The state could not be read.
+    pub fn select<R>(&self, state: &R, timestamp: u64, max: usize, max_bytes: usize) -> Result<Selection, R::Error>
+    where
+        R: StateReader + Sync,
+        R::Error: Send,
+    {
+        // some of the oldest may not pass now: look at twice as many
+        let candidates = lock(&self.table).oldest(max.saturating_mul(2));
+        let view = View::new(state);
+        let checked: Vec<_> = self.threads.install(|| {
+            candidates
+                .par_iter()
+                .with_min_len(16)
+                .map(|(_, w)| verify::check(&w.receipt, &view, &self.rules, timestamp, w.admitted.proven))
+                .collect()
+        });
+        let (mut chosen, mut bytes) = (Selection::new(), 0);
+        let (mut gone, mut deferred) = (Vec::new(), Vec::new());
+        for ((at, waiting), verdict) in candidates.into_iter().zip(checked) {
+            match verdict {
+                Ok(admitted) => {
+                    let size = waiting.receipt.cose().len();
+                    if chosen.len() < max && bytes + size <= max_bytes {
+                        bytes += size;
+                        chosen.push((waiting.receipt, admitted.entry));
+                    }
+                }
+                Err(CheckError::Rejected(reject)) => {
+                    // the parent may not become final, and then what it records is not recorded
+                    let recorded = matches!(reject.rule, Rule::SeqUsed | Rule::PaymentSpent);
+                    let fresh = timestamp < waiting.block_time.saturating_add(SETTLE_SECS);
+                    if reject.rule.may_pass_later() || (recorded && fresh) {
+                        deferred.push(at);
+                    } else {
+                        tracing::debug!(id = %waiting.receipt.core().receipt_id, %reject, "receipt leaves the pool");
+                        gone.push(at);
+                    }
+                }
+                Err(CheckError::State(error)) => return Err(error),
+            }
+        }
+        let mut table = lock(&self.table);
+        gone.into_iter().for_each(|at| table.remove(at));
+        // behind the others, or receipts that can not pass now would keep those that can from being looked at
+        deferred.into_iter().for_each(|at| table.defer(at));
+        drop(table);
+        chosen.sort_by_key(|(_, e)| (e.node_id, e.keyset, e.model_root, e.royalty_bps, e.seq));
+        let entries: Vec<_> = chosen.iter().map(|(_, entry)| *entry).collect();
+        chosen.truncate(opg_contracts::system_tx::fitting_prefix(&entries));
+        Ok(chosen)
+    }
+
+    /// Checks the receipts of a proposal against `state` at `timestamp`, in parallel. Signatures that this node has verified
+    /// before are not verified again.
+    ///
+    /// # Errors
+    /// Position of the first bad receipt and its rule, or why the state could not be read.
+    #[allow(clippy::type_complexity)]
+    pub fn check_batch<R>(
+        &self,
+        receipts: &[Bytes],
+        state: &R,
+        timestamp: u64,
+    ) -> Result<Selection, (usize, CheckError<R::Error>)>
+    where
+        R: StateReader + Sync,
+        R::Error: Send,
+    {
+        let view = View::new(state);
+        let checked: Vec<Result<(Arc<SignedReceipt>, Admitted), CheckError<R::Error>>> = self.threads.install(|| {
+            receipts
+                .par_iter()
+                .with_min_len(16)
+                .map(|bytes| {
+                    let (receipt, proven) = self.recall(bytes)?;
+                    let admitted = verify::check(&receipt, &view, &self.rules, timestamp, proven)?;
+                    if admitted.proven != proven {
+                        self.remember(&receipt, admitted.proven);
+                    }
+                    Ok((receipt, admitted))
+                })
+                .collect()
+        });
+        let mut batch = Selection::with_capacity(checked.len());
+        for (at, verdict) in checked.into_iter().enumerate() {
+            let (receipt, admitted) = verdict.map_err(|error| (at, error))?;
+            batch.push((receipt, admitted.entry));
+        }
+        let entries: Vec<_> = batch.iter().map(|(_, entry)| *entry).collect();
+        verify::check_unique(&entries).map_err(|(at, reject)| (at, CheckError::Rejected(reject)))?;
+        Ok(batch)
+    }
+
+    /// The decoded receipt and what is known about its signatures.
+    fn recall(&self, bytes: &Bytes) -> Result<(Arc<SignedReceipt>, Proven), Reject> {
+        let receipt = decode(bytes)?;
+        // same core, same signature bytes: only then is the verdict the same
+        if let Some(known) = lock(&self.table).by_core(receipt.core_hash())
+            && known.receipt.cose() == receipt.cose()
+        {
+            return Ok((known.receipt.clone(), known.admitted.proven));
+        }
+        if let Some((known, proven)) = lock(&self.remembered).get(&receipt.core_hash())
+            && known.cose() == receipt.cose()
+        {
+            return Ok((known.clone(), *proven));
+        }
+        Ok((Arc::new(receipt), Proven::default()))
+    }
+
+    /// Remembers good signatures of a receipt that is not in the pool: a proposal is checked again when its view times out
+    /// and another leader takes the same receipts.
+    fn remember(&self, receipt: &Arc<SignedReceipt>, proven: Proven) {
+        let mut remembered = lock(&self.remembered);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(receipt.core_hash(), (receipt.clone(), proven));
+    }
+
+    /// Removes the receipts of a finalized block and what waited too long.
+    pub fn finalized(&self, receipts: &[Arc<SignedReceipt>], block_time: u64) {
+        let mut table = lock(&self.table);
+        for receipt in receipts {
+            let core = receipt.core();
+            if let Some(since) = table.finalized(core.keyset.0, core.seq, core.payment.payer, core.payment.nonce) {
+                self.metrics.receipt_to_final.observe(since.elapsed().as_secs_f64());
+            }
+        }
+        table.expire(block_time);
+        drop(table);
+        let mut remembered = lock(&self.remembered);
+        receipts.iter().for_each(|r| drop(remembered.remove(&r.core_hash())));
+        drop(remembered);
+        self.update_gauges();
+    }
+
+    /// The waiting receipt with this id.
+    pub fn by_id(&self, id: B256) -> Option<Waiting> {
+        lock(&self.table).by_id(id).cloned()
+    }
+
+    /// The oldest receipts that have waited at least `time`, at most `max`.
+    pub fn waiting_longer_than(&self, time: std::time::Duration, max: usize) -> Vec<Bytes> {
+        let oldest = lock(&self.table).oldest(max);
+        oldest
+            .into_iter()
+            .filter(|(_, w)| w.since.elapsed() >= time)
+            .map(|(_, w)| w.receipt.cose().clone())
+            .collect()
+    }
+
+    /// Receipts and bytes waiting.
+    pub fn size(&self) -> (usize, usize) {
+        let table = lock(&self.table);
+        (table.len(), table.bytes())
+    }
+
+    /// Runs `work` on the verification threads and waits for it.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.threads.install(work)
+    }
+
+    fn update_gauges(&self) {
+        let (receipts, bytes) = self.size();
+        self.metrics.pool_receipts.set(receipts as i64);
+        self.metrics.pool_bytes.set(bytes as i64);
+    }
+}
+
+fn decode(bytes: &Bytes) -> Result<SignedReceipt, Reject> {
+    if bytes.len() > opg_receipt::MAX_BYTES {
+        return Err(Reject::new(
+            Rule::Size,
+            format!("at most {} bytes", opg_receipt::MAX_BYTES),
+            bytes.len(),
+        ));
+    }
+    SignedReceipt::decode(bytes).map_err(|error| Reject::new(Rule::Encoding, "a canonical receipt", error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! What a full node checks before a receipt enters a block (receipt.md §6), as pure functions.
+//!
+//! A verdict depends on the receipt, the parent block's state and the block's timestamp, on nothing else: every validator
+//! reaches the same one (D13). The two signatures depend on the receipt alone once the keyset is known, and a keyset digest
+//! commits to its key, so a good signature is good for ever and [`Proven`] carries it from the pool to proposal and vote.
+
+mod reject;
+mod view;
+
+pub use reject::{Reject, Rule};
+pub use view::View;
+
+use alloy_primitives::{Address, B256};
+use opg_contracts::{
+    GenesisFile, StateReader, addresses,
+    state::{self, Settlement},
+    system_tx::BatchEntry,
+};
+use opg_payments::eip3009::{Authorization, Domain};
+use opg_primitives::{
+    ids::deposit_address,
+    mode::{Grade, Mode},
+    money::{Price, charge},
+};
+use opg_receipt::{FinishReason, SignedReceipt, commit::receipt_id};
+use std::collections::HashSet;
+
+/// Constants of one network that the rules need.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Least bond of an admissible node, wei.
+    pub min_bond: u128,
+    /// Seconds for which a model's former royalty stays valid after a change.
+    pub terms_notice: u64,
+    domain: Domain,
+}
+
+impl Rules {
+    /// The rules of a network.
+    pub fn new(chain_id: u64, min_bond: u128, terms_notice: u64) -> Self {
+        Self {
+            chain_id,
+            min_bond,
+            terms_notice,
+            domain: Domain::opg(chain_id, addresses::OPG),
+        }
+    }
+
+    /// The rules of the network of a genesis file.
+    pub fn of(genesis: &GenesisFile) -> Self {
+        Self::new(
+            genesis.chain_id,
+            genesis.parameters.min_bond.0,
+            genesis.parameters.terms_notice,
+        )
+    }
+}
+
+/// Which signatures of a receipt are known to be good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// The COSE signature, by the keyset that the receipt names.
+    pub receipt: bool,
+    /// The payment authorization, by the payer.
+    pub payment: bool,
+}
+
+/// A receipt that may enter a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// What the ledger records.
+    pub entry: BatchEntry,
+    /// Payment id.
+    pub payment_id: B256,
+    /// The node's bond, wei.
+    pub bond: u128,
+    /// Signatures that were checked now or before.
+    pub proven: Proven,
+}
+
+/// A receipt was refused, or the state could not be read.
+#[derive(Debug)]
+pub enum CheckError<E> {
+    /// It breaks a rule.
+    Rejected(Reject),
+    /// No verdict: the state is not readable.
+    State(E),
+}
+
+impl<E> From<Reject> for CheckError<E> {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+/// Checks one receipt against `state`, the parent block's, for a block with timestamp `timestamp` (Unix seconds).
+///
+/// # Errors
+/// The first rule that it breaks, in the order of receipt.md §6, or why the state could not be read.
+pub fn check_receipt<R: StateReader>(
+    receipt: &SignedReceipt,
+    state: &R,
+    rules: &Rules,
+    timestamp: u64,
+) -> Result<BatchEntry, CheckError<R::Error>> {
+    check(receipt, &View::new(state), rules, timestamp, Proven::default()).map(|admitted| admitted.entry)
+}
+
+/// As [`check_receipt`], with registry reads shared by the receipts of a block, and without checking `proven` signatures again.
+///
+/// # Errors
+/// As [`check_receipt`].
+pub fn check<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    rules: &Rules,
+    timestamp: u64,
+    proven: Proven,
+) -> Result<Admitted, CheckError<R::Error>> {
+    let core = receipt.core();
+    // 1. Size, canonical form and version were checked by the decoder.
+    if core.chain_id != rules.chain_id {
+        return refuse(Rule::ChainId, rules.chain_id, core.chain_id);
+    }
+    if core.registry != addresses::NODE_REGISTRY {
+        return refuse(Rule::Registry, addresses::NODE_REGISTRY, core.registry);
+    }
+
+    // 2. Who signed.
+    let (node_id, keyset_digest) = (core.node_id.0, core.keyset.0);
+    let keyset = view.keyset(keyset_digest)?;
+    let Some(keyset) = keyset else {
+        return refuse(Rule::KeysetUnknown, "a registered keyset", keyset_digest);
+    };
+    if let Some(at) = keyset.revoked_at {
+        return refuse(Rule::KeysetRevoked, "an active keyset", format!("revoked at {at}"));
+    }
+    if keyset.node_id != node_id {
+        return refuse(Rule::KeysetNode, keyset.node_id, node_id);
+    }
+    let Some(node) = view.node(node_id)? else {
+        return refuse(Rule::NodeUnknown, "a registered node", node_id);
+    };
+    if let Some(at) = node.inactive_at {
+        return refuse(Rule::NodeInactive, "an active node", format!("deactivated at {at}"));
+    }
+    if node.bond.0 < rules.min_bond {
+        return refuse(Rule::Bond, format!("at least {} wei", rules.min_bond), node.bond.0);
+    }
+    if !proven.receipt && receipt.verify_signature(&keyset.receipt_key.0).is_err() {
+        return refuse(
+            Rule::Signature,
+            format!("a signature by {}", keyset.receipt_key),
+            "another signature",
+        );
+    }
+
+    // 3. Unseen.
+    if state::seq_used(view.state(), keyset_digest, core.seq).map_err(CheckError::State)? {
+        return refuse(Rule::SeqUsed, "an unused sequence number", core.seq);
+    }
+
+    // 4. Payment.
+    let payment_proven = check_payment(receipt, view, rules, timestamp, proven.payment)?;
+
+    // 5. What was served and what it costs.
+    check_terms(receipt, view, rules, timestamp)?;
+
+    // 6. Mode and evidence.
+    let mode = &core.mode;
+    for got in [mode.asked, mode.served] {
+        if got != Mode::None {
+            return refuse(Rule::Mode, Mode::None, got);
+        }
+    }
+    for got in [mode.min_grade, mode.grade] {
+        if got != Grade::None {
+            return refuse(Rule::Grade, Grade::None, got);
+        }
+    }
+    if core.evidence.is_some() {
+        return refuse(Rule::Evidence, "no evidence field", "an evidence field");
+    }
+
+    // What the core says about itself, so that everything in a block also passes a light client.
+    if let Err(error) = core.check_consistency() {
+        return refuse(Rule::Consistency, "fields that agree with each other", error);
+    }
+
+    let payment = &core.payment;
+    Ok(Admitted {
+        entry: BatchEntry {
+            node_id,
+            keyset: keyset_digest,
+            model_root: core.model.served_root.0,
+            royalty_bps: core.price.royalty_bps,
+            mode: mode.served.code(),
+            router: core.router,
+            seq: core.seq,
+            payer: payment.payer,
+            nonce: payment.nonce,
+            amount: payment.amount.0,
+            charge: core.price.charge.0,
+        },
+        payment_id: payment.id().0,
+        bond: node.bond.0,
+        proven: Proven {
+            receipt: true,
+            payment: payment_proven,
+        },
+    })
+}
+
+/// Rule 4. Returns whether the payer's signature is known to be good now.
+fn check_payment<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    rules: &Rules,
+    timestamp: u64,
+    proven: bool,
+) -> Result<bool, CheckError<R::Error>> {
+    let core = receipt.core();
+    let payment = &core.payment;
+    let payee = deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, core.node_id);
+    if payment.payee != payee {
+        return refuse(Rule::Payee, payee, payment.payee);
+    }
+    if core.price.asset != addresses::OPG {
+        return refuse(Rule::Asset, addresses::OPG, core.price.asset);
+    }
+    let id = payment.id().0;
+    if state::is_spent(view.state(), id).map_err(CheckError::State)? {
+        return refuse(Rule::PaymentSpent, "an unspent payment", id);
+    }
+    match state::settlement(view.state(), payment.payer, payment.nonce).map_err(CheckError::State)? {
+        settled if settled.paid(payee, payment.amount.0) => return Ok(proven),
+        Settlement::Unused => {}
+        Settlement::Cancelled => return refuse(Rule::PaymentCancelled, "an unused authorization", "a cancelled one"),
+        Settlement::Used(got) => {
+            return refuse(
+                Rule::PaymentSettled,
+                state::settlement_hash(payee, payment.amount.0),
+                got,
+            );
+        }
+    }
+    if timestamp <= payment.valid_after {
+        return refuse(
+            Rule::PaymentEarly,
+            format!("a time before {timestamp}"),
+            payment.valid_after,
+        );
+    }
+    if timestamp >= payment.valid_before {
+        return refuse(
+            Rule::PaymentExpired,
+            format!("a time after {timestamp}"),
+            payment.valid_before,
+        );
+    }
+    if !proven {
+        let authorization = Authorization {
+            from: payment.payer,
+            to: payment.payee,
+            value: payment.amount.to_u256(),
+            valid_after: payment.valid_after,
+            valid_before: payment.valid_before,
+            nonce: payment.nonce,
+        };
+        if let Err(error) = authorization.verify(&rules.domain, &payment.signature) {
+            return refuse(
+                Rule::PaymentSignature,
+                format!("a signature by {}", payment.payer),
+                error,
+            );
+        }
+    }
+    let funds = state::opg_balance(view.state(), payment.payer).map_err(CheckError::State)?;
+    if funds < payment.amount {
+        return refuse(Rule::PaymentFunds, format!("at most {} wei", funds.0), payment.amount.0);
+    }
+    Ok(true)
+}
+
+/// Rule 5.
+fn check_terms<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    rules: &Rules,
+    timestamp: u64,
+) -> Result<(), CheckError<R::Error>> {
+    let core = receipt.core();
+    let id = receipt_id(core.chain_id, &core.node_id, &core.quote.nonce);
+    if core.receipt_id != id {
+        return refuse(Rule::ReceiptId, id, core.receipt_id);
+    }
+    let root = core.model.served_root;
+    if core.model.asked_root != root {
+        return refuse(Rule::ModelServed, core.model.asked_root, root);
+    }
+    let Some(terms) = view.model(root.0)? else {
+        return refuse(Rule::ModelUnknown, "a registered model root", root);
+    };
+    if !terms.accepts_royalty(core.price.royalty_bps, timestamp, rules.terms_notice) {
+        return refuse(Rule::Royalty, terms.royalty_bps, core.price.royalty_bps);
+    }
+    let ask = view.ask(core.node_id.0, root.0)?;
+    if core.price.ask != ask {
+        return refuse(Rule::Ask, show_price(&ask), show_price(&core.price.ask));
+    }
+    let due = match charge(&core.price.ask, core.billed_usage(), core.price.royalty_bps) {
+        Ok(due) => due.min(core.payment.amount),
+        Err(error) => return refuse(Rule::Charge, "a charge of at most 128 bits", error),
+    };
+    let discount_allowed = matches!(core.response.finish, FinishReason::Error | FinishReason::Cancelled);
+    if core.price.charge > due || (core.price.charge < due && !discount_allowed) {
+        return refuse(Rule::Charge, due.0, core.price.charge.0);
+    }
+    Ok(())
+}
+
+fn show_price(price: &Price) -> String {
+    format!(
+        "{} + {}/{} per million in/out",
+        price.per_call.0, price.per_mtok_in.0, price.per_mtok_out.0
+    )
+}
+
+fn refuse<T, E>(rule: Rule, expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Result<T, CheckError<E>> {
+    Err(Reject::new(rule, expected, got).into())
+}
+
+/// Finds two entries of one batch with the same sequence number or payment.
+///
+/// # Errors
+/// Position of the second one, and the rule.
+pub fn check_unique(entries: &[BatchEntry]) -> Result<(), (usize, Reject)> {
+    let mut sequences: HashSet<(B256, u64)> = HashSet::with_capacity(entries.len());
+    let mut payments: HashSet<(Address, B256)> = HashSet::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        if !sequences.insert((entry.keyset, entry.seq)) {
+            return Err((
+                at,
+                Reject::new(Rule::SeqDuplicate, "each sequence number once", entry.seq),
+            ));
+        }
+        if !payments.insert((entry.payer, entry.nonce)) {
+            return Err((
+                at,
+                Reject::new(Rule::PaymentDuplicate, "each payment once", entry.nonce),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
