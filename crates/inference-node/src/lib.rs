@@ -1,0 +1,61 @@
+//! The inference node: answers paid requests, signs receipts, sends them to full nodes, settles.
+//!
+//! A request is checked whole before it is priced ([`config::Limits`]), priced before it is paid, and its payment is reserved before work
+//! starts. No RPC and no transaction stands in that path, except for a payer seen for the first time and for payments outside the
+//! exposure caps, which settle first (D3).
+//!
+//! ```text
+//! body → check (400/404/413/422) → quote (402) → payment: verify, reserve → run → receipt → answer
+//!                                                     journal ─────────────────┘
+//! background:  outbox → og_submitReceipt → final          served → FeeVault.settle → creditSettled
+//! ```
+//!
+//! Invariants:
+//! - One payment is worked on once, over threads and restarts; a payment that was refused, or whose work failed, costs nothing.
+//! - A receipt leaves the node only when it is on disk together with the end of its reservation; a sequence number is never used
+//!   for two receipts that anybody has seen.
+//! - Every reservation ends: with an answer, with a failure, or after a crash with a receipt over nothing. An unsettled payment of
+//!   failed work is never settled; a settled one is credited back to its payer by that receipt.
+//! - A settlement whose outcome is unknown keeps its transaction hash and is reconciled with the token's settlement slot.
+//!
+//! ```no_run
+//! use opg_inference_node::{InferenceNode, config::InferenceNodeConfig};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = InferenceNodeConfig::load("inference/config.toml".as_ref())?;
+//! let node = InferenceNode::start(config).await?;
+//! println!("serving at {}", node.url());
+//! tokio::signal::ctrl_c().await?;
+//! node.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Status: mode `none` over ONNX and Llama-architecture GGUF models, paid by x402 `exact` with ERC-3009. Other modes are refused by name.
+#![forbid(unsafe_code)]
+
+mod body;
+mod catalogue;
+mod chain;
+mod chat;
+pub mod config;
+mod credit;
+mod error;
+mod funds;
+mod infer;
+mod job;
+mod metrics;
+mod node;
+mod offer;
+mod relay;
+mod rpc;
+mod server;
+mod settle;
+mod store;
+mod submit;
+mod time;
+mod work;
+
+pub use catalogue::CatalogueError;
+pub use node::{InferenceNode, NodeError};
+pub use rpc::RpcError;

@@ -1,0 +1,8 @@
+//! The inference node over real sockets and real models, with a fake full node behind it.
+
+mod bad_input;
+mod chain;
+mod harness;
+mod paying;
+mod recovery;
+mod streaming;
