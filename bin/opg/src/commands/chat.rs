@@ -1,0 +1,71 @@
+//! `opg chat`.
+
+use std::process::ExitCode;
+
+use opg_client::{ChatEvent, ChatRequest, Job, Message, text};
+use serde_json::json;
+
+use super::{
+    check_mode, client,
+    infer::{check_receipt_path, id, save_receipt, summary, tell},
+    input_text, wallet,
+};
+use crate::{args::ChatArgs, failure::Failure, output::Output};
+
+/// Asks a language model.
+pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Failure> {
+    check_mode(args.job.mode)?;
+    let prompt = input_text(&args.prompt, false)?;
+    if prompt.trim().is_empty() {
+        return Err(Failure::usage("the prompt is empty"));
+    }
+    let client = client(&args.job.network)?;
+    let wallet = wallet(&args.job.key, Some(client.network()))?;
+    check_receipt_path(&args.job)?;
+    let request = ChatRequest {
+        model: args.model,
+        messages: vec![Message {
+            role: "user".into(),
+            content: prompt,
+        }],
+        max_tokens: args.max_tokens,
+        temperature: args.temperature,
+        seed: args.seed,
+        stream: args.stream,
+    };
+    let spinner = output.spinner("paying and waiting for the answer");
+    let paid = async {
+        client
+            .quote(Job::chat(&request, args.job.max_spend))
+            .await?
+            .authorize(&wallet)
+    }
+    .await?;
+    let chat = if args.stream {
+        let mut stream = client.chat_stream(paid).await?;
+        spinner.finish_and_clear();
+        let mut done = None;
+        while let Some(event) = stream.next().await? {
+            match event {
+                ChatEvent::Text(piece) if output.json => output.say_json(&json!({ "delta": piece }))?,
+                ChatEvent::Text(piece) => output.piece(&text::printable(&piece)),
+                ChatEvent::Done(chat) => done = Some(*chat),
+            }
+        }
+        if !output.json {
+            output.piece("\n");
+        }
+        done.ok_or_else(|| Failure::Failed(eyre::eyre!("the stream ended without an answer")))?
+    } else {
+        let chat = client.chat(&paid).await;
+        spinner.finish_and_clear();
+        chat?
+    };
+    let (standing, failure) = save_receipt(&client, &chat.paid, &args.job, output).await;
+    let document = json!({ "text": chat.text, "receipt_id": id(&chat.paid), "opg": summary(&chat.paid, &standing) });
+    if output.json || !args.stream {
+        output.result(&document, || text::printable(&chat.text))?;
+    }
+    tell(&chat.paid, &standing);
+    failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}

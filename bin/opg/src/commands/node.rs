@@ -1,0 +1,54 @@
+//! `opg node`: one role in its own process.
+
+use std::{path::Path, process::ExitCode};
+
+use opg_full_node::{FullNode, config::FullNodeConfig};
+use opg_inference_node::{InferenceNode, config::InferenceNodeConfig};
+
+use serde_json::json;
+
+use super::stop_signal;
+use crate::{args::NodeCommand, block_on, failure::Failure, output::Output};
+
+/// Runs a role until it is told to stop, or stops by itself.
+pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Failure> {
+    block_on(async {
+        match command {
+            NodeCommand::Full(args) => full(&args.config, output).await,
+            NodeCommand::Inference(args) => inference(&args.config, output).await,
+        }
+    })
+}
+
+async fn full(path: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let config = FullNodeConfig::load(path).map_err(Failure::input)?;
+    let node = FullNode::start(config).await.map_err(Failure::failed)?;
+    let document = json!({ "event": "ready", "role": "full", "rpc": node.rpc_url() });
+    output.result(&document, || format!("full node ready, JSON-RPC at {}", node.rpc_url()))?;
+    tokio::select! {
+        () = stop_signal() => {}
+        ended = node.stopped() => {
+            ended.map_err(Failure::failed)?;
+            return Err(Failure::Failed(eyre::eyre!("consensus stopped by itself")));
+        }
+    }
+    node.shutdown().await.map_err(Failure::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn inference(path: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let config = InferenceNodeConfig::load(path).map_err(Failure::input)?;
+    // The node waits for a full node to answer; a stop must not have to.
+    let mut node = tokio::select! {
+        node = InferenceNode::start(config) => node.map_err(Failure::failed)?,
+        () = stop_signal() => return Ok(ExitCode::SUCCESS),
+    };
+    let document = json!({ "event": "ready", "role": "inference", "id": node.node_id(), "url": node.url() });
+    output.result(&document, || format!("inference node ready at {}", node.url()))?;
+    tokio::select! {
+        () = stop_signal() => {}
+        error = node.stopped() => return Err(Failure::failed(error)),
+    }
+    node.shutdown().await.map_err(Failure::failed)?;
+    Ok(ExitCode::SUCCESS)
+}

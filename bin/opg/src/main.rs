@@ -1,0 +1,103 @@
+//! `opg`: every role of the network and the user's command line in one binary.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 a check failed or was refused, 2 bad usage or bad input.
+#![deny(unsafe_code)]
+
+mod args;
+mod commands;
+mod demo;
+mod failure;
+mod output;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::{Cli, Command},
+    failure::Failure,
+    output::Output,
+};
+
+/// Time for threads that outlive their command.
+const STRAGGLERS: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    pin_engine_threads();
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let output = Output { json: cli.json };
+    match run(cli, output) {
+        Ok(code) => code,
+        Err(failure) => {
+            // The cause may quote text from a server or a file.
+            eprintln!("error: {}", opg_client::text::one_line(&failure.to_string(), 2_000));
+            failure.exit_code()
+        }
+    }
+}
+
+/// One thread per generation: the language model engine would otherwise spin on every core and starve the validators beside it.
+#[allow(unsafe_code)]
+fn pin_engine_threads() {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: first statement of `main`; no other thread exists that could read the environment.
+        unsafe { opg_runtime::pin_engine_threads(1) };
+    }
+}
+
+fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "opg", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Receipt(command) => commands::receipt::run(command, output),
+        Command::Node(command) => commands::node::run(command, output),
+        other => block_on(async {
+            match other {
+                Command::Up(args) => commands::up::run(args, output).await,
+                Command::Status(args) => commands::status::run(args, output).await,
+                Command::Wallet(command) => commands::wallet::run(command, output).await,
+                Command::Faucet(args) => commands::wallet::faucet(args, output).await,
+                Command::Models(command) => commands::models::run(command, output).await,
+                Command::Infer(args) => commands::infer::run(args, output).await,
+                Command::Chat(args) => commands::chat::run(args, output).await,
+                Command::Completions { .. } | Command::Receipt(_) | Command::Node(_) => Ok(ExitCode::SUCCESS),
+            }
+        }),
+    }
+}
+
+/// Runs a command that talks to the network.
+pub(crate) fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let outcome = runtime.block_on(command);
+    // Everything orderly has been done; a thread that still waits for something must not keep the process.
+    runtime.shutdown_timeout(STRAGGLERS);
+    outcome
+}
+
+fn start_log(verbose: u8) {
+    // The engines below are talkative: they are heard from -vv on.
+    let default = match verbose {
+        0 => "warn",
+        1 => "warn,opg=info",
+        2 => "info,opg=debug",
+        _ => "debug,opg=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal())
+        .init();
+}
+
+fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+}

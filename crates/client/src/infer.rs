@@ -1,0 +1,65 @@
+//! `/v1/infer`: tensors in, tensors out.
+
+use std::time::Duration;
+
+use opg_primitives::money::Amount;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Authorized, Client, ClientError, Job, Paid,
+    answer::{Envelope, same_delivery},
+    rpc::read_body,
+};
+
+const MAX_ANSWER: usize = 64 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Tensors with a checked receipt.
+#[derive(Debug, Clone)]
+pub struct Inference {
+    /// Output tensors by name.
+    pub outputs: Value,
+    /// The receipt and what opens it.
+    pub paid: Paid,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    outputs: Value,
+    opg: Envelope,
+}
+
+impl Job {
+    /// A call of `model` with `inputs`, an object of tensors by name.
+    pub fn infer(model: &str, inputs: &Value, max_spend: Amount) -> Self {
+        let body = json!({ "model": model, "inputs": inputs }).to_string().into_bytes();
+        Self {
+            model: model.into(),
+            path: "/v1/infer",
+            body: body.into(),
+            max_spend,
+        }
+    }
+}
+
+impl Client {
+    /// Sends a paid inference and checks the answer's receipt before it gives the answer.
+    ///
+    /// # Errors
+    /// If the node refuses, or its receipt does not prove this answer.
+    pub async fn infer(&self, paid: &Authorized) -> Result<Inference, ClientError> {
+        let response = self.post_paid(paid).await?;
+        let answer = |what: String| ClientError::NodeAnswer { what };
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, read_body(response, MAX_ANSWER))
+            .await
+            .map_err(|_| answer("the body stopped arriving".into()))?
+            .map_err(|error| answer(error.to_string()))?;
+        let Answer { outputs, opg } = serde_json::from_slice(&bytes).map_err(|error| answer(error.to_string()))?;
+        same_delivery("response.commitment", &opg.tensors()?, &outputs)?;
+        Ok(Inference {
+            outputs,
+            paid: paid.accept(opg)?,
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! From a checked receipt to a file that proves it offline.
+
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{Address, B256, U256};
+use opg_contracts::{addresses, slots};
+use opg_light_client::{Options, verify};
+use opg_primitives::ids::{PaymentId, ReceiptId};
+use opg_receipt::{
+    SignedQuote, SignedReceipt,
+    file::{Inclusion, Opening, ReceiptFile, StateProof},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    Client, ClientError, Paid,
+    answer::Envelope,
+    rpc::{RpcError, read_body, root_cause},
+};
+
+/// How often a full node is asked whether something has become final.
+const POLL: Duration = Duration::from_millis(50);
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_STORED: usize = 128 << 20;
+
+/// How far a receipt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In a final block, at this height.
+    Final(u64),
+    /// Its payment is settled and credited.
+    Settled,
+}
+
+impl Client {
+    /// Waits until the receipt of `paid` is final and its payment settled, and gives the file that proves both.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`] if it takes longer; the payment may still settle later.
+    pub async fn fetch_receipt_file(
+        &self,
+        paid: &Paid,
+        timeout: Duration,
+        progress: impl FnMut(Stage),
+    ) -> Result<ReceiptFile, ClientError> {
+        let mut file = ReceiptFile::new(paid.receipt.cose().clone(), paid.keyset, paid.quote.cose().clone());
+        file.opening = Some(Opening {
+            salt: paid.salt,
+            method: "POST".into(),
+            path: paid.path.into(),
+            body: paid.body.to_vec().into(),
+            params: paid.params.clone(),
+            leaves: paid.leaves.clone(),
+        });
+        self.complete(file, &paid.receipt, timeout, progress).await
+    }
+
+    /// Fetches a receipt again from the node that made it, with the bearer secret that came with the answer, and gives
+    /// the file. The request's body is not stored by nodes, so the file opens no commitments.
+    ///
+    /// # Errors
+    /// If the node does not know the receipt, the secret is wrong, or time runs out.
+    pub async fn fetch_stored_receipt(
+        &self,
+        url: &str,
+        id: ReceiptId,
+        secret: &str,
+        timeout: Duration,
+    ) -> Result<ReceiptFile, ClientError> {
+        #[derive(Deserialize)]
+        struct Stored {
+            opg: Option<StoredEnvelope>,
+        }
+        #[derive(Deserialize)]
+        struct StoredEnvelope {
+            quote: alloy_primitives::Bytes,
+            #[serde(flatten)]
+            envelope: Envelope,
+        }
+        let unreachable = |reason| ClientError::NodeUnreachable {
+            url: url.into(),
+            reason,
+        };
+        let response = self
+            .http
+            .get(format!("{url}/v1/receipts/{id}"))
+            .bearer_auth(secret)
+            .timeout(crate::HEALTH_TIMEOUT)
+            .send()
+            .await
+            .map_err(|error| unreachable(root_cause(&error)))?;
+        if !response.status().is_success() {
+            return Err(crate::pay::refusal(response).await);
+        }
+        let bytes = read_body(response, MAX_STORED)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let answer = |what: String| ClientError::NodeAnswer { what };
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| answer(error.to_string()))?;
+        let stored = stored
+            .opg
+            .ok_or_else(|| answer("the secret does not open this receipt".into()))?;
+        let refuse = |error| ClientError::Answer(crate::answer::AnswerError::Receipt(error));
+        let receipt = SignedReceipt::decode(&stored.envelope.receipt).map_err(refuse)?;
+        let quote = SignedQuote::decode(&stored.quote).map_err(refuse)?;
+        let (_, keyset) = self
+            .keyset(receipt.core().keyset)
+            .await?
+            .ok_or_else(|| ClientError::Proof {
+                what: format!("keyset {} is not registered", receipt.core().keyset),
+            })?;
+        receipt.verify_signature(&keyset.receipt_key.0).map_err(refuse)?;
+        receipt.core().check_quote(&quote).map_err(refuse)?;
+        let file = ReceiptFile::new(receipt.cose().clone(), keyset, quote.cose().clone());
+        self.complete(file, &receipt, timeout, |_| ()).await
+    }
+
+    async fn complete(
+        &self,
+        mut file: ReceiptFile,
+        receipt: &SignedReceipt,
+        timeout: Duration,
+        mut progress: impl FnMut(Stage),
+    ) -> Result<ReceiptFile, ClientError> {
+        let start = Instant::now();
+        let core = receipt.core();
+        let left = || timeout.saturating_sub(start.elapsed());
+        let inclusion = self.wait_final(core.receipt_id, left()).await?;
+        progress(Stage::Final(inclusion.height));
+        let height = inclusion.height;
+        file.inclusion = Some(inclusion);
+        let payment = core.payment.id();
+        self.wait_credited(payment, left()).await?;
+        progress(Stage::Settled);
+        let base = slots::keyset_base(core.keyset.0);
+        let keyset: Vec<U256> = (0..3u64).map(|i| base.wrapping_add(U256::from(i))).collect();
+        file.registration = Some(
+            self.state_proof(&[(addresses::NODE_REGISTRY, keyset)], height, left())
+                .await?,
+        );
+        let settlement = slots::opg_settlement(core.payment.payer, core.payment.nonce);
+        let accounts = [
+            (addresses::OPG, vec![settlement]),
+            (addresses::RECEIPT_LEDGER, vec![slots::spent(payment.0)]),
+        ];
+        loop {
+            let proof = self.state_proof(&accounts, 0, left()).await?;
+            // Another full node may answer than the one that showed the credit, and be a block behind.
+            let shown = proof
+                .accounts
+                .iter()
+                .flat_map(|account| &account.slots)
+                .all(|slot| !slot.value.is_zero());
+            if shown || left().is_zero() {
+                file.payment = Some(proof);
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.check(&file)?;
+        Ok(file)
+    }
+
+    /// Verifies a file as a stranger with the genesis file would.
+    fn check(&self, file: &ReceiptFile) -> Result<(), ClientError> {
+        let report =
+            verify(file, &self.network().genesis, &Options::default()).map_err(|error| ClientError::Proof {
+                what: error.to_string(),
+            })?;
+        match report.failure() {
+            Some(step) => Err(ClientError::Proof {
+                what: format!("{}: {}", step.name.as_str(), step.detail),
+            }),
+            None if report.verdict.is_success() => Ok(()),
+            None => Err(ClientError::Proof {
+                what: report.verdict.to_string(),
+            }),
+        }
+    }
+
+    /// Waits until the receipt stands in a final block.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`].
+    pub async fn wait_final(&self, id: ReceiptId, timeout: Duration) -> Result<Inclusion, ClientError> {
+        let start = Instant::now();
+        loop {
+            match self
+                .rpc()
+                .call::<_, Option<Inclusion>>("og_getInclusionProof", (id,))
+                .await
+            {
+                Ok(Some(inclusion)) => return Ok(inclusion),
+                Ok(None) if start.elapsed() < timeout => {}
+                Ok(None) => return Err(expired("finality of the receipt", timeout)),
+                Err(error) if is_transient(&error, start) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until full node `index` of the network has itself checked the receipt: it is in its pool, or final.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`].
+    pub async fn wait_checked_at(&self, index: usize, id: ReceiptId, timeout: Duration) -> Result<(), ClientError> {
+        let start = Instant::now();
+        loop {
+            match self
+                .rpc()
+                .call_at::<_, Option<serde::de::IgnoredAny>>(index, "og_getReceipt", &(id,))
+                .await?
+            {
+                Some(_) => return Ok(()),
+                None if start.elapsed() < timeout => tokio::time::sleep(POLL).await,
+                None => return Err(expired("verification of the receipt", timeout)),
+            }
+        }
+    }
+
+    /// Waits until the ledger has credited the payment, which it does only after the payment has settled on chain.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`].
+    pub async fn wait_credited(&self, payment: PaymentId, timeout: Duration) -> Result<(), ClientError> {
+        let start = Instant::now();
+        let slot = B256::from(slots::spent(payment.0));
+        loop {
+            let value: U256 = self
+                .rpc()
+                .call("eth_getStorageAt", (addresses::RECEIPT_LEDGER, slot, "latest"))
+                .await?;
+            if value == U256::ONE {
+                return Ok(());
+            }
+            if start.elapsed() >= timeout {
+                return Err(expired("settlement of the payment", timeout));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// A proof of storage slots under a certified state root at `height` (0: the newest that has a certificate).
+    async fn state_proof(
+        &self,
+        accounts: &[(Address, Vec<U256>)],
+        height: u64,
+        timeout: Duration,
+    ) -> Result<StateProof, ClientError> {
+        let wanted: Vec<_> = accounts
+            .iter()
+            .map(|(address, slots)| {
+                let slots: Vec<B256> = slots.iter().map(|slot| (*slot).into()).collect();
+                json!({ "address": address, "slots": slots })
+            })
+            .collect();
+        let params = if height == 0 {
+            json!([wanted])
+        } else {
+            json!([wanted, height])
+        };
+        let start = Instant::now();
+        loop {
+            match self
+                .rpc()
+                .call::<_, Option<StateProof>>("og_getStateProof", &params)
+                .await
+            {
+                Ok(Some(proof)) => return Ok(proof),
+                Ok(None) if start.elapsed() < timeout => {}
+                Ok(None) => return Err(expired("a certificate of the state", timeout)),
+                Err(error) if is_transient(&error, start) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// A node whose newest block is a moment away from having its certificate or its state may refuse; one that still refuses
+/// after some seconds means it.
+fn is_transient(error: &RpcError, since: Instant) -> bool {
+    matches!(error, RpcError::Refused { .. }) && since.elapsed() < REFUSAL_PATIENCE
+}
+
+fn expired(what: &str, timeout: Duration) -> ClientError {
+    ClientError::Timeout {
+        what: what.into(),
+        seconds: timeout.as_secs(),
+    }
+}

@@ -1,0 +1,215 @@
+//! The genesis of a local network: who holds what, who validates, which node serves which model at which price.
+
+use alloy_primitives::{Address, B256, keccak256};
+use opg_contracts::{
+    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters, ValidatorEntry,
+    genesis_file::{SUPPLY, VERSION},
+};
+use opg_models::ManifestError;
+use opg_primitives::money::{Amount, WEI_PER_OPG};
+
+use crate::assets::{DEMO_MODELS, DEMO_ROYALTY_BPS};
+
+/// Chain id of the network (interface.md).
+pub const CHAIN_ID: u64 = 10_740;
+
+const MILLION: u128 = 1_000_000 * WEI_PER_OPG;
+/// Gas of a validator's system transactions: their base fee is the lowest there is, so this lasts for centuries.
+const SYSTEM_NATIVE: u128 = 10_000 * WEI_PER_OPG;
+
+/// Public facts about the accounts of a new network.
+#[derive(Debug, Clone)]
+pub(crate) struct Accounts {
+    pub(crate) demo: Address,
+    pub(crate) faucet: Address,
+    pub(crate) creator: Address,
+    pub(crate) treasury: Address,
+    pub(crate) node_operator: Address,
+    pub(crate) settlement_key: Address,
+    pub(crate) receipt_key: B256,
+    pub(crate) endpoint: String,
+    pub(crate) validators: Vec<ValidatorEntry>,
+}
+
+/// Salt of the node that a local network starts with.
+pub(crate) fn node_salt() -> B256 {
+    keccak256("opg/devnet/inference-node/0")
+}
+
+/// Builds and validates the genesis file.
+///
+/// # Errors
+/// Never with distinct keys; the types of the model encoder and of the validator.
+pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, GenesisSetupError> {
+    let parameters = Parameters::development(accounts.treasury);
+    let bond = parameters.min_bond;
+    let mut node = NodeRegistration {
+        operator: accounts.node_operator,
+        salt: node_salt(),
+        endpoint: accounts.endpoint.clone(),
+        receipt_key: accounts.receipt_key,
+        settlement_key: accounts.settlement_key,
+        bond,
+    };
+    // Ten times the least bond: room for the quota that grows with it.
+    node.bond = bond.checked_mul(10).unwrap_or(bond);
+
+    let mut models = Vec::new();
+    let mut asks = Vec::new();
+    for model in DEMO_MODELS {
+        let root = model.root()?.0;
+        models.push(ModelRegistration {
+            name: model.name.into(),
+            root,
+            creator: accounts.creator,
+            uri: String::new(),
+            royalty_bps: DEMO_ROYALTY_BPS,
+            price: model.price,
+        });
+        asks.push(AskRegistration {
+            node_id: node.node_id(),
+            root,
+            price: model.price,
+        });
+    }
+    let file = GenesisFile {
+        version: VERSION,
+        chain_id: CHAIN_ID,
+        development: true,
+        timestamp,
+        allocations: allocations(accounts, node.bond),
+        validators: accounts.validators.clone(),
+        parameters,
+        nodes: vec![node],
+        models,
+        asks,
+    };
+    file.validate()?;
+    Ok(file)
+}
+
+/// Why no genesis could be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GenesisSetupError {
+    #[error("demo model: {0}")]
+    Model(#[from] ManifestError),
+    #[error(transparent)]
+    File(#[from] opg_contracts::GenesisFileError),
+}
+
+/// The buckets of economics.md §2. On a development network they are held by accounts without a key, as vesting contracts are
+/// not part of it; what the network's own accounts need comes out of the Ecosystem bucket (D5).
+fn allocations(accounts: &Accounts, bond: Amount) -> Vec<AccountAllocation> {
+    let native = |label: &str, address, native| AccountAllocation {
+        label: label.into(),
+        address,
+        native: Amount(native),
+        wrapped: Amount::ZERO,
+    };
+    let mut list = vec![
+        AccountAllocation {
+            label: "demo wallet".into(),
+            address: accounts.demo,
+            native: Amount(1_000 * WEI_PER_OPG),
+            wrapped: Amount(10_000 * WEI_PER_OPG),
+        },
+        AccountAllocation {
+            label: "faucet".into(),
+            address: accounts.faucet,
+            native: Amount(MILLION),
+            wrapped: Amount(MILLION),
+        },
+        AccountAllocation {
+            label: "inference node operator".into(),
+            address: accounts.node_operator,
+            native: Amount(1_000 * WEI_PER_OPG),
+            wrapped: bond,
+        },
+        native("inference node settlement key", accounts.settlement_key, SYSTEM_NATIVE),
+        native("model creator", accounts.creator, 1_000 * WEI_PER_OPG),
+        native("treasury", accounts.treasury, 1_000 * WEI_PER_OPG),
+    ];
+    for validator in &accounts.validators {
+        list.push(native(
+            &format!("{} system", validator.name),
+            validator.system,
+            SYSTEM_NATIVE,
+        ));
+        list.push(native(
+            &format!("{} operator", validator.name),
+            validator.operator,
+            1_000 * WEI_PER_OPG,
+        ));
+    }
+    let used: u128 = list.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum();
+    for (label, millions) in [
+        ("Ecosystem", 400),
+        ("Foundation", 150),
+        ("Core contributors", 150),
+        ("Investors, advisors", 100),
+        ("Staking rewards", 100),
+        ("Liquidity and launch", 60),
+        ("Airdrop", 40),
+    ] {
+        let spent = if label == "Ecosystem" { used } else { 0 };
+        list.push(AccountAllocation {
+            label: label.into(),
+            address: bucket(label),
+            native: Amount::ZERO,
+            wrapped: Amount(millions * MILLION - spent),
+        });
+    }
+    debug_assert_eq!(
+        list.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum::<u128>(),
+        SUPPLY
+    );
+    list
+}
+
+/// An account that nobody has the key of.
+fn bucket(label: &str) -> Address {
+    Address::from_slice(&keccak256(format!("opg/devnet/bucket/{label}"))[12..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::FixedBytes;
+
+    fn account(n: u8) -> Address {
+        Address::repeat_byte(n)
+    }
+
+    #[test]
+    fn supply_is_exact_for_any_number_of_validators() {
+        for count in [1u8, 4, 16] {
+            let validators = (0..count)
+                .map(|i| ValidatorEntry {
+                    name: format!("validator-{i}"),
+                    identity: B256::repeat_byte(i + 1),
+                    bls: FixedBytes::repeat_byte(i + 1),
+                    bls_possession: FixedBytes::repeat_byte(i + 1),
+                    system: account(50 + i),
+                    operator: account(100 + i),
+                })
+                .collect();
+            let accounts = Accounts {
+                demo: account(1),
+                faucet: account(2),
+                creator: account(3),
+                treasury: account(4),
+                node_operator: account(5),
+                settlement_key: account(6),
+                receipt_key: B256::repeat_byte(7),
+                endpoint: "http://127.0.0.1:8610".into(),
+                validators,
+            };
+            let file = build(&accounts, 1_800_000_000).unwrap();
+            assert!(file.development);
+            assert_eq!(file.asks.len(), DEMO_MODELS.len());
+            // The creator is not the node: the split of a charge is visible.
+            assert_ne!(file.models[0].creator, file.nodes[0].operator);
+            assert_eq!(GenesisFile::parse(file.to_json().as_bytes()).unwrap(), file);
+        }
+    }
+}

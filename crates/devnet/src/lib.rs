@@ -1,0 +1,70 @@
+//! A whole network on one machine: `opg up`.
+//!
+//! [`Devnet::up`] makes a folder with keys, a genesis file, the demo models and a configuration per role, starts four full nodes and an
+//! inference node in this process, and gives a [`Running`] network once a block is final everywhere. [`Devnet::split`] writes the same
+//! folder and starts nothing: each role then runs as a process of its own from its configuration file.
+//!
+//! # Invariants
+//! - A folder belongs to one process at a time, and an existing one is continued with the same keys and chain.
+//! - Keys are created with mode 0600 and never overwritten; `genesis.json` is written last, so an interrupted making is
+//!   completed by the next start.
+//! - `network.json` is there only when the network works, and is replaced in one step.
+//! - The genesis accounts for every wei of the supply; node, demo models and prices stand in block 0.
+//! - Every listener is bound to the loopback address.
+//!
+//! # Example
+//! ```no_run
+//! use opg_devnet::{Devnet, Options};
+//!
+//! # async fn example() -> Result<(), opg_devnet::DevnetError> {
+//! let running = Devnet::up(Options { ephemeral: true, ..Options::default() }).await?;
+//! println!("{}", running.network().file.rpc[0]);
+//! running.shutdown().await
+//! # }
+//! ```
+//!
+//! # Status
+//! Full nodes and one inference node; other roles join with their issues (D20).
+#![forbid(unsafe_code)]
+
+mod assets;
+mod error;
+mod genesis;
+mod layout;
+mod lock;
+mod ports;
+mod split;
+mod up;
+
+pub use crate::{
+    assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoModel},
+    error::DevnetError,
+    genesis::CHAIN_ID,
+    ports::{DEFAULT_PORT_BASE, Ports},
+    split::{Split, SplitRole},
+    up::{Options, Running},
+};
+
+use std::path::Path;
+
+/// Entry points.
+#[derive(Debug, Clone, Copy)]
+pub struct Devnet;
+
+impl Devnet {
+    /// Starts a network, or continues the one in the folder, and waits until it works.
+    ///
+    /// # Errors
+    /// If the folder or a port is in use, a file is malformed, a role does not start, or no block is made.
+    pub async fn up(options: Options) -> Result<Running, DevnetError> {
+        up::up(options).await
+    }
+
+    /// Writes the files of a network into `dir`, one folder per role.
+    ///
+    /// # Errors
+    /// If `dir` holds a network already or cannot be written.
+    pub fn split(dir: &Path, validators: Option<u16>, port_base: Option<u16>) -> Result<Split, DevnetError> {
+        split::split(dir, validators, port_base)
+    }
+}
