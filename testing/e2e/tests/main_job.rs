@@ -1,0 +1,397 @@
+//! The main job end to end, as a user meets it: one network, the `opg` command, offline verification, money where it belongs.
+
+use alloy::providers::ProviderBuilder;
+use alloy_primitives::{Address, B256, U256};
+use opg_contracts::addresses;
+use opg_e2e::{
+    OPG_START_TIMEOUT, Opg, Rpc,
+    abi::{FeeVault, ModelRegistry, NodeRegistry},
+    fixtures, opg, port_base, wait_until,
+};
+use opg_primitives::money::{Amount, split};
+use serde_json::{Value, json};
+use std::{path::Path, time::Duration};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("utf-8 path")
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("file")).expect("json")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pay_run_receipt_verify_finalise_check() {
+    let temp = tempfile::tempdir().expect("folder");
+    let home = temp.path();
+    let (base, _lock) = port_base();
+    let dir = home.join("net");
+    let arguments = ["up", "--dir", text(&dir), "--port-base", &base.to_string()];
+    let mut up = Opg::start(&home.join("logs"), "up", home, &arguments);
+    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
+    let network = read_json(&dir.join("network.json"));
+    let rpcs: Vec<Rpc> = network["rpc"]
+        .as_array()
+        .expect("rpc")
+        .iter()
+        .map(|u| Rpc::new(u.as_str().expect("url")))
+        .collect();
+    assert_eq!(rpcs.len(), 4);
+    for absent in ["router", "hub", "web"] {
+        assert!(
+            network.get(absent).is_none(),
+            "{absent} is not built and must not be announced (D20)"
+        );
+    }
+    let node = &network["nodes"][0];
+    let node_id: B256 = node["id"].as_str().expect("id").parse().expect("id");
+    let node_url = node["url"].as_str().expect("url");
+
+    // what the network offers
+    let models = opg(home, &["models", "ls", "--dir", text(&dir), "--json"])
+        .expect_code(0)
+        .json();
+    assert!(
+        models.to_string().contains("demo/digits-mlp") && models.to_string().contains("demo/tiny-llama"),
+        "{models}"
+    );
+    opg(home, &["models", "show", "demo/digits-mlp", "--dir", text(&dir)]).expect_code(0);
+    opg(home, &["status", "--dir", text(&dir), "--json"])
+        .expect_code(0)
+        .json();
+
+    // the true answer comes from onnxruntime (fixture), not from our own code
+    let samples = read_json(&fixtures().join("digits/samples.json"));
+    let input = home.join("digit.json");
+    std::fs::write(&input, json!({"X": [samples["inputs"][5]]}).to_string()).expect("input");
+    let file = home.join("digit.receipt.json");
+    let at_input = format!("@{}", text(&input));
+    let answer = opg(
+        home,
+        &[
+            "infer",
+            "demo/digits-mlp",
+            "--input",
+            &at_input,
+            "--receipt",
+            text(&file),
+            "--dir",
+            text(&dir),
+            "--json",
+        ],
+    )
+    .expect_code(0)
+    .json();
+    assert_eq!(answer["outputs"]["label"][0], samples["labels"][5], "{answer}");
+    let id = answer["receipt_id"].as_str().expect("receipt id").to_owned();
+
+    // final on all four
+    for rpc in &rpcs {
+        wait_until(
+            "receipt final at every validator",
+            Duration::from_secs(20),
+            async || {
+                rpc.try_call("og_getReceipt", json!([id]))
+                    .await
+                    .is_ok_and(|r| matches!(r["state"].as_str(), Some("final" | "settled" | "released")))
+            },
+        )
+        .await;
+    }
+
+    // money: node and creator are credited by the published split, to the wei
+    let provider = ProviderBuilder::new().connect_http(network["rpc"][0].as_str().expect("url").parse().expect("url"));
+    let vault = FeeVault::new(addresses::FEE_VAULT, &provider);
+    let registry = NodeRegistry::new(addresses::NODE_REGISTRY, &provider);
+    let receipt = opg(home, &["receipt", "show", text(&file), "--json"])
+        .expect_code(0)
+        .json();
+    let root: B256 = find(&receipt, "served_root")
+        .as_str()
+        .expect("root")
+        .parse()
+        .expect("root");
+    let charge: u128 = find(&receipt, "charge").as_str().expect("charge").parse().expect("wei");
+    let creator: Address = ModelRegistry::new(addresses::MODEL_REGISTRY, &provider)
+        .creatorOf(root)
+        .call()
+        .await
+        .expect("creator");
+    let operator: Address = registry.operatorOf(node_id).call().await.expect("operator");
+    let royalty = u16::try_from(find(&receipt, "royalty_bps").as_u64().expect("royalty")).expect("bps");
+    let parts = split(Amount(charge), royalty, false, false, true).expect("split");
+    assert!(charge > 0 && parts.creator.wei() > 0 && parts.node > parts.creator);
+    wait_until("node and creator credited", Duration::from_secs(30), async || {
+        let of_node = vault.credited(operator, node_id).call().await.expect("credit");
+        let of_creator = vault.credited(creator, node_id).call().await.expect("credit");
+        (of_node, of_creator) == (U256::from(parts.node.wei()), U256::from(parts.creator.wei()))
+    })
+    .await;
+
+    // streaming chat on the language model, with a receipt of its own
+    let chat_file = home.join("chat.receipt.json");
+    let chat = opg(
+        home,
+        &[
+            "chat",
+            "demo/tiny-llama",
+            "This program is free software",
+            "--stream",
+            "--max-tokens",
+            "24",
+            "--receipt",
+            text(&chat_file),
+            "--dir",
+            text(&dir),
+        ],
+    )
+    .expect_code(0);
+    assert!(
+        !chat.stdout.trim().is_empty(),
+        "words on stdout; stderr: {}",
+        chat.stderr
+    );
+
+    // offline: the file and the genesis are enough
+    let genesis = dir.join("genesis.json");
+    for receipt in [&file, &chat_file] {
+        let verified = opg(
+            home,
+            &[
+                "receipt",
+                "verify",
+                text(receipt),
+                "--genesis",
+                text(&genesis),
+                "--offline",
+            ],
+        )
+        .expect_code(0);
+        assert!(
+            verified.stdout.contains("UNPROVEN (signature only)"),
+            "{}",
+            verified.stdout
+        );
+    }
+    let demanding = [
+        "receipt",
+        "verify",
+        text(&file),
+        "--genesis",
+        text(&genesis),
+        "--offline",
+        "--require",
+        "tee,hardware",
+    ];
+    opg(home, &demanding).expect_code(1);
+
+    // a changed file, a foreign genesis, nothing at all
+    let good = std::fs::read(&file).expect("file");
+    let tampered = home.join("tampered.receipt.json");
+    for position in (0..good.len()).step_by(good.len() / 24) {
+        let mut bad = good.clone();
+        bad[position] ^= 1;
+        std::fs::write(&tampered, bad).expect("file");
+        let out = opg(
+            home,
+            &[
+                "receipt",
+                "verify",
+                text(&tampered),
+                "--genesis",
+                text(&genesis),
+                "--offline",
+            ],
+        );
+        assert!(
+            matches!(out.code(), 1 | 2),
+            "byte {position}: {}\n{}",
+            out.stdout,
+            out.stderr
+        );
+    }
+    let other = home.join("other");
+    opg(home, &["up", "--split", text(&other)]).expect_code(0);
+    let foreign = other.join("genesis.json");
+    opg(
+        home,
+        &[
+            "receipt",
+            "verify",
+            text(&file),
+            "--genesis",
+            text(&foreign),
+            "--offline",
+        ],
+    )
+    .expect_code(1);
+    opg(
+        home,
+        &[
+            "receipt",
+            "verify",
+            text(&home.join("nothing.json")),
+            "--genesis",
+            text(&genesis),
+        ],
+    )
+    .expect_code(2);
+
+    bad_input(home, &dir, node_url, &rpcs[0]).await;
+
+    // stop and start again: everything is still there
+    let height = rpcs[0].height().await;
+    assert!(up.terminate().success(), "orderly end");
+    let mut up = Opg::start(&home.join("logs"), "up", home, &arguments[..3]);
+    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
+    wait_until("the chain goes on", Duration::from_secs(30), async || {
+        rpcs[3].try_height().await.is_some_and(|h| h > height)
+    })
+    .await;
+    let again = rpcs[3].call("og_getReceipt", json!([id])).await;
+    assert!(
+        matches!(again["state"].as_str(), Some("final" | "settled" | "released")),
+        "{again}"
+    );
+    let of_node = vault.credited(operator, node_id).call().await.expect("credit");
+    assert!(of_node >= U256::from(parts.node.wei()));
+}
+
+/// Every kind of bad input is refused with the right status, the field's name, and without a charge.
+async fn bad_input(home: &Path, dir: &Path, node: &str, rpc: &Rpc) {
+    let http = reqwest::Client::new();
+    let balance = async || {
+        opg(home, &["wallet", "balance", "--dir", text(dir), "--json"])
+            .expect_code(0)
+            .json()
+    };
+    let before = balance().await;
+    let infer = format!("{node}/v1/infer");
+    let chat = format!("{node}/v1/chat/completions");
+    let row = vec![0; 64];
+    let cases: Vec<(&str, String, String, u16, &str)> = vec![
+        (
+            "wrong model",
+            infer.clone(),
+            json!({"model": "demo/none", "inputs": {"X": [row]}}).to_string(),
+            404,
+            "model",
+        ),
+        (
+            "wrong shape",
+            infer.clone(),
+            json!({"model": "demo/digits-mlp", "inputs": {"X": [[1, 2]]}}).to_string(),
+            422,
+            "X",
+        ),
+        (
+            "wrong dtype",
+            infer.clone(),
+            json!({"model": "demo/digits-mlp", "inputs": {"X": [vec!["a"; 64]]}}).to_string(),
+            422,
+            "X",
+        ),
+        (
+            "missing input",
+            infer.clone(),
+            json!({"model": "demo/digits-mlp", "inputs": {}}).to_string(),
+            422,
+            "X",
+        ),
+        (
+            "NaN",
+            infer.clone(),
+            format!(
+                "{{\"model\":\"demo/digits-mlp\",\"inputs\":{{\"X\":[[{}NaN]]}}}}",
+                "0,".repeat(63)
+            ),
+            422,
+            "X",
+        ),
+        (
+            "huge number",
+            infer.clone(),
+            format!(
+                "{{\"model\":\"demo/digits-mlp\",\"inputs\":{{\"X\":[[{}1e39]]}}}}",
+                "0,".repeat(63)
+            ),
+            422,
+            "X",
+        ),
+        ("empty body", infer.clone(), String::new(), 400, ""),
+        ("bad JSON", chat.clone(), "{\"model\":".into(), 400, ""),
+        (
+            "no messages",
+            chat.clone(),
+            json!({"model": "demo/tiny-llama", "messages": []}).to_string(),
+            422,
+            "messages",
+        ),
+        (
+            "n = 2",
+            chat.clone(),
+            json!({"model": "demo/tiny-llama", "n": 2, "messages": [{"role": "user", "content": "x"}]}).to_string(),
+            422,
+            "n",
+        ),
+        (
+            "temperature 9",
+            chat,
+            json!({"model": "demo/tiny-llama", "temperature": 9, "messages": [{"role": "user", "content": "x"}]})
+                .to_string(),
+            422,
+            "temperature",
+        ),
+    ];
+    for (name, url, body, status, field) in cases {
+        let answer = http
+            .post(&url)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .expect("answer");
+        let got = answer.status().as_u16();
+        let error: Value = answer.json().await.expect("json error");
+        assert!(got == status || (status == 422 && got == 400), "{name}: {got} {error}");
+        assert!(
+            error["error"]["message"].as_str().is_some_and(|m| !m.is_empty()),
+            "{name}: {error}"
+        );
+        assert!(error.to_string().contains(field), "{name} names {field}: {error}");
+    }
+    // 100 MB are refused without being read
+    let huge = vec![b' '; 100 << 20];
+    let answer = http.post(&infer).body(huge).send().await;
+    assert!(
+        answer.is_err() || answer.is_ok_and(|a| a.status() == 413),
+        "100 MB body"
+    );
+    // unknown receipts, garbage receipts
+    let unknown = http
+        .get(format!("{node}/v1/receipts/0x{}", "ab".repeat(32)))
+        .send()
+        .await
+        .expect("answer");
+    assert_eq!(unknown.status(), 404);
+    let garbage = rpc
+        .try_call("og_submitReceipt", json!(["0xdeadbeef"]))
+        .await
+        .expect_err("garbage");
+    assert!(garbage["message"].as_str().is_some_and(|m| !m.is_empty()), "{garbage}");
+    assert!(rpc.try_call("og_getReceipt", json!(["0x12"])).await.is_err());
+    assert_eq!(balance().await, before, "nothing was charged");
+}
+
+/// The first value under `key` anywhere in `value`.
+#[track_caller]
+fn find<'a>(value: &'a Value, key: &str) -> &'a Value {
+    fn search<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+        match value {
+            Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|v| search(v, key))),
+            Value::Array(list) => list.iter().find_map(|v| search(v, key)),
+            _ => None,
+        }
+    }
+    search(value, key).unwrap_or_else(|| panic!("no {key} in {value}"))
+}
