@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256, FixedBytes};
 use opg_client::{Contracts, KeyRef, Network, NetworkError, NetworkFile, NodeEntry, Wallet};
-use opg_contracts::{
-    AccountAllocation, GenesisFile, Parameters, ValidatorEntry, addresses, genesis_file::SUPPLY,
-};
+use opg_contracts::{AccountAllocation, GenesisFile, Parameters, ValidatorEntry, addresses, genesis_file::SUPPLY};
 use opg_primitives::money::Amount;
 
 fn genesis() -> GenesisFile {
@@ -50,7 +48,10 @@ fn description() -> NetworkFile {
             model_registry: addresses::MODEL_REGISTRY,
             fee_vault: addresses::FEE_VAULT,
         },
-        wallet: Some(KeyRef { address: Address::repeat_byte(8), key_file: "demo.key".into() }),
+        wallet: Some(KeyRef {
+            address: Address::repeat_byte(8),
+            key_file: "demo.key".into(),
+        }),
         faucet: None,
         nodes: vec![NodeEntry {
             role: "inference".into(),
@@ -76,7 +77,10 @@ fn a_folder_can_be_moved() {
         let network = Network::load(&path).unwrap();
         assert_eq!(network.genesis, genesis());
         assert_eq!(network.file.genesis, dir.path().join("genesis.json"));
-        assert_eq!(network.file.wallet.as_ref().unwrap().key_file, dir.path().join("demo.key"));
+        assert_eq!(
+            network.file.wallet.as_ref().unwrap().key_file,
+            dir.path().join("demo.key")
+        );
         assert_eq!(network.inference_node("demo/a").unwrap().id, B256::repeat_byte(9));
     }
     let wallet = Wallet::random().unwrap();
@@ -91,7 +95,10 @@ fn the_file_is_the_one_of_the_interface() {
     write(dir.path(), |_| ());
     let text = std::fs::read(dir.path().join("network.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    assert_eq!(json["contracts"]["receiptLedger"], "0x0000000000000000000000000000000000001005");
+    assert_eq!(
+        json["contracts"]["receiptLedger"],
+        "0x0000000000000000000000000000000000001005"
+    );
     assert_eq!(json["wallet"]["key_file"], "demo.key");
     assert!(json.get("faucet").is_none());
     // Roles of later versions do not disturb this one.
@@ -108,13 +115,28 @@ fn what_does_not_fit_is_named() {
     assert!(matches!(error, NetworkError::Io { .. }), "{error}");
     write(dir.path(), |file| file.chain_id = 1);
     let error = Network::load(dir.path()).unwrap_err();
-    assert!(matches!(error, NetworkError::ChainId { expected: 10_740, got: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            NetworkError::ChainId {
+                expected: 10_740,
+                got: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
     write(dir.path(), |file| file.rpc.clear());
     assert!(Network::load(dir.path()).unwrap_err().to_string().contains("`rpc`"));
     write(dir.path(), |_| ());
     let short = genesis().to_json().replace("\"wrapped\": \"1", "\"wrapped\": \"2");
     std::fs::write(dir.path().join("genesis.json"), short).unwrap();
-    assert!(Network::load(dir.path()).unwrap_err().to_string().contains("allocations"));
+    assert!(
+        Network::load(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("allocations")
+    );
     std::fs::write(dir.path().join("network.json"), "{}").unwrap();
     assert!(Network::load(dir.path()).unwrap_err().to_string().contains("chain_id"));
 }
@@ -125,7 +147,9 @@ fn a_description_is_replaced_in_one_step() {
     write(dir.path(), |_| ());
     write(dir.path(), |file| file.rpc.push("http://127.0.0.1:8546".into()));
     assert_eq!(Network::load(dir.path()).unwrap().file.rpc.len(), 2);
-    let names: Vec<_> =
-        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
 }

@@ -58,10 +58,7 @@ impl Chain {
                 continue;
             }
             let at = block.clone().unwrap_or_else(|| json!("latest"));
-            let value = self
-                .rpc
-                .call(METHOD, json!([address, B256::from(slot), at]))
-                .await?;
+            let value = self.rpc.call(METHOD, json!([address, B256::from(slot), at])).await?;
             let value = value
                 .as_str()
                 .and_then(|t| t.parse::<U256>().ok())

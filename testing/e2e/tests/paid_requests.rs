@@ -6,7 +6,7 @@ use alloy::{
     providers::ProviderBuilder,
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol,
-    sol_types::eip712_domain,
+    sol_types::{SolStruct as _, eip712_domain},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{StreamExt as _, future::join_all};
@@ -82,7 +82,9 @@ impl Shop {
         let domain = eip712_domain! {
             name: "OpenGradient", version: "1", chain_id: 10_740, verifying_contract: addresses::OPG,
         };
-        let signature = signer.sign_typed_data_sync(&message, &domain).expect("signature");
+        let signature = signer
+            .sign_hash_sync(&message.eip712_signing_hash(&domain))
+            .expect("signature");
         let payment = json!({
             "x402Version": 2,
             "resource": offer["resource"],

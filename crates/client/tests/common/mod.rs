@@ -34,33 +34,33 @@ use opg_receipt::{
 };
 use serde_json::{Value, json};
 
-pub const CHAIN: u64 = 10_740;
-pub const MODEL: &str = "demo/digits-mlp";
-pub const NODE: NodeId = NodeId(B256::repeat_byte(0x11));
-pub const ROOT: ModelRoot = ModelRoot(B256::repeat_byte(0x22));
+pub(crate) const CHAIN: u64 = 10_740;
+pub(crate) const MODEL: &str = "demo/digits-mlp";
+pub(crate) const NODE: NodeId = NodeId(B256::repeat_byte(0x11));
+pub(crate) const ROOT: ModelRoot = ModelRoot(B256::repeat_byte(0x22));
 const SALT: B256 = B256::repeat_byte(0x55);
 
 /// What a hostile node changes before it signs or sends.
 #[derive(Default)]
-pub struct Tricks {
-    pub quote: Option<fn(&mut Quote)>,
-    pub offer: Option<fn(&mut PaymentRequirements)>,
-    pub whole: Option<fn(&mut PaymentRequired)>,
-    pub core: Option<fn(&mut Core)>,
-    pub answer: Option<fn(&mut Value)>,
-    pub quote_key: Option<SigningKey>,
-    pub receipt_key: Option<SigningKey>,
-    pub revoked: bool,
-    pub unregistered: bool,
-    pub refuse: Option<(u16, Value)>,
-    pub redirect: bool,
+pub(crate) struct Tricks {
+    pub(crate) quote: Option<fn(&mut Quote)>,
+    pub(crate) offer: Option<fn(&mut PaymentRequirements)>,
+    pub(crate) whole: Option<fn(&mut PaymentRequired)>,
+    pub(crate) core: Option<fn(&mut Core)>,
+    pub(crate) answer: Option<fn(&mut Value)>,
+    pub(crate) quote_key: Option<SigningKey>,
+    pub(crate) receipt_key: Option<SigningKey>,
+    pub(crate) revoked: bool,
+    pub(crate) unregistered: bool,
+    pub(crate) refuse: Option<(u16, Value)>,
+    pub(crate) redirect: bool,
 }
 
-pub struct Node {
-    pub tricks: Tricks,
+pub(crate) struct Node {
+    pub(crate) tricks: Tricks,
     /// Requests that carried a payment.
-    pub paid: AtomicUsize,
-    pub last_payment: Mutex<Option<PaymentPayload>>,
+    pub(crate) paid: AtomicUsize,
+    pub(crate) last_payment: Mutex<Option<PaymentPayload>>,
     quotes: Mutex<Vec<SignedQuote>>,
 }
 
@@ -76,7 +76,7 @@ fn ask() -> Price {
     }
 }
 
-pub fn keyset() -> Keyset {
+pub(crate) fn keyset() -> Keyset {
     Keyset {
         node_id: NODE,
         receipt_key: B256::from(node_key().verifying_key().to_bytes()),
@@ -86,12 +86,12 @@ pub fn keyset() -> Keyset {
     }
 }
 
-pub fn payee() -> Address {
+pub(crate) fn payee() -> Address {
     deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, NODE)
 }
 
 /// Starts the node and gives a network that names it.
-pub async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
+pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
     let node = Arc::new(Node {
         tricks,
         paid: AtomicUsize::new(0),

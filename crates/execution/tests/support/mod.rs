@@ -9,33 +9,33 @@ use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use serde_json::Value;
 use std::path::Path;
 
-pub const LEDGER: Address = address!("0000000000000000000000000000000000000900");
-pub const BEACON_ROOTS: Address = address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
+pub(crate) const LEDGER: Address = address!("0000000000000000000000000000000000000900");
+pub(crate) const BEACON_ROOTS: Address = address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
 const CHAIN_ID: u64 = 10_740;
 
-pub fn genesis() -> alloy_genesis::Genesis {
+pub(crate) fn genesis() -> alloy_genesis::Genesis {
     serde_json::from_str(include_str!("../genesis.json")).unwrap()
 }
 
-pub async fn open(dir: &Path) -> Execution {
+pub(crate) async fn open(dir: &Path) -> Execution {
     Execution::open(genesis(), dir.to_owned()).await.unwrap()
 }
 
-pub fn word(value: u64) -> [u8; 32] {
+pub(crate) fn word(value: u64) -> [u8; 32] {
     U256::from(value).to_be_bytes()
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     alloy_primitives::hex::encode(bytes)
 }
 
-pub struct Wallet {
+pub(crate) struct Wallet {
     key: SecretKey,
-    pub address: Address,
+    pub(crate) address: Address,
 }
 
 impl Wallet {
-    pub fn from_seed(seed: &[u8]) -> Self {
+    pub(crate) fn from_seed(seed: &[u8]) -> Self {
         Self::from_key(keccak256(seed).0)
     }
 
@@ -47,20 +47,28 @@ impl Wallet {
     }
 
     /// First account of the well-known development mnemonic.
-    pub fn rich() -> Self {
+    pub(crate) fn rich() -> Self {
         let key = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
         Self::from_key(key.parse::<B256>().unwrap().0)
     }
 
-    pub fn validator(index: usize) -> Self {
+    pub(crate) fn validator(index: usize) -> Self {
         Self::from_seed(format!("spike validator {index}").as_bytes())
     }
 
-    pub fn transfer(&self, to: Address, value: u64, nonce: u64, max_fee: u64, tip: u64) -> Bytes {
+    pub(crate) fn transfer(&self, to: Address, value: u64, nonce: u64, max_fee: u64, tip: u64) -> Bytes {
         self.transfer_on(CHAIN_ID, to, value, nonce, max_fee, tip)
     }
 
-    pub fn transfer_on(&self, chain_id: u64, to: Address, value: u64, nonce: u64, max_fee: u64, tip: u64) -> Bytes {
+    pub(crate) fn transfer_on(
+        &self,
+        chain_id: u64,
+        to: Address,
+        value: u64,
+        nonce: u64,
+        max_fee: u64,
+        tip: u64,
+    ) -> Bytes {
         self.sign(TxEip1559 {
             chain_id,
             nonce,
@@ -73,7 +81,7 @@ impl Wallet {
         })
     }
 
-    pub fn call(&self, to: Address, data: Vec<u8>, nonce: u64, max_fee: u64, tip: u64, gas: u64) -> Bytes {
+    pub(crate) fn call(&self, to: Address, data: Vec<u8>, nonce: u64, max_fee: u64, tip: u64, gas: u64) -> Bytes {
         self.sign(TxEip1559 {
             chain_id: CHAIN_ID,
             nonce,
@@ -87,7 +95,7 @@ impl Wallet {
     }
 
     /// A transfer whose signature is valid mathematically and refused by EIP-2.
-    pub fn with_high_s(&self, to: Address, nonce: u64, max_fee: u64) -> Bytes {
+    pub(crate) fn with_high_s(&self, to: Address, nonce: u64, max_fee: u64) -> Bytes {
         let transaction = TxEip1559 {
             chain_id: CHAIN_ID,
             nonce,
@@ -123,7 +131,7 @@ fn encode(transaction: TxEip1559, signature: Signature) -> Bytes {
 }
 
 /// The same block under another header.
-pub fn with_header(block: &[u8], old: &[u8], new: &Header) -> Vec<u8> {
+pub(crate) fn with_header(block: &[u8], old: &[u8], new: &Header) -> Vec<u8> {
     let mut outer = block;
     let payload = alloy_rlp::Header::decode_bytes(&mut outer, true).unwrap();
     let rest = payload.strip_prefix(old).unwrap();
@@ -141,7 +149,7 @@ pub fn with_header(block: &[u8], old: &[u8], new: &Header) -> Vec<u8> {
 }
 
 /// Checks an `eth_getProof` answer of one slot against a state root.
-pub fn check_proof(proof: &Value, state_root: B256, account: Address, slot: u64, value: u64) {
+pub(crate) fn check_proof(proof: &Value, state_root: B256, account: Address, slot: u64, value: u64) {
     let nodes = |list: &Value| -> Vec<Bytes> { serde_json::from_value(list.clone()).unwrap() };
     let storage_hash: B256 = serde_json::from_value(proof["storageHash"].clone()).unwrap();
     let record = TrieAccount {

@@ -4,17 +4,17 @@
 use std::path::PathBuf;
 
 /// A file of `testing/fixtures`.
-pub fn fixture(path: &str) -> Vec<u8> {
+pub(crate) fn fixture(path: &str) -> Vec<u8> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testing/fixtures");
     std::fs::read(root.join(path)).unwrap()
 }
 
 /// A protobuf message under construction.
 #[derive(Debug, Clone, Default)]
-pub struct Proto(pub Vec<u8>);
+pub(crate) struct Proto(pub Vec<u8>);
 
 impl Proto {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -26,26 +26,26 @@ impl Proto {
         self.0.push(value as u8);
     }
 
-    pub fn int(mut self, field: u64, value: i64) -> Self {
+    pub(crate) fn int(mut self, field: u64, value: i64) -> Self {
         self.varint(field << 3);
         self.varint(value as u64);
         self
     }
 
-    pub fn bytes(mut self, field: u64, bytes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn bytes(mut self, field: u64, bytes: impl AsRef<[u8]>) -> Self {
         self.varint(field << 3 | 2);
         self.varint(bytes.as_ref().len() as u64);
         self.0.extend_from_slice(bytes.as_ref());
         self
     }
 
-    pub fn message(self, field: u64, message: Self) -> Self {
+    pub(crate) fn message(self, field: u64, message: Self) -> Self {
         self.bytes(field, message.0)
     }
 }
 
 /// `ValueInfoProto` of a tensor; a negative dimension is a dynamic one.
-pub fn tensor_port(name: &str, dtype: i64, shape: &[i64]) -> Proto {
+pub(crate) fn tensor_port(name: &str, dtype: i64, shape: &[i64]) -> Proto {
     let dims = shape.iter().fold(Proto::new(), |dims, &dim| {
         let entry = if dim < 0 {
             Proto::new().bytes(2, "N")
@@ -58,14 +58,14 @@ pub fn tensor_port(name: &str, dtype: i64, shape: &[i64]) -> Proto {
     Proto::new().bytes(1, name).message(2, Proto::new().message(1, tensor))
 }
 
-pub fn node(operator: &str, domain: &str, inputs: &[&str], outputs: &[&str]) -> Proto {
+pub(crate) fn node(operator: &str, domain: &str, inputs: &[&str], outputs: &[&str]) -> Proto {
     let node = inputs.iter().fold(Proto::new(), |node, input| node.bytes(1, input));
     let node = outputs.iter().fold(node, |node, output| node.bytes(2, output));
     node.bytes(4, operator).bytes(7, domain)
 }
 
 /// A graph `Y = Identity(X)` of f32, to be extended with more fields.
-pub fn identity_graph() -> Proto {
+pub(crate) fn identity_graph() -> Proto {
     Proto::new()
         .message(1, node("Identity", "", &["X"], &["Y"]))
         .bytes(2, "g")
@@ -74,7 +74,7 @@ pub fn identity_graph() -> Proto {
 }
 
 /// A model around a graph: IR version 8, operator set 17.
-pub fn model(graph: Proto) -> Proto {
+pub(crate) fn model(graph: Proto) -> Proto {
     Proto::new()
         .int(1, 8)
         .message(8, Proto::new().bytes(1, "").int(2, 17))
@@ -83,14 +83,14 @@ pub fn model(graph: Proto) -> Proto {
 
 /// A GGUF header under construction.
 #[derive(Debug, Clone)]
-pub struct Gguf {
-    pub version: u32,
-    pub entries: Vec<(String, u32, Vec<u8>)>,
-    pub tensors: Vec<(String, Vec<u64>, u32, u64)>,
+pub(crate) struct Gguf {
+    pub(crate) version: u32,
+    pub(crate) entries: Vec<(String, u32, Vec<u8>)>,
+    pub(crate) tensors: Vec<(String, Vec<u64>, u32, u64)>,
 }
 
 impl Gguf {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             version: 3,
             entries: Vec::new(),
@@ -98,26 +98,26 @@ impl Gguf {
         }
     }
 
-    pub fn entry(mut self, key: &str, code: u32, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn entry(mut self, key: &str, code: u32, bytes: impl Into<Vec<u8>>) -> Self {
         self.entries.push((key.into(), code, bytes.into()));
         self
     }
 
-    pub fn text(self, key: &str, value: &str) -> Self {
+    pub(crate) fn text(self, key: &str, value: &str) -> Self {
         self.entry(key, 8, text(value))
     }
 
-    pub fn u32(self, key: &str, value: u32) -> Self {
+    pub(crate) fn u32(self, key: &str, value: u32) -> Self {
         self.entry(key, 4, value.to_le_bytes())
     }
 
-    pub fn tensor(mut self, name: &str, dims: &[u64], code: u32, offset: u64) -> Self {
+    pub(crate) fn tensor(mut self, name: &str, dims: &[u64], code: u32, offset: u64) -> Self {
         self.tensors.push((name.into(), dims.to_vec(), code, offset));
         self
     }
 
     /// Header, padded, followed by `data` bytes of tensor data.
-    pub fn build(&self, data: usize) -> Vec<u8> {
+    pub(crate) fn build(&self, data: usize) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();
         out.extend(self.version.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
@@ -140,7 +140,7 @@ impl Gguf {
     }
 }
 
-pub fn text(value: &str) -> Vec<u8> {
+pub(crate) fn text(value: &str) -> Vec<u8> {
     let mut out = (value.len() as u64).to_le_bytes().to_vec();
     out.extend(value.as_bytes());
     out
