@@ -35,11 +35,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Feature `engine` (default) is the part with threads and a file: [`reserve`] and [`journal`]. Without it the crate is pure.
+//!
 //! Status: `exact` by ERC-3009 is complete; channels (`batch-settlement`) and Permit2 (`upto`) are not in this crate yet.
 #![forbid(unsafe_code)]
 
 pub mod eip3009;
+#[cfg(feature = "engine")]
 pub mod journal;
+#[cfg(feature = "engine")]
 pub mod reserve;
 pub mod signature;
 pub mod x402;

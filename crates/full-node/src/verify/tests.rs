@@ -310,21 +310,3 @@ fn a_batch_has_each_sequence_number_and_payment_once() {
     );
     check_unique(&[]).unwrap();
 }
-
-/// Run with `--release --ignored --nocapture`: the bar is 5,000 receipts/s per core (issue: Speed).
-#[test]
-#[ignore = "a measurement"]
-fn receipts_per_second() {
-    let world = World::new();
-    let receipts: Vec<_> = (0..2_000).map(|seq| world.receipt(seq).cose().clone()).collect();
-    let view = View::new(&world.state);
-    let began = std::time::Instant::now();
-    for bytes in &receipts {
-        let receipt = SignedReceipt::decode(bytes).unwrap();
-        check(&receipt, &view, &world.rules, NOW, Proven::default()).unwrap();
-    }
-    println!(
-        "{:.0} receipts/s on one core",
-        receipts.len() as f64 / began.elapsed().as_secs_f64()
-    );
-}
