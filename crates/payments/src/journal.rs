@@ -227,15 +227,12 @@ impl Commit {
     pub async fn durable(mut self) -> Result<(), JournalError> {
         self.want();
         let number = self.number;
-        let outcome = match self
+        let waited = self
             .progress
             .wait_for(|p| p.durable >= number || p.failed.is_some())
             .await
-        {
-            Ok(progress) => check(&progress, number),
-            Err(_) => Err(JournalError::Stopped(ENDED.into())),
-        };
-        outcome
+            .map(|progress| check(&progress, number));
+        waited.unwrap_or_else(|_| Err(JournalError::Stopped(ENDED.into())))
     }
 
     /// [`durable`](Self::durable) for threads outside an async runtime.

@@ -15,6 +15,10 @@ pub const THREADS_VARIABLE: &str = "CANDLE_NUM_THREADS";
 /// Changes the environment: call it at the start of `main`, before any other thread exists. It has no effect after the
 /// first model is loaded.
 #[allow(unsafe_code)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "candle reads its thread count from the environment only"
+)]
 pub unsafe fn pin_engine_threads(threads: usize) {
     // SAFETY: the caller promises that this is the only thread, so nothing reads the environment meanwhile.
     unsafe { std::env::set_var(THREADS_VARIABLE, threads.max(1).to_string()) };

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+mod network;
 mod process;
 mod rpc;
 
+pub use network::Network;
 pub use process::{CommandOutput, OPG_START_TIMEOUT, Opg, opg, opg_binary};
 pub use rpc::{Rpc, wait_until};
 

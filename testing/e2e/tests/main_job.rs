@@ -4,9 +4,9 @@ use alloy::providers::ProviderBuilder;
 use alloy_primitives::{Address, B256, U256};
 use opg_contracts::addresses;
 use opg_e2e::{
-    OPG_START_TIMEOUT, Opg, Rpc,
+    Network, Rpc,
     abi::{FeeVault, ModelRegistry, NodeRegistry},
-    fixtures, opg, port_base, wait_until,
+    fixtures, opg, wait_until,
 };
 use opg_primitives::money::{Amount, split};
 use serde_json::{Value, json};
@@ -22,20 +22,10 @@ fn read_json(path: &Path) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pay_run_receipt_verify_finalise_check() {
-    let temp = tempfile::tempdir().expect("folder");
-    let home = temp.path();
-    let (base, _lock) = port_base();
-    let dir = home.join("net");
-    let arguments = ["up", "--dir", text(&dir), "--port-base", &base.to_string()];
-    let mut up = Opg::start(&home.join("logs"), "up", home, &arguments);
-    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
-    let network = read_json(&dir.join("network.json"));
-    let rpcs: Vec<Rpc> = network["rpc"]
-        .as_array()
-        .expect("rpc")
-        .iter()
-        .map(|u| Rpc::new(u.as_str().expect("url")))
-        .collect();
+    let mut running = Network::start();
+    let (dir, network, rpcs) = (running.dir(), running.file().clone(), running.rpcs());
+    let home = running.home().to_owned();
+    let home = home.as_path();
     assert_eq!(rpcs.len(), 4);
     for absent in ["router", "hub", "web"] {
         assert!(
@@ -241,9 +231,8 @@ async fn pay_run_receipt_verify_finalise_check() {
 
     // stop and start again: everything is still there
     let height = rpcs[0].height().await;
-    assert!(up.terminate().success(), "orderly end");
-    let mut up = Opg::start(&home.join("logs"), "up", home, &arguments[..3]);
-    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
+    assert!(running.stop().success(), "orderly end");
+    running.run();
     wait_until("the chain goes on", Duration::from_secs(30), async || {
         rpcs[3].try_height().await.is_some_and(|h| h > height)
     })

@@ -11,7 +11,7 @@ use alloy::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{StreamExt as _, future::join_all};
 use opg_contracts::addresses;
-use opg_e2e::{OPG_START_TIMEOUT, Opg, Rpc, abi::OPG, port_base, wait_until};
+use opg_e2e::{Network, Rpc, abi::OPG, wait_until};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -124,34 +124,14 @@ async fn refused(answer: Response) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_payment_buys_one_run_and_a_cut_stream_is_billed_for_what_came() {
-    let temp = tempfile::tempdir().expect("folder");
-    let home = temp.path();
-    let (base, _lock) = port_base();
-    let dir = home.join("net");
-    let mut up = Opg::start(
-        &home.join("logs"),
-        "up",
-        home,
-        &[
-            "up",
-            "--dir",
-            dir.to_str().expect("utf-8"),
-            "--port-base",
-            &base.to_string(),
-        ],
-    );
-    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
-    let network: Value = serde_json::from_slice(&std::fs::read(dir.join("network.json")).expect("file")).expect("json");
-    let rpc_url = network["rpc"][0].as_str().expect("rpc");
+    let mut network = Network::start();
+    let rpc_url = network.rpc_urls()[0].to_owned();
+    let rpc_url = rpc_url.as_str();
     let rpc = Rpc::new(rpc_url);
     let shop = Shop {
         http: Client::new(),
-        node: network["nodes"][0]["url"].as_str().expect("url").into(),
-        signer: std::fs::read_to_string(dir.join("demo.key"))
-            .expect("key")
-            .trim()
-            .parse()
-            .expect("key"),
+        node: network.node_url().into(),
+        signer: network.demo_key().parse().expect("key"),
     };
     let provider = ProviderBuilder::new().connect_http(rpc_url.parse().expect("url"));
     let opg = OPG::new(addresses::OPG, &provider);
@@ -338,5 +318,5 @@ async fn one_payment_buys_one_run_and_a_cut_stream_is_billed_for_what_came() {
         },
     )
     .await;
-    assert!(up.terminate().success());
+    assert!(network.stop().success());
 }

@@ -10,40 +10,17 @@ use alloy::{
 };
 use alloy_primitives::{Address, U256};
 use opg_contracts::addresses;
-use opg_e2e::{OPG_START_TIMEOUT, Opg, Rpc, abi::OPG, port_base, wait_until};
-use serde_json::{Value, json};
+use opg_e2e::{Network, Rpc, abi::OPG, wait_until};
+use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stock_client_sends_estimates_reads_logs_and_confirms_within_seconds() {
-    let home = tempfile::tempdir().expect("folder");
-    let (base, _lock) = port_base();
-    let dir = home.path().join("net");
-    let mut up = Opg::start(
-        &home.path().join("logs"),
-        "up",
-        home.path(),
-        &[
-            "up",
-            "--dir",
-            dir.to_str().expect("utf-8"),
-            "--port-base",
-            &base.to_string(),
-        ],
-    );
-    up.wait_for("network ready", 1, OPG_START_TIMEOUT);
-    let network: Value =
-        serde_json::from_slice(&std::fs::read(dir.join("network.json")).expect("network.json")).expect("json");
-    let urls: Vec<String> = network["rpc"]
-        .as_array()
-        .expect("rpc")
-        .iter()
-        .map(|u| u.as_str().expect("url").to_owned())
-        .collect();
+    let mut network = Network::start();
+    let urls: Vec<String> = network.rpc_urls().into_iter().map(str::to_owned).collect();
     assert_eq!(urls.len(), 4, "one endpoint per validator");
 
-    let key = std::fs::read_to_string(dir.join("demo.key")).expect("demo key");
-    let signer: PrivateKeySigner = key.trim().parse().expect("key");
+    let signer: PrivateKeySigner = network.demo_key().parse().expect("key");
     let from = signer.address();
     let wallet = EthereumWallet::from(signer);
     // sent through the third node: gossip must bring it to whichever validator leads next
@@ -165,6 +142,6 @@ async fn a_stock_client_sends_estimates_reads_logs_and_confirms_within_seconds()
         .expect_err("no such method");
     assert_eq!(unknown["code"], -32601, "{unknown}");
 
-    let status = up.terminate();
+    let status = network.stop();
     assert!(status.success(), "orderly end: {status}");
 }

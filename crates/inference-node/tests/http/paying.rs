@@ -90,10 +90,11 @@ async fn one_call_is_paid_answered_final_settled_and_credited() {
         (Some("final"), Some("none"))
     );
     assert!(public.get("opg").is_none(), "the core is not for everybody");
-    let chain = h.chain.lock();
-    assert_eq!(chain.settle_calls, 1);
-    assert_eq!(chain.balance(h.payer()), Amount(OPG - core.payment.amount.wei()));
-    drop(chain);
+    {
+        let chain = h.chain.lock();
+        assert_eq!(chain.settle_calls, 1);
+        assert_eq!(chain.balance(h.payer()), Amount(OPG - core.payment.amount.wei()));
+    }
 
     let open = async |secret: &str| {
         let request = h

@@ -225,13 +225,12 @@ impl OnnxHeader {
             match field.number {
                 1 => ir_version = Some(field.int64().map_err(wire)?),
                 2 => producer = short(field.text().map_err(wire)?),
-                7 => {
-                    if graph.replace(field.bytes().map_err(wire)?).is_some() {
-                        return Err(OnnxError::Unsupported {
-                            feature: "more than one graph",
-                        });
-                    }
+                7 if graph.is_some() => {
+                    return Err(OnnxError::Unsupported {
+                        feature: "more than one graph",
+                    });
                 }
+                7 => graph = Some(field.bytes().map_err(wire)?),
                 8 => {
                     let (domain, version) = opset(field.bytes().map_err(wire)?)?;
                     // skl2onnx imports a domain twice; that is harmless as long as both name one version.

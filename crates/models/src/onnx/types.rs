@@ -93,7 +93,7 @@ pub struct ValueInfo {
 }
 
 /// `ValueInfoProto {1: name, 2: TypeProto}`; the type may be absent for values inside a graph.
-pub(super) fn value_info<'a>(bytes: &'a [u8]) -> Result<(&'a str, Option<&'a [u8]>), OnnxError> {
+pub(super) fn value_info(bytes: &[u8]) -> Result<(&str, Option<&[u8]>), OnnxError> {
     let wire = |source| OnnxError::Wire {
         message: "ValueInfoProto",
         source,
