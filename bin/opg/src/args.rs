@@ -197,7 +197,7 @@ pub(crate) enum ModelsCommand {
     },
     /// Show one model: root, creator, royalty, prices, inputs and outputs
     Show {
-        /// owner/name[@revision] or a 64-hex content root
+        /// `owner/name[@revision]` or a 64-hex content root
         model: String,
         /// The network
         #[command(flatten)]
@@ -244,7 +244,7 @@ pub(crate) struct JobArgs {
 /// Options of `opg infer`.
 #[derive(Debug, Args)]
 pub(crate) struct InferArgs {
-    /// owner/name[@revision] or a 64-hex content root
+    /// `owner/name[@revision]` or a 64-hex content root
     pub(crate) model: String,
     /// Tensors by name: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON|@FILE|-")]
@@ -257,7 +257,7 @@ pub(crate) struct InferArgs {
 /// Options of `opg chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// owner/name[@revision] or a 64-hex content root
+    /// `owner/name[@revision]` or a 64-hex content root
     pub(crate) model: String,
     /// The prompt, or - for stdin
     pub(crate) prompt: String,
