@@ -69,7 +69,7 @@ impl Place {
         Ok(())
     }
 
-    /// Starts the process; [`Running::wait`] waits for it.
+    /// Starts the process; the caller waits until it serves.
     fn spawn(&self) -> Result<(Child, Instant)> {
         let log = std::fs::File::options()
             .create(true)
