@@ -48,6 +48,11 @@ pub(crate) async fn run(setting: &Setting, count: usize) -> Result<Report> {
     let running = place.start()?;
     flood(&mut report, &place, &receipts).await?;
     running.stop()?;
+
+    eprintln!("signing {count} more receipts");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let receipts = (0..count).map(|_| forge.next(now)).collect::<Result<Vec<_>>>()?;
+    backlog(&mut report, &place, &receipts).await?;
     Ok(report)
 }
 
@@ -112,29 +117,140 @@ async fn flood(report: &mut Report, place: &Place, receipts: &[SignedReceipt]) -
     try_join_all(rpcs.iter().zip(shares).map(|(rpc, share)| submit(rpc, share))).await?;
     let submitted = start.elapsed();
 
-    let ids: Vec<Value> = receipts
-        .iter()
-        .map(|receipt| json!([receipt.core().receipt_id]))
-        .collect();
-    let last = ids.last().ok_or_else(|| eyre!("no receipts"))?;
-    let heights = loop {
-        // The last one submitted is not always the last to become final, but nearly.
-        if rpcs[0].call("og_getReceipt", last.clone()).await?["height"].is_u64()
-            && let Some(heights) = heights(&rpcs[0], &ids).await?
-        {
-            break heights;
-        }
-        if start.elapsed() > PATIENCE {
-            bail!("not all receipts are final after {PATIENCE:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let heights = all_final(&rpcs[0], receipts).await?;
     // One more block shows how long the last full one took.
     tokio::time::sleep(Duration::from_secs(3)).await;
     watch.abort();
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let after = Reading::of(metrics).await?;
 
+    let Blocks {
+        largest,
+        intervals,
+        full,
+    } = blocks(report, &rpcs[0], heights, &seen).await?;
+    #[allow(clippy::cast_precision_loss, reason = "thousands")]
+    {
+        report.value(
+            "receipts in the fullest block while they go in over HTTP",
+            "",
+            largest as f64,
+            &[],
+        );
+        report.value(
+            "receipts submitted over HTTP",
+            "1/s",
+            receipts.len() as f64 / submitted.as_secs_f64(),
+            &[],
+        );
+    }
+    if !full.is_empty() {
+        report.times("time of a block with 2,000 receipts while they go in", &full, &[]);
+    }
+    report.times("time of a block while receipts go in", &intervals, &[]);
+    for (name, histogram) in [
+        ("build a block, mean", "opg_full_node_build_block"),
+        ("verify a proposed block, mean", "opg_full_node_verify_block"),
+        ("verify a submitted receipt, mean", "opg_full_node_verify_receipt"),
+    ] {
+        if let Some((mean, _)) = after.mean_since(&before, histogram) {
+            report.value(name, "ms", mean * 1e3, &[]);
+        }
+    }
+    report.note("all four validators and this program share the machine's cores, so each receipt is verified four times on them");
+    Ok(())
+}
+
+/// Blocks as full as they get: half of the validators run and take all receipts, which is less than a quorum; the other
+/// half comes up with empty pools and has to check every receipt of a proposal that it never saw before its vote.
+async fn backlog(report: &mut Report, place: &Place, receipts: &[SignedReceipt]) -> Result<()> {
+    let rpcs = place.rpcs()?;
+    let half = rpcs.len() / 2;
+    let mut running = Vec::with_capacity(rpcs.len());
+    for index in 0..half {
+        running.push(place.start_validator(index)?);
+    }
+    for rpc in &rpcs[..half] {
+        serving(rpc).await?;
+    }
+    let params: Vec<Value> = receipts.iter().map(|receipt| json!([receipt.cose()])).collect();
+    // to each of them: whichever proposes first has them all
+    try_join_all(rpcs[..half].iter().map(|rpc| submit(rpc, params.chunks(BATCH)))).await?;
+
+    let seen = Seen::default();
+    let watch = tokio::spawn(watch_blocks(rpcs[0].clone(), seen.clone()));
+    for index in half..rpcs.len() {
+        running.push(place.start_validator(index)?);
+    }
+    let heights = all_final(&rpcs[0], receipts).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    watch.abort();
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Blocks { largest, full, .. } = blocks(report, &rpcs[0], heights, &seen).await?;
+    for process in running {
+        process.stop()?;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "thousands")]
+    report.value(
+        "receipts in the fullest block of a backlog",
+        "",
+        largest as f64,
+        &[Bar::AtLeast(FULL as f64)],
+    );
+    report.times("time of a block with 2,000 receipts", &full, &[Bar::P50AtMost(BLOCK)]);
+    report.note(
+        "backlog: two of four validators, each a process of its own, took all receipts; then the other two started with empty \
+         pools and checked every receipt of the proposals before voting",
+    );
+    Ok(())
+}
+
+/// Waits until a validator answers.
+async fn serving(rpc: &Rpc) -> Result<()> {
+    let start = Instant::now();
+    while rpc.height().await.is_err() {
+        if start.elapsed() > PATIENCE {
+            bail!("a validator does not answer after {PATIENCE:?}");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Waits until all receipts are final; the height of each.
+async fn all_final(rpc: &Rpc, receipts: &[SignedReceipt]) -> Result<Vec<u64>> {
+    let start = Instant::now();
+    let ids: Vec<Value> = receipts
+        .iter()
+        .map(|receipt| json!([receipt.core().receipt_id]))
+        .collect();
+    let last = ids.last().ok_or_else(|| eyre!("no receipts"))?;
+    loop {
+        // The last one submitted is not always the last to become final, but nearly.
+        if rpc.call("og_getReceipt", last.clone()).await?["height"].is_u64()
+            && let Some(heights) = heights(rpc, &ids).await?
+        {
+            return Ok(heights);
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("not all receipts are final after {PATIENCE:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What the blocks that took receipts were like.
+#[derive(Debug)]
+struct Blocks {
+    /// Most receipts in one.
+    largest: usize,
+    /// From the parent to each of them.
+    intervals: Vec<Duration>,
+    /// The same, of those with [`FULL`] receipts or more.
+    full: Vec<Duration>,
+}
+
+async fn blocks(report: &mut Report, rpc: &Rpc, heights: Vec<u64>, seen: &BTreeMap<u64, Instant>) -> Result<Blocks> {
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     for height in heights {
         *counts.entry(height).or_default() += 1;
@@ -142,7 +258,7 @@ async fn flood(report: &mut Report, place: &Place, receipts: &[SignedReceipt]) -
     let (mut intervals, mut full) = (Vec::new(), Vec::new());
     let mut largest = 0;
     for (height, count) in &counts {
-        let block = rpcs[0]
+        let block = rpc
             .call("eth_getBlockByNumber", json!([format!("{height:#x}"), false]))
             .await?;
         let interval = match (seen.get(&(height - 1)), seen.get(height)) {
@@ -161,34 +277,11 @@ async fn flood(report: &mut Report, place: &Place, receipts: &[SignedReceipt]) -
         intervals.extend(interval);
         full.extend(interval.filter(|_| *count >= FULL));
     }
-    #[allow(clippy::cast_precision_loss, reason = "thousands")]
-    {
-        report.value(
-            "receipts in the fullest block",
-            "",
-            largest as f64,
-            &[Bar::AtLeast(FULL as f64)],
-        );
-        report.value(
-            "receipts submitted over HTTP",
-            "1/s",
-            receipts.len() as f64 / submitted.as_secs_f64(),
-            &[],
-        );
-    }
-    report.times("time of a block with 2,000 receipts", &full, &[Bar::P50AtMost(BLOCK)]);
-    report.times("time of a block while receipts go in", &intervals, &[]);
-    for (name, histogram) in [
-        ("build a block, mean", "opg_full_node_build_block"),
-        ("verify a proposed block, mean", "opg_full_node_verify_block"),
-        ("verify a submitted receipt, mean", "opg_full_node_verify_receipt"),
-    ] {
-        if let Some((mean, _)) = after.mean_since(&before, histogram) {
-            report.value(name, "ms", mean * 1e3, &[]);
-        }
-    }
-    report.note("all four validators and this program share the machine's cores, so each receipt is verified four times on them");
-    Ok(())
+    Ok(Blocks {
+        largest,
+        intervals,
+        full,
+    })
 }
 
 async fn submit(rpc: &Rpc, share: impl Iterator<Item = &[Value]>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `opg up` as a child process.
+//! `opg up`, or single validators, as child processes.
 
 use crate::{Setting, rpc::Rpc};
 use eyre::{Result, WrapErr, bail, eyre};
@@ -27,7 +27,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    /// From the start of the process to its line `network ready`.
+    /// From the start of the process to its line `network ready`; zero for a single validator.
     pub(crate) ready: Duration,
 }
 
@@ -48,11 +48,17 @@ impl Place {
         self.folder.path().join("network")
     }
 
+    fn up(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&["up"]);
+        command.args(args).arg("--port-base").arg(self.port_base.to_string());
+        command
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.opg);
         // A home of its own: `opg up` notes the last network there, and the user's must stay the user's.
-        command.args(args).arg("--port-base").arg(self.port_base.to_string());
         command
+            .args(args)
             .env("HOME", self.folder.path())
             .env("XDG_DATA_HOME", self.folder.path().join("data"));
         command.env_remove("OPG_NETWORK").stdin(Stdio::null());
@@ -62,21 +68,40 @@ impl Place {
     /// Writes keys, genesis and configurations without starting anything.
     pub(crate) fn write(&self) -> Result<()> {
         let dir = self.dir();
-        let output = self.command(&["up", "--split", &dir.to_string_lossy()]).output()?;
+        let output = self.up(&["--split", &dir.to_string_lossy()]).output()?;
         if !output.status.success() {
             bail!("opg up --split: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
     }
 
-    /// Starts the process; the caller waits until it serves.
-    fn spawn(&self) -> Result<(Child, Instant)> {
-        let log = std::fs::File::options()
+    /// Starts one validator of a network that [`Self::write`] wrote, as a process of its own. It does not serve yet.
+    pub(crate) fn start_validator(&self, index: usize) -> Result<Running> {
+        let config = self.dir().join(format!("validator-{index}/config.toml"));
+        let mut command = self.command(&["node", "full", "--config", &config.to_string_lossy()]);
+        command.stdout(Stdio::null()).stderr(self.log()?);
+        let child = command
+            .spawn()
+            .wrap_err_with(|| format!("cannot start {}", self.opg.display()))?;
+        Ok(Running {
+            child,
+            ready: Duration::ZERO,
+        })
+    }
+
+    fn log(&self) -> Result<std::fs::File> {
+        let file = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"))?;
+        Ok(file)
+    }
+
+    /// Starts the process; the caller waits until it serves.
+    fn spawn(&self) -> Result<(Child, Instant)> {
+        let log = self.log()?;
         let dir = self.dir();
-        let mut command = self.command(&["up", "--dir", &dir.to_string_lossy()]);
+        let mut command = self.up(&["--dir", &dir.to_string_lossy()]);
         command.stdout(Stdio::piped()).stderr(log);
         let start = Instant::now();
         let child = command
@@ -158,13 +183,13 @@ impl Running {
         while start.elapsed() < STOP {
             if let Some(status) = self.child.try_wait()? {
                 if !status.success() {
-                    bail!("opg up ended with {status}");
+                    bail!("opg ended with {status}");
                 }
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("opg up did not stop within {STOP:?}")
+        bail!("opg did not stop within {STOP:?}")
     }
 }
 

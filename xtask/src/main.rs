@@ -16,6 +16,7 @@ mod context;
 mod contracts;
 mod debian;
 mod native;
+mod npm;
 mod openssl;
 mod process;
 mod steps;
@@ -184,6 +185,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             let mut steps = Steps::default();
             let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
             contracts::step(&context, &mut steps);
+            tests_step::wallets(&context, &mut steps);
             let options = tests_step::Options {
                 heavy: args.heavy,
                 filter: args.filter,

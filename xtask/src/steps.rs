@@ -65,6 +65,11 @@ impl Steps {
         Ok(value)
     }
 
+    /// Notes a step that the caller ran itself.
+    pub(crate) fn done(&mut self, name: &str, time: Duration) {
+        self.rows.push((name.to_owned(), Outcome::Done, time));
+    }
+
     /// Notes, loudly, that a step did not run.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         eprintln!("\n== {name}: SKIPPED ({reason})");

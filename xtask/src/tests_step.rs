@@ -1,6 +1,7 @@
 //! Tests: all of them once, or the property tests for a long time.
 
 use crate::context::Context;
+use crate::npm;
 use crate::process::{Cmd, Stream, works};
 use crate::steps::{Steps, Tests};
 use eyre::Result;
@@ -17,6 +18,20 @@ const HEAVY_CASES: &str = "20000";
 
 /// Rounds leave out whole networks: they have no random inputs, and take most of the time.
 const ROUND: &str = "not (package(opg-e2e) | package(opg-devnet))";
+
+/// Installs the wallets of other people that the end-to-end tests drive. Those tests say loudly that they skip where this
+/// did not work: a machine without Node, or one that does not reach the npm registry.
+pub(crate) fn wallets(context: &Context, steps: &mut Steps) {
+    if !npm::is_there() {
+        steps.skip("wallets", "no Node.js: the tests that use `cast` skip");
+        return;
+    }
+    let start = Instant::now();
+    match npm::install(context, &context.root.join("testing/e2e/wallets")) {
+        Ok(()) => steps.done("wallets", start.elapsed()),
+        Err(error) => steps.skip("wallets", &format!("{error:#}: the tests that use `cast` skip")),
+    }
+}
 
 /// Builds everything, then runs unit, integration and documentation tests.
 pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {

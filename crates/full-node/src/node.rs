@@ -175,6 +175,27 @@ impl FullNode {
         let shared = Arc::new(shared.map_err(|e| NodeError::Threads(e.to_string()))?);
 
         let peers = peers(&config)?;
+        let stop = CancellationToken::new();
+        // An error below must not leave servers running.
+        let unless_started = stop.clone().drop_guard();
+        let front = Front::new(shared.clone(), stop.clone());
+        // JSON-RPC answers from what is stored while consensus reads its journals.
+        let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = front.serve(rpc).await {
+                tracing::error!(%error, "JSON-RPC server ended");
+            }
+        }));
+        if let Some(listener) = metrics_listener {
+            let (health, stop) = (shared.clone(), stop.clone());
+            tasks.push(tokio::spawn(async move {
+                let served = axum::serve(listener, metrics::router(health))
+                    .with_graceful_shutdown(async move { stop.cancelled().await });
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "metrics server ended");
+                }
+            }));
+        }
         let consensus_config = opg_consensus::Config::new(
             config.data_dir.join("consensus"),
             validator_keys,
@@ -192,28 +213,11 @@ impl FullNode {
         let inbound = consensus.gossip();
         let _ = shared.consensus.set(consensus.clone());
 
-        let stop = CancellationToken::new();
-        let front = Front::new(shared.clone(), stop.clone());
-        let mut tasks: Vec<JoinHandle<()>> = Vec::new();
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = front.serve(rpc).await {
-                tracing::error!(%error, "JSON-RPC server ended");
-            }
-        }));
-        if let Some(listener) = metrics_listener {
-            let (health, stop) = (shared.clone(), stop.clone());
-            tasks.push(tokio::spawn(async move {
-                let served = axum::serve(listener, metrics::router(health))
-                    .with_graceful_shutdown(async move { stop.cancelled().await });
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "metrics server ended");
-                }
-            }));
-        }
         if let Some(inbound) = inbound {
             tasks.push(tokio::spawn(gossip::receive(shared.clone(), inbound, stop.clone())));
         }
         tasks.push(tokio::spawn(gossip::repeat(shared.clone(), stop.clone())));
+        unless_started.disarm();
         let head = shared.execution.head();
         tracing::info!(%identity, height = head.number, rpc = %rpc_address, p2p = %config.p2p, elapsed = ?began.elapsed(), "full node started");
         Ok(FullNodeHandle {

@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+mod cast;
 mod network;
 mod process;
 mod rpc;
 
+pub use cast::Cast;
 pub use network::Network;
 pub use process::{CommandOutput, OPG_START_TIMEOUT, Opg, opg, opg_binary};
 pub use rpc::{Rpc, wait_until};
