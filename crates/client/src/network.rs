@@ -6,7 +6,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, B256};
-use opg_contracts::GenesisFile;
+use opg_contracts::{GenesisFile, addresses};
 use serde::{Deserialize, Serialize};
 
 use crate::wallet::{Wallet, WalletError};
@@ -82,6 +82,17 @@ pub struct Contracts {
     pub model_registry: Address,
     /// Deposits and credits.
     pub fee_vault: Address,
+}
+
+impl Contracts {
+    /// Where every genesis of this network puts them.
+    pub const PREDEPLOYED: Self = Self {
+        opg: addresses::OPG,
+        receipt_ledger: addresses::RECEIPT_LEDGER,
+        node_registry: addresses::NODE_REGISTRY,
+        model_registry: addresses::MODEL_REGISTRY,
+        fee_vault: addresses::FEE_VAULT,
+    };
 }
 
 /// A key file and the account that it controls.

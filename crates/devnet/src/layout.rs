@@ -17,7 +17,7 @@ use std::{
 use alloy_primitives::{B256, FixedBytes};
 use opg_client::{Contracts, KeyRef, NETWORK_FILE, NetworkFile, NodeEntry, Wallet, write_atomically};
 use opg_consensus::keys::{BlsKey, IdentityKey, ValidatorKeys, proof_of_possession};
-use opg_contracts::{GenesisFile, ValidatorEntry, addresses, possession_namespace};
+use opg_contracts::{GenesisFile, ValidatorEntry, possession_namespace};
 use opg_full_node::config::{FullNodeConfig, Keys, KeysFile, PeerConfig};
 use opg_inference_node::config::{InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys};
 use opg_models::Format;
@@ -80,13 +80,7 @@ impl Layout {
                 genesis: dir.join("genesis.json"),
                 rpc: Vec::new(),
                 metrics: Vec::new(),
-                contracts: Contracts {
-                    opg: addresses::OPG,
-                    receipt_ledger: addresses::RECEIPT_LEDGER,
-                    node_registry: addresses::NODE_REGISTRY,
-                    model_registry: addresses::MODEL_REGISTRY,
-                    fee_vault: addresses::FEE_VAULT,
-                },
+                contracts: Contracts::PREDEPLOYED,
                 wallet: None,
                 faucet: None,
                 nodes: Vec::new(),

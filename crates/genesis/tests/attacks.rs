@@ -36,11 +36,7 @@ fn holders() -> Vec<Address> {
 }
 
 fn recorded(net: &mut Net) -> BatchEntry {
-    let to = net.deposit(0);
-    net.settle(&Payment::new("alice", to, AMOUNT, nonce(1))).unwrap();
-    let entry = net.entry(0, 1, "alice", nonce(1), AMOUNT, CHARGE);
-    net.record(&[entry]).unwrap();
-    entry
+    net.paid_and_recorded(1, AMOUNT, CHARGE)
 }
 
 /// A relayer shows a payment for one node to another, and to itself.
@@ -219,16 +215,7 @@ fn a_creator_takes_no_more_than_the_receipt_says() {
     let mut net = Net::new();
     let entry = recorded(&mut net);
     net.tick(600);
-    let terms = ModelRegistry::setTermsCall {
-        modelRoot: MODEL,
-        royaltyBps: 3_000,
-        price: ModelRegistry::Price {
-            perCall: 0,
-            perMtokIn: 0,
-            perMtokOut: 0,
-        },
-    };
-    net.evm.call(who("creator"), addresses::MODEL_REGISTRY, terms).unwrap();
+    net.set_royalty(MODEL, 3_000);
     assert_eq!(
         net.credited(who("creator"), 0),
         CHARGE * u128::from(entry.royalty_bps) / 10_000

@@ -5,7 +5,7 @@ mod common;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolEvent, SolValue};
-use common::{MODEL, Net, OTHER_MODEL, Payment, ROYALTY, assert_reverts, nonce, pending, root, who};
+use common::{AMOUNT, CHARGE, MODEL, Net, OTHER_MODEL, Payment, ROYALTY, assert_reverts, nonce, pending, root, who};
 use opg_contracts::{
     FeeVault, ReceiptLedger, addresses, state,
     state::Spent,
@@ -18,26 +18,14 @@ use opg_primitives::{
 };
 use proptest::prelude::*;
 
-const AMOUNT: u128 = 1_000_003;
-const CHARGE: u128 = 777_777;
-
 fn payment_id(entry: &BatchEntry) -> B256 {
     ids::payment_id(entry.payer, entry.nonce).0
-}
-
-/// Pays node 0 and records the receipt.
-fn paid_and_recorded(net: &mut Net, seq: u64) -> BatchEntry {
-    let entry = net.entry(0, seq, "alice", nonce(seq), AMOUNT, CHARGE);
-    let to = net.deposit(0);
-    net.settle(&Payment::new("alice", to, AMOUNT, nonce(seq))).unwrap();
-    net.record(&[entry]).unwrap();
-    entry
 }
 
 #[test]
 fn a_settled_payment_is_credited_at_once_and_paid_after_its_window() {
     let mut net = Net::new();
-    let entry = paid_and_recorded(&mut net, 0);
+    let entry = net.paid_and_recorded(0, AMOUNT, CHARGE);
     assert_eq!(
         state::read_spent(&net.evm, payment_id(&entry)).unwrap(),
         Spent::Credited
@@ -202,16 +190,7 @@ fn a_pending_receipt_keeps_its_terms() {
     net.record(&[entry]).unwrap();
     let waiting = pending(&entry, net.evm.timestamp() + 600);
     net.tick(600);
-    let terms = ModelRegistry::setTermsCall {
-        modelRoot: MODEL,
-        royaltyBps: 3_000,
-        price: ModelRegistry::Price {
-            perCall: 0,
-            perMtokIn: 0,
-            perMtokOut: 0,
-        },
-    };
-    net.evm.call(who("creator"), addresses::MODEL_REGISTRY, terms).unwrap();
+    net.set_royalty(MODEL, 3_000);
     let give = ModelRegistry::transferCreatorCall {
         modelRoot: MODEL,
         to: who("heir"),
@@ -327,7 +306,7 @@ fn a_payment_without_a_receipt_goes_back() {
 #[test]
 fn sequence_numbers_and_payments_count_once() {
     let mut net = Net::new();
-    let entry = paid_and_recorded(&mut net, 300);
+    let entry = net.paid_and_recorded(300, AMOUNT, CHARGE);
     assert!(state::seq_used(&net.evm, entry.keyset, 300).unwrap());
     assert!(!state::seq_used(&net.evm, entry.keyset, 301).unwrap());
     assert!(!state::seq_used(&net.evm, net.keysets[1], 300).unwrap());
@@ -475,7 +454,7 @@ fn split_equals_the_rust_one_for_small_and_extreme_charges() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(opg_samples::cases(8))]
 
     #[test]
     fn split_equals_the_rust_one(cases in prop::collection::vec((any::<u128>(), 0u16..=3_000, any::<bool>()), 100)) {

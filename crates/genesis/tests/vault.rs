@@ -4,21 +4,9 @@
 mod common;
 
 use alloy_primitives::U256;
-use common::{Net, Payment, ROYALTY, nonce, pending, who};
+use common::{AMOUNT, CHARGE, Net, Payment, ROYALTY, nonce, pending, who};
 use opg_contracts::{FeeVault, addresses, state, system_tx::BatchEntry};
 use opg_primitives::money::{Amount, split};
-
-const AMOUNT: u128 = 1_000_003;
-const CHARGE: u128 = 777_777;
-
-/// Pays node 0 and records the receipt.
-fn paid_and_recorded(net: &mut Net, seq: u64) -> BatchEntry {
-    let entry = net.entry(0, seq, "alice", nonce(seq), AMOUNT, CHARGE);
-    let to = net.deposit(0);
-    net.settle(&Payment::new("alice", to, AMOUNT, nonce(seq))).unwrap();
-    net.record(&[entry]).unwrap();
-    entry
-}
 
 #[test]
 fn windows_differ_by_mode_and_routers_are_paid() {
@@ -62,8 +50,8 @@ fn queues_merge_equal_times_and_pay_in_steps() {
     let alice = who("alice");
     let refund = AMOUNT - CHARGE;
     for seq in 0..5 {
-        paid_and_recorded(&mut net, 2 * seq);
-        paid_and_recorded(&mut net, 2 * seq + 1);
+        net.paid_and_recorded(2 * seq, AMOUNT, CHARGE);
+        net.paid_and_recorded(2 * seq + 1, AMOUNT, CHARGE);
         net.tick(10);
     }
     let queue = FeeVault::queueCall {
@@ -89,7 +77,7 @@ fn queues_merge_equal_times_and_pay_in_steps() {
     assert!(net.evm.view(addresses::FEE_VAULT, queue).unwrap().is_empty());
     assert_eq!(net.credited(alice, 0), 0);
     // The emptied queue works again.
-    paid_and_recorded(&mut net, 100);
+    net.paid_and_recorded(100, AMOUNT, CHARGE);
     assert_eq!(net.credited(alice, 0), refund);
 }
 
@@ -103,7 +91,7 @@ fn late_credits_keep_the_queue_in_order() {
     net.record(&[late]).unwrap();
     let waiting = pending(&late, net.evm.timestamp() + 600);
     net.tick(100);
-    paid_and_recorded(&mut net, 0);
+    net.paid_and_recorded(0, AMOUNT, CHARGE);
     net.tick(100);
     net.settle(&Payment::new("alice", to, AMOUNT, late.nonce)).unwrap();
     assert_eq!(net.credit_settled(vec![waiting]), 1);

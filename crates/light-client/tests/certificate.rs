@@ -201,7 +201,7 @@ fn keys_without_possession_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(opg_samples::cases(256))]
 
     #[test]
     fn proposals_decode_as_the_engine_encodes(

@@ -141,7 +141,7 @@ fn cut_and_extended_files_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(opg_samples::cases(150))]
 
     #[test]
     fn mutated_files_never_pass(

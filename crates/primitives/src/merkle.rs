@@ -229,7 +229,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(opg_samples::cases(64))]
         #[test]
         fn a_changed_sibling_or_leaf_changes_the_root(n in 1usize..300, i in any::<prop::sample::Index>(), bit in 0usize..256) {
             let l = leaves(n);

@@ -4,7 +4,7 @@ use opg_primitives::money::{Amount, MAX_ROYALTY_BPS, MoneyError, Price, Usage, W
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(opg_samples::cases(512))]
 
     #[test]
     fn a_split_conserves_every_wei(

@@ -272,7 +272,7 @@ fn a_receipt_that_breaks_its_quote_names_the_field() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(opg_samples::cases(600))]
 
     /// No panic, and whatever decodes is the canonical encoding of what it says.
     #[test]

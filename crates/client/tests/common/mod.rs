@@ -23,15 +23,15 @@ use opg_client::{Contracts, Network, NetworkFile, NodeEntry};
 use opg_contracts::{GenesisFile, ModelRegistration, ModelRegistry, NodeRegistry, Parameters, addresses};
 use opg_payments::x402::{self, PaymentPayload, PaymentRequired, PaymentRequirements, Resource};
 use opg_primitives::{
-    ids::{Keyset, ModelRoot, NodeId, deposit_address},
+    ids::{Keyset, ModelRoot, NodeId},
     mode::{Grade, Mode},
     money::{Amount, Price, Usage, charge},
 };
 use opg_receipt::{
-    Core, FinishReason, LeafKind, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord,
-    Quote, QuoteRef, RequestCommitments, Response as ResponseRecord, SignedQuote, SignedReceipt, StreamRecord, Times,
-    UsageRecord, UsageUnit, commit, quote::request_digest, receipt_id,
+    Core, LeafKind, PaymentMethod, PaymentRecord, PaymentScheme, Quote, QuoteRef, RequestCommitments, SignedQuote,
+    SignedReceipt, UsageUnit, commit, quote::request_digest, receipt_id,
 };
+use opg_samples::Sale;
 use serde_json::{Value, json};
 
 pub(crate) const CHAIN: u64 = 10_740;
@@ -87,7 +87,7 @@ pub(crate) fn keyset() -> Keyset {
 }
 
 pub(crate) fn payee() -> Address {
-    deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, NODE)
+    opg_samples::payee(NODE)
 }
 
 /// Starts the node and gives a network that names it.
@@ -131,13 +131,7 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
         // The first endpoint is dead: the client must go on to the next.
         rpc: vec!["http://127.0.0.1:9/rpc".into(), format!("{url}/rpc")],
         metrics: vec![],
-        contracts: Contracts {
-            opg: addresses::OPG,
-            receipt_ledger: addresses::RECEIPT_LEDGER,
-            node_registry: addresses::NODE_REGISTRY,
-            model_registry: addresses::MODEL_REGISTRY,
-            fee_vault: addresses::FEE_VAULT,
-        },
+        contracts: Contracts::PREDEPLOYED,
         wallet: None,
         faucet: None,
         nodes: vec![NodeEntry {
@@ -260,67 +254,39 @@ fn answer(
     let q = quote.quote();
     let params = r#"{"mode":"none"}"#;
     let leaves = [commit::response_leaf(&SALT, leaf.0, 0, &leaf.1)];
-    let usage = Usage { input: 1, output: 1 };
-    let mut core = Core {
-        chain_id: CHAIN,
-        registry: addresses::NODE_REGISTRY,
-        node_id: NODE,
-        keyset: q.keyset,
-        seq: 0,
-        prev: B256::ZERO,
-        receipt_id: q.receipt_id,
-        quote: QuoteRef {
-            digest: quote.digest(),
-            nonce: q.nonce,
-        },
-        request: RequestCommitments {
-            body: commit::request(&SALT, body),
-            params: commit::params(&SALT, params),
-        },
-        model: ModelRef {
-            asked: MODEL.into(),
-            asked_root: ROOT,
-            served_root: ROOT,
-            runtime: B256::repeat_byte(1),
-        },
-        response: ResponseRecord {
-            commitment: commit::response(&leaves).unwrap(),
-            leaves: 1,
-            finish: FinishReason::Stop,
-            status: 200,
-        },
-        usage: UsageRecord {
-            unit: UsageUnit::Calls,
-            input: 1,
-            output: 1,
-        },
-        price: PriceRecord {
-            ask: ask(),
-            royalty_bps: 1_000,
-            charge: charge(&ask(), usage, 1_000).unwrap(),
-            asset: addresses::OPG,
-        },
-        payment: PaymentRecord {
-            scheme: PaymentScheme::Exact,
-            method: PaymentMethod::Eip3009,
-            payer: authorization.from,
-            payee: authorization.to,
-            amount: Amount::try_from(authorization.value).unwrap(),
-            valid_after: authorization.valid_after,
-            valid_before: authorization.valid_before,
-            nonce: authorization.nonce,
-            signature,
-        },
-        times: Times {
-            received: 1,
-            first_output: 2,
-            done: 3,
-        },
-        mode: ModeRecord::NONE,
-        stream: StreamRecord::NOT_STREAMED,
-        evidence: None,
-        router: None,
+    let payment = PaymentRecord {
+        scheme: PaymentScheme::Exact,
+        method: PaymentMethod::Eip3009,
+        payer: authorization.from,
+        payee: authorization.to,
+        amount: Amount::try_from(authorization.value).unwrap(),
+        valid_after: authorization.valid_after,
+        valid_before: authorization.valid_before,
+        nonce: authorization.nonce,
+        signature,
     };
+    let mut core = Sale {
+        chain_id: CHAIN,
+        keyset: &keyset(),
+        seq: 0,
+        model: (MODEL, ROOT),
+        ask: ask(),
+        royalty_bps: 1_000,
+        usage: (UsageUnit::Calls, Usage { input: 1, output: 1 }),
+        payment,
+    }
+    .core();
+    core.keyset = q.keyset;
+    core.receipt_id = q.receipt_id;
+    core.quote = QuoteRef {
+        digest: quote.digest(),
+        nonce: q.nonce,
+    };
+    core.request = RequestCommitments {
+        body: commit::request(&SALT, body),
+        params: commit::params(&SALT, params),
+    };
+    core.response.commitment = commit::response(&leaves).unwrap();
     if let Some(trick) = node.tricks.core {
         trick(&mut core);
     }

@@ -4,18 +4,13 @@ use super::Rules;
 use alloy_primitives::{Address, B256, U256};
 use ed25519_dalek::SigningKey;
 use opg_contracts::{StateReader, addresses, slots, state};
-use opg_payments::{
-    eip3009::{Authorization, Domain},
-    signature::address_of_secret,
-};
+use opg_payments::signature::address_of_secret;
 use opg_primitives::{
-    ids::{Keyset, ModelRoot, deposit_address, keyset_digest, node_id},
-    money::{Amount, Price, charge},
+    ids::{Keyset, ModelRoot, keyset_digest, node_id},
+    money::{Amount, Price, Usage},
 };
-use opg_receipt::{
-    Core, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord, QuoteRef,
-    RequestCommitments, Response, SignedReceipt, StreamRecord, Times, UsageRecord, UsageUnit, receipt_id,
-};
+use opg_receipt::{Core, SignedReceipt, UsageUnit};
+use opg_samples::{Sale, payee, payment};
 use secp256k1::SecretKey;
 use std::collections::HashMap;
 
@@ -144,11 +139,7 @@ impl World {
     }
 
     pub(crate) fn deposit(&self) -> Address {
-        deposit_address(
-            addresses::FEE_VAULT,
-            addresses::DEPOSIT_IMPLEMENTATION,
-            self.keyset.node_id,
-        )
+        payee(self.keyset.node_id)
     }
 
     /// The payment of `receipt` is settled as `amount` to `to`.
@@ -161,88 +152,23 @@ impl World {
     /// A core that checks; `seq` also makes nonces unique.
     pub(crate) fn core(&self, seq: u64) -> Core {
         let nonce = B256::from(U256::from(seq + 1));
-        let (input, output) = (10, 20);
-        let amount = Amount(1_000);
-        let due = charge(&self.price, opg_primitives::money::Usage { input, output }, ROYALTY).unwrap();
-        let mut core = Core {
+        let usage = Usage { input: 10, output: 20 };
+        Sale {
             chain_id: CHAIN,
-            registry: addresses::NODE_REGISTRY,
-            node_id: self.keyset.node_id,
-            keyset: keyset_digest(&self.keyset),
+            keyset: &self.keyset,
             seq,
-            prev: if seq == 0 { B256::ZERO } else { B256::repeat_byte(1) },
-            receipt_id: receipt_id(CHAIN, &self.keyset.node_id, &nonce),
-            quote: QuoteRef {
-                digest: B256::repeat_byte(2),
-                nonce,
-            },
-            request: RequestCommitments {
-                body: B256::repeat_byte(3),
-                params: B256::repeat_byte(4),
-            },
-            model: ModelRef {
-                asked: "demo/digits-mlp".into(),
-                asked_root: ModelRoot(self.root),
-                served_root: ModelRoot(self.root),
-                runtime: B256::repeat_byte(5),
-            },
-            response: Response {
-                commitment: B256::repeat_byte(6),
-                leaves: 1,
-                finish: FinishReason::Stop,
-                status: 200,
-            },
-            usage: UsageRecord {
-                unit: UsageUnit::Tokens,
-                input,
-                output,
-            },
-            price: PriceRecord {
-                ask: self.price,
-                royalty_bps: ROYALTY,
-                charge: due.min(amount),
-                asset: addresses::OPG,
-            },
-            payment: PaymentRecord {
-                scheme: PaymentScheme::Exact,
-                method: PaymentMethod::Eip3009,
-                payer: self.payer_address(),
-                payee: self.deposit(),
-                amount,
-                valid_after: 0,
-                valid_before: NOW + 600,
-                nonce,
-                signature: Default::default(),
-            },
-            times: Times {
-                received: 1,
-                first_output: 2,
-                done: 3,
-            },
-            mode: ModeRecord::NONE,
-            stream: StreamRecord::NOT_STREAMED,
-            evidence: None,
-            router: None,
-        };
-        self.pay(&mut core);
-        core
+            model: ("demo/digits-mlp", ModelRoot(self.root)),
+            ask: self.price,
+            royalty_bps: ROYALTY,
+            usage: (UsageUnit::Tokens, usage),
+            payment: payment(CHAIN, &self.keyset, &self.payer, Amount(1_000), nonce, NOW + 600),
+        }
+        .core()
     }
 
     /// Signs the payment.
     pub(crate) fn pay(&self, core: &mut Core) {
-        let p = &core.payment;
-        let authorization = Authorization {
-            from: p.payer,
-            to: p.payee,
-            value: p.amount.to_u256(),
-            valid_after: p.valid_after,
-            valid_before: p.valid_before,
-            nonce: p.nonce,
-        };
-        core.payment.signature = authorization
-            .sign(&Domain::opg(CHAIN, addresses::OPG), &self.payer)
-            .to_vec()
-            .into();
+        opg_samples::sign(CHAIN, &mut core.payment, &self.payer);
     }
 
     pub(crate) fn sign(&self, core: Core) -> SignedReceipt {

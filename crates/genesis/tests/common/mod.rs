@@ -5,8 +5,8 @@ use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, b256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolError, SolStruct, SolValue, eip712_domain, sol};
 use opg_contracts::{
-    AccountAllocation, AskRegistration, FeeVault, GenesisFile, ModelRegistration, NodeRegistration, OPG, Parameters,
-    ReceiptLedger, ValidatorEntry, Windows, addresses,
+    AccountAllocation, AskRegistration, FeeVault, GenesisFile, ModelRegistration, ModelRegistry, NodeRegistration, OPG,
+    Parameters, ReceiptLedger, ValidatorEntry, Windows, addresses,
     genesis_file::SUPPLY,
     state,
     system_tx::{self, BatchEntry, Group},
@@ -24,6 +24,9 @@ pub const START: u64 = 1_790_000_000;
 pub const MODEL: B256 = b256!("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
 pub const OTHER_MODEL: B256 = b256!("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb");
 pub const ROYALTY: u16 = 1_000;
+/// A payment and a charge that divide into no round shares.
+pub const AMOUNT: u128 = 1_000_003;
+pub const CHARGE: u128 = 777_777;
 
 /// A secret key made from a label.
 pub fn key(label: &str) -> SecretKey {
@@ -296,6 +299,29 @@ impl Net {
             amount,
             charge,
         }
+    }
+
+    /// Alice pays node 0, and its receipt number `seq` is recorded.
+    pub fn paid_and_recorded(&mut self, seq: u64, amount: u128, charge: u128) -> BatchEntry {
+        let to = self.deposit(0);
+        self.settle(&Payment::new("alice", to, amount, nonce(seq))).unwrap();
+        let entry = self.entry(0, seq, "alice", nonce(seq), amount, charge);
+        self.record(&[entry]).unwrap();
+        entry
+    }
+
+    /// The creator asks for this royalty, and for no price of its own, from now on.
+    pub fn set_royalty(&mut self, model: B256, royalty_bps: u16) {
+        let terms = ModelRegistry::setTermsCall {
+            modelRoot: model,
+            royaltyBps: royalty_bps,
+            price: ModelRegistry::Price {
+                perCall: 0,
+                perMtokIn: 0,
+                perMtokOut: 0,
+            },
+        };
+        self.evm.call(who("creator"), addresses::MODEL_REGISTRY, terms).unwrap();
     }
 
     /// Moves to the next block, `seconds` later.

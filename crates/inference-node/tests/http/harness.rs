@@ -195,6 +195,12 @@ impl Harness {
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
+    /// What the node exposes to Prometheus.
+    pub(crate) async fn metrics(&self) -> String {
+        let response = self.http.get(self.url("/metrics")).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+
     /// State of a receipt once it is `wanted`, or the last one seen.
     pub(crate) async fn receipt_until(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..150 {

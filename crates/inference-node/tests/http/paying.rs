@@ -251,15 +251,7 @@ async fn models_health_and_metrics() {
     assert_eq!(h.get("/health").await.1["status"], "ok");
     assert_eq!(h.paid(INFER, &digits()).await.status(), 200);
     assert_eq!(h.paid("/v1/chat/completions", &chat(false, 4)).await.status(), 200);
-    let text = h
-        .http
-        .get(h.url("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = h.metrics().await;
     assert!(
         text.contains("opg_inference_requests_total{route=\"/v1/infer\",status=\"200\"} 1"),
         "{text}"

@@ -66,15 +66,7 @@ async fn a_payer_that_moves_its_money_away_is_settled_first_from_then_on() {
     h.chain.lock().set_balance(h.payer(), Amount::ZERO);
     h.until("a settlement was tried", |chain| chain.settle_calls >= 1).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let text = h
-        .http
-        .get(h.url("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = h.metrics().await;
     assert!(text.contains("opg_inference_exposure_opg"), "{text}");
     // The money comes back in time: the authorization is still good and is used once.
     h.chain.lock().set_balance(h.payer(), Amount(crate::harness::OPG));

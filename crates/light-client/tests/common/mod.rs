@@ -35,25 +35,22 @@ use opg_contracts::{
     GenesisFile, Parameters, ValidatorEntry, addresses, possession_namespace, slots,
     state::{cancelled_hash, settlement_hash},
 };
-use opg_payments::{
-    eip3009::{Authorization, Domain},
-    signature::{SecretKey, address_of_secret},
-};
+use opg_payments::signature::{SecretKey, address_of_secret};
 use opg_primitives::{
     domain::Tag,
     hash::{keccak, sha256},
-    ids::{Keyset, ModelRoot, NodeId, deposit_address, node_id},
+    ids::{Keyset, ModelRoot, node_id},
     merkle,
     mode::{Grade, Mode},
-    money::{Amount, Price, Usage, WEI_PER_OPG, charge},
+    money::{Amount, Price, Usage, WEI_PER_OPG},
 };
 use opg_receipt::{
-    Core, FinishReason, LeafKind, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord,
-    Quote, QuoteRef, ReceiptFile, RequestCommitments, Response, SignedQuote, SignedReceipt, StreamRecord, Times,
-    UsageRecord, UsageUnit, commit,
+    Core, LeafKind, ModeRecord, Quote, QuoteRef, ReceiptFile, RequestCommitments, SignedQuote, SignedReceipt, Times,
+    UsageUnit, commit,
     file::{AccountProof, Finality, Inclusion, Leaf, Opening, SlotProof, StateProof},
     quote::request_digest,
 };
+use opg_samples::{Sale, payment};
 use std::collections::BTreeMap;
 
 pub type Scheme = bls12381_multisig::Scheme<ed25519::PublicKey, MinSig>;
@@ -236,11 +233,7 @@ impl World {
     }
 
     pub fn payee(&self) -> Address {
-        deposit_address(
-            addresses::FEE_VAULT,
-            addresses::DEPOSIT_IMPLEMENTATION,
-            NodeId(self.keyset.node_id.0),
-        )
+        opg_samples::payee(self.keyset.node_id)
     }
 
     pub fn amount(&self) -> Amount {
@@ -271,84 +264,51 @@ impl World {
 
     pub fn core(&self) -> Core {
         let quote = self.quote();
-        let authorization = Authorization {
-            from: self.payer_address(),
-            to: self.payee(),
-            value: self.amount().to_u256(),
-            valid_after: 0,
-            valid_before: START + 600,
-            nonce: self.nonce(),
-        };
-        let domain = Domain::opg(CHAIN, addresses::OPG);
-        let signature = authorization.sign(&domain, &self.payer);
         let usage = Usage { input: 1, output: 0 };
         let mode = ModeRecord {
             asked: self.asked.0,
             min_grade: self.asked.1,
             ..ModeRecord::NONE
         };
-        let full = charge(&ask(), usage, 1_000).expect("a charge");
-        Core {
+        let mut core = Sale {
             chain_id: CHAIN,
-            registry: addresses::NODE_REGISTRY,
-            node_id: self.keyset.node_id,
-            keyset: self.keyset.digest(),
+            keyset: &self.keyset,
             seq: 0,
-            prev: B256::ZERO,
-            receipt_id: quote.quote().receipt_id,
-            quote: QuoteRef {
-                digest: quote.digest(),
-                nonce: quote.quote().nonce,
-            },
-            request: RequestCommitments {
-                body: commit::request(&SALT, BODY),
-                params: commit::params(&SALT, "{}"),
-            },
-            model: ModelRef {
-                asked: "demo/digits-mlp".into(),
-                asked_root: quote.quote().model_root,
-                served_root: quote.quote().model_root,
-                runtime: B256::repeat_byte(6),
-            },
-            response: Response {
-                commitment: commit::response(&[commit::response_leaf(&SALT, LeafKind::Tensors, 0, ANSWER)])
-                    .expect("one leaf"),
-                leaves: 1,
-                finish: FinishReason::Stop,
-                status: 200,
-            },
-            usage: UsageRecord {
-                unit: UsageUnit::Calls,
-                input: usage.input,
-                output: 0,
-            },
-            price: PriceRecord {
-                ask: ask(),
-                royalty_bps: 1_000,
-                charge: if mode.is_satisfied() { full } else { Amount::ZERO },
-                asset: addresses::OPG,
-            },
-            payment: PaymentRecord {
-                scheme: PaymentScheme::Exact,
-                method: PaymentMethod::Eip3009,
-                payer: authorization.from,
-                payee: authorization.to,
-                amount: self.amount(),
-                valid_after: authorization.valid_after,
-                valid_before: authorization.valid_before,
-                nonce: authorization.nonce,
-                signature: signature.to_vec().into(),
-            },
-            times: Times {
-                received: START * 1_000,
-                first_output: START * 1_000,
-                done: START * 1_000 + 1,
-            },
-            mode,
-            stream: StreamRecord::NOT_STREAMED,
-            evidence: None,
-            router: None,
+            model: ("demo/digits-mlp", quote.quote().model_root),
+            ask: ask(),
+            royalty_bps: 1_000,
+            usage: (UsageUnit::Calls, usage),
+            payment: payment(
+                CHAIN,
+                &self.keyset,
+                &self.payer,
+                self.amount(),
+                self.nonce(),
+                START + 600,
+            ),
         }
+        .core();
+        core.receipt_id = quote.quote().receipt_id;
+        core.quote = QuoteRef {
+            digest: quote.digest(),
+            nonce: quote.quote().nonce,
+        };
+        core.request = RequestCommitments {
+            body: commit::request(&SALT, BODY),
+            params: commit::params(&SALT, "{}"),
+        };
+        core.response.commitment =
+            commit::response(&[commit::response_leaf(&SALT, LeafKind::Tensors, 0, ANSWER)]).expect("one leaf");
+        if !mode.is_satisfied() {
+            core.price.charge = Amount::ZERO;
+        }
+        core.times = Times {
+            received: START * 1_000,
+            first_output: START * 1_000,
+            done: START * 1_000 + 1,
+        };
+        core.mode = mode;
+        core
     }
 
     /// A complete file: inclusion, registration and payment.

@@ -422,7 +422,7 @@ impl StorageBackend for Disk {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(opg_samples::cases(60))]
     /// Power fails at any write or sync: what was acknowledged is there, and no payment can be taken a second time.
     #[test]
     fn nothing_acknowledged_is_lost_by_a_power_failure(dies_after in 0_usize..400, keep: u64, plan in prop::collection::vec(0_u8..4, 1..40)) {
