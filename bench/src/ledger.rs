@@ -49,9 +49,10 @@ pub(crate) async fn run(setting: &Setting, count: usize) -> Result<Report> {
     flood(&mut report, &place, &receipts).await?;
     running.stop()?;
 
-    eprintln!("signing {count} more receipts");
+    eprintln!("signing {} more receipts", 2 * count);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let receipts = (0..count).map(|_| forge.next(now)).collect::<Result<Vec<_>>>()?;
+    // full blocks need twice as many to show several
+    let receipts = (0..2 * count).map(|_| forge.next(now)).collect::<Result<Vec<_>>>()?;
     backlog(&mut report, &place, &receipts).await?;
     Ok(report)
 }
@@ -177,6 +178,7 @@ async fn backlog(report: &mut Report, place: &Place, receipts: &[SignedReceipt])
     // to each of them: whichever proposes first has them all
     try_join_all(rpcs[..half].iter().map(|rpc| submit(rpc, params.chunks(BATCH)))).await?;
 
+    let before = rpcs[0].height().await?;
     let seen = Seen::default();
     let watch = tokio::spawn(watch_blocks(rpcs[0].clone(), seen.clone()));
     for index in half..rpcs.len() {
@@ -185,7 +187,9 @@ async fn backlog(report: &mut Report, place: &Place, receipts: &[SignedReceipt])
     let heights = all_final(&rpcs[0], receipts).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     watch.abort();
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // the first block after the pause took as long as the pause
+    seen.retain(|height, _| *height > before);
     let Blocks { largest, full, .. } = blocks(report, &rpcs[0], heights, &seen).await?;
     for process in running {
         process.stop()?;
