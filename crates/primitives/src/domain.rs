@@ -56,6 +56,10 @@ tags! {
     Model = "opg/model/v1",
     /// Digest of the runtime that served a model.
     Runtime = "opg/runtime/v1",
+    /// Digest of an integer program without its weights.
+    IntegerGraph = "opg/integer-graph/v1",
+    /// Digest of an integer program with its weights.
+    IntegerProgram = "opg/integer-program/v1",
     /// Statement that a proof after the answer must prove (D10).
     Statement = "opg/statement/v1",
     /// Challenge that a payer signs to fetch a receipt core (D11).
