@@ -171,14 +171,29 @@ impl Running {
         Some(kib.parse::<f64>().ok()? / 1024.0)
     }
 
-    /// Stops the network in order.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Stops the process without ending it (SIGSTOP): to its peers it is a machine that hangs.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets a frozen process go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
         let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args([signal, &self.child.id().to_string()])
             .status()?;
         if !status.success() {
-            bail!("kill -TERM failed");
+            bail!("kill {signal} failed");
         }
+        Ok(())
+    }
+
+    /// Stops the network in order.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.signal("-TERM")?;
         let start = Instant::now();
         while start.elapsed() < STOP {
             if let Some(status) = self.child.try_wait()? {

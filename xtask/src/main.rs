@@ -23,6 +23,7 @@ mod steps;
 mod tests_step;
 mod toolchain;
 mod wheels;
+mod zkml_bench;
 
 use clap::{Args, Parser, Subcommand};
 use context::Context;
@@ -105,9 +106,9 @@ struct TestArgs {
 
 #[derive(Debug, Args)]
 struct BenchArgs {
-    /// startup, finality, infer, ledger; all of them if absent
+    /// startup, finality, infer, ledger, all of these if absent; zkml (beside ezkl, from PyPI)
     name: Option<String>,
-    /// Passed to the benchmark
+    /// Passed to the benchmark; for zkml, names of models instead of those that are measured alone
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -117,7 +118,7 @@ struct FuzzArgs {
     /// How long to go on starting rounds
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// Cases in a round of every property test that does not fix its own number (PROPTEST_CASES)
+    /// Cases in a round of every property test, or more where a test asks for more (PROPTEST_CASES)
     #[arg(long, default_value_t = 5_000)]
     cases: u32,
     /// Only tests whose name contains this
@@ -160,6 +161,11 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         }
         Command::Bench(args) => {
             let context = Context::set_up(false, context::Report::Brief)?;
+            if args.name.as_deref() == Some("zkml") {
+                let opg = build(&context, &["opg"])?;
+                zkml_bench::run(&context, &opg, &args.args)?;
+                return Ok(ok);
+            }
             let opg = build(&context, &["opg", "opg-bench"])?;
             let mut bench = Cmd::new(&context, context.target_dir.join("release/opg-bench"));
             bench = bench.arg("--opg").arg(opg);

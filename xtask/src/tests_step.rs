@@ -48,7 +48,9 @@ pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {
     }
     if nextest_is_there() {
         steps.step("tests (nextest)", |tests| {
-            let command = Cmd::cargo(context).args(["nextest", "run", "--workspace", "--locked"]);
+            // The time limit of the default profile is for the usual number of cases.
+            let profile = if options.heavy { "fuzz" } else { "default" };
+            let command = Cmd::cargo(context).args(["nextest", "run", "--workspace", "--locked", "--profile", profile]);
             nextest(heavy(command, options).args(&options.filter), tests)
         });
     } else {
@@ -67,6 +69,14 @@ pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {
         });
     }
     if options.filter.is_none() {
+        // A verifier whose checks can be switched off is in no build but this one. The workspace's features, so that only
+        // this crate is compiled again.
+        steps.step("verifier without each of its checks", |tests| {
+            let command = Cmd::cargo(context)
+                .args(["test", "--workspace", "--exclude", "opg", "--lib", "--locked"])
+                .args(["--features", "opg-zkml/mutation-testing", "mutation::"]);
+            libtest(command, tests)
+        });
         // nextest does not run documentation tests.
         steps.step("doc tests", |tests| {
             let command = Cmd::cargo(context).args(["test", "--workspace", "--doc", "--no-fail-fast", "--locked"]);

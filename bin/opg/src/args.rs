@@ -48,6 +48,12 @@ pub(crate) enum Command {
     /// Show and verify receipt files
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Verify attestation documents of trusted execution environments
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
+    /// Prove what a model computed, and check such proofs
+    #[command(subcommand)]
+    Zk(ZkCommand),
     /// Print the completion script of a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -331,6 +337,173 @@ fn temperature(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Commands on attestation evidence.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvidenceCommand {
+    /// Check a document's signatures, chain and platform, then judge it by a policy
+    Verify(EvidenceVerifyArgs),
+}
+
+/// Options of `opg evidence verify`.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceVerifyArgs {
+    /// The document: raw bytes, or hexadecimal or base64 text
+    pub(crate) file: PathBuf,
+    /// nitro, tdx, sgx, snp or gpu
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: opg_evidence::Kind,
+    /// Time to judge at, as 2026-11-21T04:00:00Z [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    pub(crate) at: Option<String>,
+    /// Folder with what the vendor publishes beside the document: TDX, SGX one .json; SNP certificates and .crl; GPU certificates
+    #[arg(long, value_name = "DIR")]
+    pub(crate) collateral: Option<PathBuf>,
+    /// Rules (JSON) [default: no debug guest, TCB up to date, any measurement]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+/// Commands on exact integer programs and proofs of what they computed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ZkCommand {
+    /// Turn an ONNX model into an exact integer program and compare the two
+    Compile(ZkCompileArgs),
+    /// Commit to a program's weights and print the model root that verifiers need
+    Commit(ZkCommitArgs),
+    /// Run a program on inputs and prove the outputs
+    Prove(ZkProveArgs),
+    /// Check a proof against a model root, inputs and outputs; needs no weights
+    Verify(ZkVerifyArgs),
+    /// Show what a program or a proof holds, and what proving costs layer by layer
+    Inspect(ZkInspectArgs),
+}
+
+/// Precision of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// 8-bit weights and activations: fastest to prove
+    Int8,
+    /// 16-bit activations: closest to the float model
+    Int16,
+}
+
+/// Who holds the weights when a proof is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProofProfileArg {
+    /// The verifier holds the model root only
+    Committed,
+    /// The verifier holds the program: smaller and faster proofs
+    Open,
+}
+
+/// Security of the commitments, which is part of the model root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecurityArg {
+    /// At least 100 bits
+    #[value(name = "100")]
+    Bits100,
+    /// At least 128 bits
+    #[value(name = "128")]
+    Bits128,
+}
+
+/// Options of `opg zk compile`.
+#[derive(Debug, Args)]
+pub(crate) struct ZkCompileArgs {
+    /// The model, in ONNX
+    #[arg(value_name = "MODEL.onnx")]
+    pub(crate) model: PathBuf,
+    /// Where to write the program
+    #[arg(short = 'o', value_name = "PROGRAM", required = true)]
+    pub(crate) out: PathBuf,
+    /// Requests as they will come, from which scales are chosen: a list of {"INPUT": nested numbers} [default: random numbers]
+    #[arg(long, value_name = "DATA.json")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Precision
+    #[arg(long, value_enum, default_value = "int8")]
+    pub(crate) profile: PrecisionArg,
+}
+
+/// Options of `opg zk commit`.
+#[derive(Debug, Args)]
+pub(crate) struct ZkCommitArgs {
+    /// The program
+    pub(crate) program: PathBuf,
+    /// Bits of security; another number is another root
+    #[arg(long, value_enum, default_value = "100", value_name = "BITS")]
+    pub(crate) security: SecurityArg,
+}
+
+/// Options of `opg zk prove`.
+#[derive(Debug, Args)]
+pub(crate) struct ZkProveArgs {
+    /// The program
+    pub(crate) program: PathBuf,
+    /// Inputs: {"INPUT": nested numbers}, or a list of such objects for one proof of several requests
+    #[arg(long, value_name = "IN.json")]
+    pub(crate) input: PathBuf,
+    /// Where to write the proof
+    #[arg(short = 'o', value_name = "PROOF", required = true)]
+    pub(crate) proof: PathBuf,
+    /// Where to write the outputs that the proof is about
+    #[arg(long, value_name = "OUT.json")]
+    pub(crate) output: Option<PathBuf>,
+    /// Who holds the weights when the proof is checked
+    #[arg(long, value_enum, default_value = "committed")]
+    pub(crate) profile: ProofProfileArg,
+    /// Ties the proof to a receipt (64 hex digits)
+    #[arg(long, value_name = "HASH")]
+    pub(crate) receipt: Option<alloy_primitives::B256>,
+    /// Bits of security; must be those of the model root
+    #[arg(long, value_enum, default_value = "100", value_name = "BITS")]
+    pub(crate) security: SecurityArg,
+}
+
+/// Options of `opg zk verify`.
+#[derive(Debug, Args)]
+pub(crate) struct ZkVerifyArgs {
+    /// The proof
+    pub(crate) proof: PathBuf,
+    /// Root of the model that is trusted (64 hex digits), as `opg zk commit` prints it
+    #[arg(long, value_name = "ROOT")]
+    pub(crate) root: alloy_primitives::B256,
+    /// Inputs, as for prove; they count as what they are rounded to by the program
+    #[arg(long, value_name = "IN.json")]
+    pub(crate) input: PathBuf,
+    /// Outputs, as prove writes them; labels may be left out
+    #[arg(long, value_name = "OUT.json")]
+    pub(crate) output: PathBuf,
+    /// The program: needed for proofs of profile open, not read for others
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) program: Option<PathBuf>,
+    /// The receipt that the proof must be tied to (64 hex digits)
+    #[arg(long, value_name = "HASH")]
+    pub(crate) receipt: Option<alloy_primitives::B256>,
+}
+
+/// Options of `opg zk inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct ZkInspectArgs {
+    /// A program or a proof
+    #[arg(value_name = "PROGRAM|PROOF")]
+    pub(crate) file: PathBuf,
+    /// Inputs: a program is run and proven with them, a proof is verified, and time and bytes of each part are shown
+    #[arg(long, value_name = "IN.json")]
+    pub(crate) input: Option<PathBuf>,
+    /// Outputs, for a proof
+    #[arg(long, value_name = "OUT.json", requires = "input")]
+    pub(crate) output: Option<PathBuf>,
+    /// The program, for a proof of profile open
+    #[arg(long, value_name = "PROGRAM", requires = "output")]
+    pub(crate) program: Option<PathBuf>,
+    /// Profile to prove a program in
+    #[arg(long, value_enum, default_value = "committed")]
+    pub(crate) profile: ProofProfileArg,
+    /// Bits of security to prove a program with
+    #[arg(long, value_enum, default_value = "100", value_name = "BITS")]
+    pub(crate) security: SecurityArg,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,6 +534,12 @@ mod tests {
             "opg chat demo/tiny-llama - --stream --receipt F",
             "opg receipt show F",
             "opg receipt verify F --genesis G --offline --require tee,hardware --accept-old-anchor",
+            "opg evidence verify F --kind nitro --at 2026-11-21T04:00:00Z --collateral D --policy P",
+            "opg zk compile MODEL.onnx -o PROGRAM --calibrate DATA.json --profile int16",
+            "opg zk commit PROGRAM --json",
+            "opg zk prove PROGRAM --input IN.json -o PROOF --output OUT.json --profile open --json",
+            "opg zk verify --root 0x0000000000000000000000000000000000000000000000000000000000000001 --input IN.json --output OUT.json PROOF",
+            "opg zk inspect PROGRAM --input IN.json --json",
             "opg completions bash",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -377,6 +556,10 @@ mod tests {
             "opg chat m p --temperature 9",
             "opg infer m",
             "opg hub token",
+            "opg evidence verify F --kind other",
+            "opg zk compile MODEL.onnx",
+            "opg zk verify --root 0x12 --input I --output O PROOF",
+            "opg zk inspect PROOF --output O",
         ] {
             assert_eq!(
                 Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(),

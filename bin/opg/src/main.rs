@@ -54,6 +54,8 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Receipt(command) => commands::receipt::run(command, output),
+        Command::Evidence(command) => commands::evidence::run(command, output),
+        Command::Zk(command) => commands::zk::run(command, output),
         Command::Node(command) => commands::node::run(command, output),
         other => block_on(async {
             match other {
@@ -64,7 +66,11 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
                 Command::Models(command) => commands::models::run(command, output).await,
                 Command::Infer(args) => commands::infer::run(args, output).await,
                 Command::Chat(args) => commands::chat::run(args, output).await,
-                Command::Completions { .. } | Command::Receipt(_) | Command::Node(_) => Ok(ExitCode::SUCCESS),
+                Command::Completions { .. }
+                | Command::Receipt(_)
+                | Command::Evidence(_)
+                | Command::Node(_)
+                | Command::Zk(_) => Ok(ExitCode::SUCCESS),
             }
         }),
     }

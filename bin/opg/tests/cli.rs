@@ -91,7 +91,7 @@ fn help_and_completions_need_nothing() {
     let cli = Cli::new();
     let (help, _) = expect(&cli.run(&["--help"]), 0);
     for command in [
-        "up", "status", "node", "wallet", "faucet", "models", "infer", "chat", "receipt",
+        "up", "status", "node", "wallet", "faucet", "models", "infer", "chat", "receipt", "evidence", "zk",
     ] {
         assert!(help.contains(command), "{help}");
     }

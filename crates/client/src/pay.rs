@@ -6,7 +6,7 @@ use alloy_primitives::{B256, Bytes};
 use opg_contracts::addresses;
 use opg_payments::{
     eip3009::{Authorization, Domain},
-    x402::{self, ExactPayload, PAYMENT_REQUIRED, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired},
+    x402::{self, PAYMENT_REQUIRED, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired},
 };
 use opg_primitives::{
     ids::{Keyset, NodeId, ReceiptId},
@@ -141,14 +141,13 @@ impl Authorized {
     }
 
     fn header(&self) -> Result<String, ClientError> {
-        let payload = serde_json::to_value(ExactPayload::new(&self.authorization, &self.signature))
+        let accepted = self.quoted.selected.requirements.clone();
+        let payload = PaymentPayload::of_exact(accepted, &self.authorization, &self.signature)
             .map_err(|error| ClientError::Http(error.to_string()))?;
         Ok(x402::encode_header(&PaymentPayload {
-            x402_version: u64::from(x402::VERSION),
             resource: Some(self.quoted.offer.resource.clone()),
-            accepted: self.quoted.selected.requirements.clone(),
-            payload,
             extensions: self.quoted.offer.extensions.clone(),
+            ..payload
         }))
     }
 

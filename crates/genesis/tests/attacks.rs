@@ -184,19 +184,12 @@ fn a_gas_burning_wallet_does_not_stop_a_settlement() {
     let mut net = Net::new();
     let wallet = net.deploy("burner", &TestGasBurner::BYTECODE, ());
     let good = Payment::new("alice", net.deposit(0), AMOUNT, nonce(1));
-    let authorization = |from, p: &Payment, net: &Net| FeeVault::Authorization {
-        from,
-        nodeId: net.nodes[0],
-        value: U256::from(p.value),
-        validAfter: U256::ZERO,
-        validBefore: U256::MAX,
-        nonce: p.nonce,
-        signature: p.signature.clone(),
+    let good = good.for_vault(net.nodes[0]);
+    let burning = FeeVault::Authorization {
+        from: wallet,
+        ..good.clone()
     };
-    let authorizations = vec![
-        authorization(wallet, &good, &net),
-        authorization(who("alice"), &good, &net),
-    ];
+    let authorizations = vec![burning, good];
     let data = FeeVault::settleCall { authorizations }.abi_encode();
     let done = net
         .evm

@@ -111,22 +111,13 @@ fn the_vault_settles_and_sweeps() {
         signature: other.signature.clone(),
         ..Payment::new("carol", to, AMOUNT, nonce(3))
     };
-    let authorization = |p: &Payment, node: usize, net: &Net| FeeVault::Authorization {
-        from: who(&p.payer),
-        nodeId: net.nodes[node],
-        value: U256::from(p.value),
-        validAfter: U256::ZERO,
-        validBefore: U256::MAX,
-        nonce: p.nonce,
-        signature: p.signature.clone(),
-    };
     let authorizations = vec![
-        authorization(&forged, 0, &net),
-        authorization(&good, 0, &net),
-        authorization(&good, 0, &net),
-        authorization(&other, 1, &net),
+        forged.for_vault(net.nodes[0]),
+        good.for_vault(net.nodes[0]),
+        good.for_vault(net.nodes[0]),
+        other.for_vault(net.nodes[1]),
         // Signed for node 1: node 0 cannot have it.
-        authorization(&other, 0, &net),
+        other.for_vault(net.nodes[0]),
     ];
     let call = FeeVault::settleCall { authorizations };
     let settled = net.evm.call(who("anyone"), addresses::FEE_VAULT, call).unwrap();

@@ -323,10 +323,7 @@ fn quote_error(code: &'static str, message: &str) -> ApiError {
 mod tests {
     use super::*;
     use crate::config::Limits;
-    use opg_payments::{
-        signature::{SecretKey, address_of_secret},
-        x402::ExactPayload,
-    };
+    use opg_payments::signature::{SecretKey, address_of_secret};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -383,15 +380,8 @@ mod tests {
         };
         change(&mut accepted, &mut authorization);
         let signature = authorization.sign(&cashier.domain, &wallet());
-        let payload = serde_json::to_value(ExactPayload::new(&authorization, &signature)).unwrap();
-        x402::encode_header(&PaymentPayload {
-            x402_version: 2,
-            resource: None,
-            accepted,
-            payload,
-            extensions: None,
-        })
-        .into_bytes()
+        let payload = PaymentPayload::of_exact(accepted, &authorization, &signature).unwrap();
+        x402::encode_header(&payload).into_bytes()
     }
 
     #[test]

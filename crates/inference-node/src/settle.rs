@@ -17,10 +17,10 @@ use alloy_sol_types::SolCall as _;
 use opg_contracts::{
     addresses,
     bindings::{FeeVault, ReceiptLedger},
-    state::Settlement,
+    state::{Settlement, Spent},
 };
 use opg_payments::reserve::{Key, Money, Record, Reservations};
-use opg_primitives::ids::NodeId;
+use opg_primitives::ids::{NodeId, payment_id};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -49,6 +49,8 @@ pub(crate) enum SettleOutcome {
     Settled { tx: B256 },
     /// It is not, and this authorization was not used.
     Failed,
+    /// The ledger has a receipt for this payment already, so nothing was sent.
+    Spent,
 }
 
 /// Asks for a settlement before work.
@@ -256,10 +258,12 @@ impl Settler {
             .filter(|r| r.settle_first)
             .map(Record::key)
             .collect();
-        if records.is_empty() {
-            return;
-        }
-        if let Err(error) = self.send_settlement(state, &records).await {
+        let sent = match self.refuse_spent(state, &mut records).await {
+            Ok(()) if records.is_empty() => return,
+            Ok(()) => self.send_settlement(state, &records).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
             tracing::warn!(%error, "settlements wait");
             // Those who wait for a settlement give up by themselves; the others come again with the next batch.
             state
@@ -279,6 +283,29 @@ impl Settler {
             }
             !expired
         });
+    }
+
+    /// Takes out what was to be settled before its work and has a receipt in the ledger already: one payment is spent by one
+    /// receipt, so this money could never be credited for new work. The journal does not know of that receipt if it was lost, or
+    /// if the payer signed the same nonce for another node.
+    async fn refuse_spent(&self, state: &mut State, records: &mut Vec<Record>) -> Result<(), RpcError> {
+        let keys: Vec<Key> = records.iter().filter(|r| r.settle_first).map(Record::key).collect();
+        let looks = keys
+            .iter()
+            .map(|key| self.chain.spent(payment_id(key.payer, key.nonce).0));
+        let found = futures::future::try_join_all(looks).await?;
+        for (key, spent) in keys.into_iter().zip(found) {
+            if spent == Spent::Unspent {
+                continue;
+            }
+            records.retain(|record| record.key() != key);
+            self.metrics.settlement("spent");
+            tracing::warn!(%key, ?spent, "a payment has a receipt in the ledger already and is not settled");
+            if let Some(reply) = state.waiting.remove(&key) {
+                let _ = reply.send(SettleOutcome::Spent);
+            }
+        }
+        Ok(())
     }
 
     async fn send_settlement(&self, state: &mut State, records: &[Record]) -> Result<(), RpcError> {

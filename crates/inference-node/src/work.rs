@@ -257,6 +257,14 @@ impl Node {
                 let _ = give_up();
                 return Err(failed());
             }
+            Ok(Ok(SettleOutcome::Spent)) => {
+                let _ = give_up();
+                return Err(ApiError::payment(
+                    "payment_spent",
+                    "the ledger has a receipt for this payment already; nothing was charged. Sign a new payment.",
+                )
+                .param("payload.authorization.nonce"));
+            }
             Ok(Err(_)) | Err(_) => {}
         }
         if let Ok(Some(Record {

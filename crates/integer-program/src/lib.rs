@@ -1,4 +1,4 @@
-//! Exact integer programs: what a zkML proof is about (`docs/integer-program.md`).
+//! Exact integer programs: what a zkML proof is about (`docs/specs/integer-program.md`).
 //!
 //! [`compile::compile`] turns an ONNX model into a [`program::Program`]: a graph of twelve integer operations with
 //! static shapes, quantised weights, and a proven range for every tensor, so that no value of any run wraps in a

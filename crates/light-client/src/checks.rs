@@ -1,7 +1,7 @@
 //! The steps that need no block: what the file says about itself.
 
 use crate::report::Outcome;
-use alloy_primitives::{B256, U256};
+use alloy_primitives::B256;
 use opg_contracts::{GenesisFile, addresses};
 use opg_payments::eip3009::{Authorization, Domain};
 use opg_primitives::{
@@ -125,16 +125,8 @@ pub(crate) fn check_payment(core: &Core, settled: bool) -> Taken<()> {
             payment.payee,
         ));
     }
-    let authorization = Authorization {
-        from: payment.payer,
-        to: payment.payee,
-        value: U256::from(payment.amount.wei()),
-        valid_after: payment.valid_after,
-        valid_before: payment.valid_before,
-        nonce: payment.nonce,
-    };
     let domain = Domain::opg(core.chain_id, addresses::OPG);
-    match authorization.verify(&domain, &payment.signature) {
+    match Authorization::from(payment).verify(&domain, &payment.signature) {
         Ok(()) => Ok((
             (),
             format!("{} authorised {} OPG to this node", payment.payer, payment.amount),

@@ -145,18 +145,13 @@ proptest! {
 
     #[test]
     fn mutated_files_never_pass(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+        edits in prop::collection::vec(opg_samples::edit(), 1..4),
     ) {
         let (world, good) = world();
         let verifier = Verifier::new(&world.genesis).expect("a usable genesis");
         let mut bytes = good.clone();
-        for (at, with, kind) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = with,
-                1 => { bytes.remove(at); }
-                _ => bytes.insert(at, with),
-            }
+        for edit in edits {
+            edit.apply(&mut bytes);
         }
         let report = verifier.verify_bytes(&bytes, &Options::default());
         prop_assert!(!report.verdict.is_success() || bytes == *good);

@@ -5,6 +5,7 @@
 
 use crate::signature::{self, SIGNATURE_BYTES, SecretKey, SignatureError};
 use alloy_primitives::{Address, B256, U256, b256, keccak256};
+use opg_receipt::PaymentRecord;
 use serde::{Deserialize, Serialize};
 
 /// EIP-712 name of the OPG token (ledger.md §2).
@@ -128,6 +129,20 @@ impl Authorization {
     #[must_use]
     pub const fn valid_at(&self, at: u64) -> bool {
         self.valid_after < at && at < self.valid_before
+    }
+}
+
+impl From<&PaymentRecord> for Authorization {
+    /// What the payer of a receipt signed.
+    fn from(payment: &PaymentRecord) -> Self {
+        Self {
+            from: payment.payer,
+            to: payment.payee,
+            value: payment.amount.to_u256(),
+            valid_after: payment.valid_after,
+            valid_before: payment.valid_before,
+            nonce: payment.nonce,
+        }
     }
 }
 

@@ -60,6 +60,24 @@ tags! {
     IntegerGraph = "opg/integer-graph/v1",
     /// Digest of an integer program with its weights.
     IntegerProgram = "opg/integer-program/v1",
+    /// Root of a model registered for proofs.
+    ZkModel = "opg/zk-model/v1",
+    /// Transcript of a proof of inference.
+    ZkProof = "opg/zk-proof/v1",
+    /// Identity of an attestation document.
+    Evidence = "opg/evidence/v1",
+    /// What a quote's report data commits to.
+    Binding = "opg/bind/v1",
+    /// Digest of a node's attested keys.
+    Keyset = "opg/keyset/v1",
+    /// Nonce of an attestation.
+    AttestationNonce = "opg/attest-nonce/v1",
+    /// Nonce of a GPU's report inside a composite attestation.
+    GpuNonce = "opg/gpu-nonce/v1",
+    /// Binding of a CPU quote to the reports of its GPUs.
+    CompositeEvidence = "opg/composite/v1",
+    /// Development keys of the software attester.
+    SoftwareAttester = "opg/software-attester/v1",
     /// Statement that a proof after the answer must prove (D10).
     Statement = "opg/statement/v1",
     /// Challenge that a payer signs to fetch a receipt core (D11).

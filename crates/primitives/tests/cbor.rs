@@ -91,18 +91,11 @@ proptest! {
     #[test]
     fn mutated_encodings_never_read_as_the_same_value(
         value in value(),
-        at in any::<prop::sample::Index>(),
-        with in any::<u8>(),
-        kind in 0u8..3,
+        edit in opg_samples::edit(),
     ) {
         let good = value.to_vec();
         let mut bytes = good.clone();
-        let at = at.index(bytes.len());
-        match kind {
-            0 => bytes[at] = with,
-            1 => { bytes.remove(at); }
-            _ => bytes.insert(at, with),
-        }
+        edit.apply(&mut bytes);
         if bytes != good {
             prop_assert_ne!(decode_strict(&bytes, LIMITS), Ok(value));
         }

@@ -277,17 +277,12 @@ proptest! {
     /// No panic, and whatever decodes is the canonical encoding of what it says.
     #[test]
     fn mutated_cores_decode_canonically_or_not_at_all(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
+        edits in prop::collection::vec(opg_samples::edit(), 1..6),
     ) {
         let good = common::core().encode();
         let mut bytes = good;
-        for (at, with, kind) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = with,
-                1 => { bytes.remove(at); }
-                _ => bytes.insert(at, with),
-            }
+        for edit in edits {
+            edit.apply(&mut bytes);
         }
         if let Ok(core) = Core::decode(&bytes) {
             prop_assert_eq!(core.encode(), bytes);
@@ -298,33 +293,21 @@ proptest! {
 
     #[test]
     fn mutated_messages_never_verify(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
+        edits in prop::collection::vec(opg_samples::edit(), 1..6),
     ) {
         let good = common::receipt().cose().to_vec();
         let mut bytes = good.clone();
-        for (at, with, kind) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = with,
-                1 => { bytes.remove(at); }
-                _ => bytes.insert(at, with),
-            }
+        for edit in edits {
+            edit.apply(&mut bytes);
         }
         let verdict = SignedReceipt::decode(&bytes).and_then(|r| r.verify_signature(&public()));
         prop_assert!(verdict.is_err() || bytes == good);
     }
 
     #[test]
-    fn mutated_files_are_canonical_or_refused(
-        at in any::<prop::sample::Index>(), with in any::<u8>(), kind in 0u8..3,
-    ) {
+    fn mutated_files_are_canonical_or_refused(edit in opg_samples::edit()) {
         let mut bytes = RECEIPT_FILE.to_vec();
-        let at = at.index(bytes.len());
-        match kind {
-            0 => bytes[at] = with,
-            1 => { bytes.remove(at); }
-            _ => bytes.insert(at, with),
-        }
+        edit.apply(&mut bytes);
         if let Ok(file) = ReceiptFile::parse_strict(&bytes) {
             prop_assert_eq!(file.to_bytes(), bytes);
         }

@@ -110,6 +110,12 @@ impl Shop {
     }
 }
 
+/// Amount of the first requirement of an offer.
+fn quoted(offer: &Value) -> U256 {
+    let amount = offer["accepts"][0]["amount"].as_str().expect("amount");
+    amount.parse().expect("amount")
+}
+
 async fn refused(answer: Response) -> (u16, String) {
     let status = answer.status().as_u16();
     let error: Value = answer.json().await.expect("json error");
@@ -141,11 +147,7 @@ async fn one_payment_buys_one_run_and_a_cut_stream_is_billed_for_what_came() {
     let path = "/v1/infer";
     let body = json!({"model": "demo/digits-mlp", "inputs": {"X": [vec![0; 64]]}});
     let offer = shop.offer(path, &body).await;
-    let amount: U256 = offer["accepts"][0]["amount"]
-        .as_str()
-        .expect("amount")
-        .parse()
-        .expect("amount");
+    let amount = quoted(&offer);
     assert_eq!(offer["accepts"][0]["network"], "eip155:10740");
     assert_eq!(offer["accepts"][0]["scheme"], "exact");
 
@@ -239,11 +241,7 @@ async fn one_payment_buys_one_run_and_a_cut_stream_is_billed_for_what_came() {
         "messages": [{"role": "user", "content": "The licence says that"}],
     });
     let offer = shop.offer(path, &body).await;
-    let bound: u128 = offer["accepts"][0]["amount"]
-        .as_str()
-        .expect("amount")
-        .parse()
-        .expect("amount");
+    let bound: u128 = quoted(&offer).to();
     let header = shop.pay(&offer, nonce(), Twist::default());
     let answer = shop.send(path, &body, &header).await;
     assert_eq!(answer.status(), 200);

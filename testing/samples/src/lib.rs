@@ -1,7 +1,7 @@
-//! Receipts that check, for tests and benchmarks.
+//! Receipts that check, for tests and benchmarks; and what property tests share.
 //!
 //! Purpose: one place that fills in the core of a receipt. A test says who sold what to whom ([`Sale`]) and then changes the
-//! fields that it is about.
+//! fields that it is about. [`cases`] says how often a property test runs, [`edit`] changes an encoding.
 //!
 //! Invariants: [`Sale::core`] is a core that every verifier of this repository accepts, if the keyset, the model, the ask and
 //! the payer are those of the chain at hand. Nothing here is random.
@@ -53,7 +53,7 @@ use opg_receipt::{
     Core, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord, QuoteRef,
     RequestCommitments, Response, StreamRecord, Times, UsageRecord, UsageUnit, receipt_id,
 };
-use proptest::test_runner::Config;
+use proptest::{arbitrary::any, sample::Index, strategy::Strategy, test_runner::Config};
 
 /// What was sold, to whom, for how much.
 #[derive(Debug, Clone)]
@@ -178,31 +178,98 @@ pub fn payment(
 
 /// Signs a payment (again), after a field of it was changed.
 pub fn sign(chain_id: u64, payment: &mut PaymentRecord, payer: &SecretKey) {
-    let signature = authorization(payment).sign(&Domain::opg(chain_id, addresses::OPG), payer);
+    let signature = Authorization::from(&*payment).sign(&Domain::opg(chain_id, addresses::OPG), payer);
     payment.signature = signature.to_vec().into();
-}
-
-/// The ERC-3009 authorization that a payment record stands for.
-#[must_use]
-pub fn authorization(payment: &PaymentRecord) -> Authorization {
-    Authorization {
-        from: payment.payer,
-        to: payment.payee,
-        value: payment.amount.to_u256(),
-        valid_after: payment.valid_after,
-        valid_before: payment.valid_before,
-        nonce: payment.nonce,
-    }
 }
 
 /// Configuration of a property test with `cases` cases, or with as many as `PROPTEST_CASES` says where that is more
 /// (`cargo xtask fuzz` sets it).
 #[must_use]
 pub fn cases(cases: u32) -> Config {
-    // The default already reads the variable; without it, it is 256.
-    let wished = std::env::var_os("PROPTEST_CASES").map_or(0, |_| Config::default().cases);
-    Config {
-        cases: cases.max(wished),
-        ..Config::default()
+    let variable = std::env::var("PROPTEST_CASES").ok();
+    Config::with_cases(at_least(cases, variable.as_deref()))
+}
+
+/// The larger of `own` and what the variable says; what is not a number says nothing.
+fn at_least(own: u32, variable: Option<&str>) -> u32 {
+    variable
+        .and_then(|text| text.parse::<u32>().ok())
+        .map_or(own, |wished| own.max(wished))
+}
+
+/// One change of an encoding, at any place of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Edit {
+    /// Another byte, or the same.
+    Replace(Index, u8),
+    /// A byte less.
+    Remove(Index),
+    /// A byte more, in front of one that is there.
+    Insert(Index, u8),
+}
+
+impl Edit {
+    /// Makes the change.
+    ///
+    /// # Panics
+    /// If there are no bytes.
+    pub fn apply(self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Replace(at, with) => {
+                let at = at.index(bytes.len());
+                bytes[at] = with;
+            }
+            Self::Remove(at) => {
+                let at = at.index(bytes.len());
+                bytes.remove(at);
+            }
+            Self::Insert(at, with) => bytes.insert(at.index(bytes.len()), with),
+        }
+    }
+}
+
+/// Any [`Edit`], each kind as often as the others.
+pub fn edit() -> impl Strategy<Value = Edit> {
+    (any::<Index>(), any::<u8>(), 0u8..3).prop_map(|(at, with, kind)| match kind {
+        0 => Edit::Replace(at, with),
+        1 => Edit::Remove(at),
+        _ => Edit::Insert(at, with),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prop_assert, proptest};
+
+    #[test]
+    fn the_variable_raises_the_number_of_cases_and_never_lowers_it() {
+        for (variable, expected) in [
+            (None, 60),
+            (Some("5000"), 5_000),
+            (Some("59"), 60),
+            (Some(""), 60),
+            (Some("many"), 60),
+        ] {
+            assert_eq!(at_least(60, variable), expected, "{variable:?}");
+        }
+        assert!(cases(60).cases >= 60);
+    }
+
+    proptest! {
+        #[test]
+        fn an_edit_is_one_byte(edit in edit(), good in proptest::collection::vec(any::<u8>(), 1..20)) {
+            let mut bytes = good.clone();
+            edit.apply(&mut bytes);
+            let length = match edit {
+                Edit::Replace(..) => good.len(),
+                Edit::Remove(_) => good.len() - 1,
+                Edit::Insert(..) => good.len() + 1,
+            };
+            prop_assert!(bytes.len() == length);
+            let ahead = good.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
+            let behind = good.iter().rev().zip(bytes.iter().rev()).take_while(|(a, b)| a == b).count();
+            prop_assert!(ahead + behind + 1 >= good.len().max(length));
+        }
     }
 }

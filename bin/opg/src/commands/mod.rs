@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod chat;
+pub(crate) mod evidence;
 pub(crate) mod infer;
 pub(crate) mod models;
 pub(crate) mod node;
@@ -8,6 +9,7 @@ pub(crate) mod receipt;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod wallet;
+pub(crate) mod zk;
 
 use std::{io::Read as _, path::Path};
 

@@ -260,22 +260,12 @@ fn check_payment<R: StateReader>(
             payment.valid_before,
         );
     }
-    if !proven {
-        let authorization = Authorization {
-            from: payment.payer,
-            to: payment.payee,
-            value: payment.amount.to_u256(),
-            valid_after: payment.valid_after,
-            valid_before: payment.valid_before,
-            nonce: payment.nonce,
-        };
-        if let Err(error) = authorization.verify(&rules.domain, &payment.signature) {
-            return refuse(
-                Rule::PaymentSignature,
-                format!("a signature by {}", payment.payer),
-                error,
-            );
-        }
+    if !proven && let Err(error) = Authorization::from(payment).verify(&rules.domain, &payment.signature) {
+        return refuse(
+            Rule::PaymentSignature,
+            format!("a signature by {}", payment.payer),
+            error,
+        );
     }
     let funds = state::opg_balance(view.state(), payment.payer).map_err(CheckError::State)?;
     if funds < payment.amount {

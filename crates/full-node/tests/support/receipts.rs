@@ -15,7 +15,7 @@ use opg_receipt::{
     quote::request_digest,
     receipt_id,
 };
-use opg_samples::{Sale, authorization, payee, payment};
+use opg_samples::{Sale, payee, payment};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const BODY: &[u8] = br#"{"model":"test/model","inputs":{"X":[1]}}"#;
@@ -64,7 +64,7 @@ pub fn make(genesis: &GenesisFile, seq: u64, prev: B256, amount: Amount) -> Made
     };
     let quote = SignedQuote::sign(quote, &receipt_key()).unwrap();
     let payment = payment(CHAIN, &keyset, &demo(), amount, nonce, now + 600);
-    let authorization = authorization(&payment);
+    let authorization = Authorization::from(&payment);
     let payment_signature = payment.signature.to_vec();
     let leaf = Leaf {
         kind: LeafKind::ALL[0],

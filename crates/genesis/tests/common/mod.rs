@@ -241,6 +241,19 @@ impl Payment {
             signature: self.signature.clone(),
         }
     }
+
+    /// The same for the vault to settle, as a payment to `node`.
+    pub fn for_vault(&self, node: B256) -> FeeVault::Authorization {
+        FeeVault::Authorization {
+            from: who(&self.payer),
+            nodeId: node,
+            value: U256::from(self.value),
+            validAfter: U256::ZERO,
+            validBefore: U256::MAX,
+            nonce: self.nonce,
+            signature: self.signature.clone(),
+        }
+    }
 }
 
 /// The network with its genesis state, in the block after genesis.

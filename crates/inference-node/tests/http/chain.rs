@@ -96,7 +96,7 @@ fn pack(parts: &[(U256, usize)]) -> U256 {
 }
 
 impl Chain {
-    fn set(&mut self, address: Address, slot: U256, value: U256) {
+    pub(crate) fn set(&mut self, address: Address, slot: U256, value: U256) {
         self.slots.insert((address, slot), value);
     }
 

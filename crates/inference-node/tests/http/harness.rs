@@ -11,7 +11,7 @@ use opg_models::{Format, Manifest};
 use opg_payments::{
     eip3009::{Authorization, Domain},
     signature::{SecretKey, address_of_secret},
-    x402::{self, ExactPayload, PaymentPayload, PaymentRequired, PaymentRequirements},
+    x402::{self, PaymentPayload, PaymentRequired, PaymentRequirements},
 };
 use opg_primitives::money::{Amount, Price};
 use reqwest::{Client, Response};
@@ -175,14 +175,7 @@ impl Harness {
     }
 
     pub(crate) fn header(accepted: PaymentRequirements, authorization: &Authorization, signature: &[u8]) -> String {
-        let payload = serde_json::to_value(ExactPayload::new(authorization, signature)).unwrap();
-        x402::encode_header(&PaymentPayload {
-            x402_version: 2,
-            resource: None,
-            accepted,
-            payload,
-            extensions: None,
-        })
+        x402::encode_header(&PaymentPayload::of_exact(accepted, authorization, signature).unwrap())
     }
 
     pub(crate) async fn paid(&self, path: &str, body: &Value) -> Response {

@@ -1,8 +1,9 @@
 //! Paid calls: receipts, replay, exposure, settlement, credits.
 
 use crate::harness::{CHAT, Harness, ONNX, OPG, chat, digits, error, wei};
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::Engine as _;
+use opg_contracts::{addresses, slots, system_tx::pending_word};
 use opg_inference_node::config::Exposure;
 use opg_payments::{
     eip3009::Authorization,
@@ -199,6 +200,33 @@ async fn a_settlement_that_fails_charges_nothing() {
     assert!(h.chain.lock().receipts.is_empty());
     let (_, code, _) = error(h.post(INFER, body.to_string(), Some(&payment)).await).await;
     assert_eq!(code, "payment_replayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_has_a_receipt_already_is_not_settled() {
+    let h = Harness::with(|c| c.exposure.per_payer = Amount::ZERO).await;
+    let body = digits();
+    // Credited, or pending: by another node, or by this one before it lost its journal.
+    for word in [B256::with_last_byte(1), pending_word(B256::repeat_byte(7))] {
+        let mut nonce = B256::ZERO;
+        let payment = h.pay(h.offer(INFER, &body).await, |a| nonce = a.nonce);
+        let spent = slots::spent(payment_id(h.payer(), nonce).0);
+        h.chain
+            .lock()
+            .set(addresses::RECEIPT_LEDGER, spent, U256::from_be_bytes(word.0));
+        let (status, code, param) = error(h.post(INFER, body.to_string(), Some(&payment)).await).await;
+        assert_eq!(
+            (status, code.as_str(), param.as_str()),
+            (402, "payment_spent", "payload.authorization.nonce")
+        );
+        // The reservation is given up, not left running: a copy is refused for what it is.
+        let (_, code, _) = error(h.post(INFER, body.to_string(), Some(&payment)).await).await;
+        assert_eq!(code, "payment_replayed");
+    }
+    assert_eq!(h.chain.calls("eth_sendRawTransaction"), 0);
+    let chain = h.chain.lock();
+    assert_eq!((chain.settle_calls, chain.receipts.len()), (0, 0));
+    assert_eq!(chain.balance(h.payer()), Amount(OPG));
 }
 
 #[tokio::test(flavor = "multi_thread")]

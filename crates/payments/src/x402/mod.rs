@@ -190,6 +190,24 @@ pub struct PaymentPayload {
 }
 
 impl PaymentPayload {
+    /// A payment of scheme `exact` for the requirement `accepted`, naming no resource and echoing no extensions.
+    ///
+    /// # Errors
+    /// If the authorization cannot be expressed in JSON.
+    pub fn of_exact(
+        accepted: PaymentRequirements,
+        authorization: &Authorization,
+        signature: &[u8],
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            x402_version: u64::from(VERSION),
+            resource: None,
+            accepted,
+            payload: serde_json::to_value(ExactPayload::new(authorization, signature))?,
+            extensions: None,
+        })
+    }
+
     /// Decodes a [`PAYMENT_SIGNATURE`] header.
     ///
     /// # Errors
