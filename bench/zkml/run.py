@@ -74,6 +74,8 @@ def with_opg(opg, onnx_file, inputs, work, profile):
     row["prove_in_process"] = {"wall": inner["prove_ms"] / 1000, "cpu": inner["cpu_ms"] / 1000}
     check = [opg, "zk", "verify", "--root", root, "--input", work / "in.json", "--output", output, proof, "--json"]
     row["verify"] = median([measure(check)[0] for _ in range(RUNS)])
+    # Its own count: wait4 includes what the starting process had at the fork.
+    row["prove"]["rss_mib"] = inner["peak_rss"] / 2**20
     row["proof_bytes"] = inner["proof_bytes"]
     row["output"] = inner["output"]
     return row

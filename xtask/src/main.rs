@@ -98,7 +98,7 @@ struct TestArgs {
     #[arg(long)]
     no_lint: bool,
     /// Skip the checks when the steps before them took longer than this many minutes
-    #[arg(long, default_value_t = 40, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 35, value_name = "MINUTES")]
     lint_budget: u64,
     /// Only tests whose name contains this
     filter: Option<String>,

@@ -73,7 +73,7 @@ pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {
         // this crate is compiled again.
         steps.step("verifier without each of its checks", |tests| {
             let command = Cmd::cargo(context)
-                .args(["test", "--workspace", "--exclude", "opg", "--lib", "--locked"])
+                .args(["test", "--workspace", "--lib", "--locked"])
                 .args(["--features", "opg-zkml/mutation-testing", "mutation::"]);
             libtest(command, tests)
         });

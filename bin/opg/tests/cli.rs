@@ -1,10 +1,13 @@
 //! The binary itself: usage, exit codes, files, offline commands. Nothing here needs a network.
 
+mod common;
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},
 };
 
+use common::{expect, expect_error};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,28 +38,6 @@ impl Cli {
 
     fn path(&self, name: &str) -> String {
         self.home.path().join(name).to_str().unwrap().to_owned()
-    }
-}
-
-#[track_caller]
-fn expect(output: &Output, code: i32) -> (String, String) {
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    );
-    assert_eq!(output.status.code(), Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
-    (stdout, stderr)
-}
-
-/// A failure is one line on stderr that says what was wrong, and nothing on stdout.
-#[track_caller]
-fn expect_error(output: &Output, code: i32, words: &[&str]) {
-    let (stdout, stderr) = expect(output, code);
-    assert!(stdout.is_empty(), "{stdout}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("error: "), "{stderr}");
-    for word in words {
-        assert!(stderr.contains(word), "{stderr} does not say {word}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use opg_integer_program::range::Range;
 
-/// A check of the verifier. Every one passes through [`Checks`], so that tests can remove exactly one.
+/// A check of the verifier. Every one passes through [`crate::Checks`], so that tests can remove exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
     /// The statement's numbers lie in the declared ranges of inputs and outputs.

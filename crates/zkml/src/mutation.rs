@@ -72,9 +72,34 @@ impl Forger {
 
     /// The proof, made for a verifier without one check.
     fn prove(&self, removed: Option<Check>) -> Vec<u8> {
+        self.prove_with(removed, None, &self.constants)
+    }
+
+    /// With another witness in the commitment, and other weights at the end of their reduction.
+    fn prove_with(&self, removed: Option<Check>, committed: Option<&[Vec<i64>]>, weights: &[Vec<i64>]) -> Vec<u8> {
         let key = self.model.verifying_key();
+        let witness = self.witness();
+        let request = &self.statement.requests[0];
+        let proving = Proving {
+            key,
+            root: self.root.unwrap_or(key.root()),
+            statement: &self.statement,
+            witness: &witness,
+            inputs: &request.inputs,
+            outputs: &request.outputs,
+            committed,
+            weights: (&self.model.committed, weights),
+            profile: self.profile,
+            checks: removed.map_or(Checks::default(), Checks::without),
+        };
+        prove_witness(&proving, &mut |_| {}).unwrap()
+    }
+
+    /// The columns of the values at hand, with the changes that a test asks for.
+    fn witness(&self) -> Witness<'_> {
+        let graph = &self.model.verifying_key().graph;
         let mut witness = Witness::new(
-            &key.graph,
+            graph,
             &self.plan,
             self.inputs.clone(),
             self.nodes.clone(),
@@ -90,20 +115,16 @@ impl Forger {
             witness.columns[column][*element] += change;
         }
         witness.recount();
-        let request = &self.statement.requests[0];
-        let proving = Proving {
-            key,
-            root: self.root.unwrap_or(key.root()),
-            statement: &self.statement,
-            witness: &witness,
-            inputs: &request.inputs,
-            outputs: &request.outputs,
-            committed: None,
-            weights: (&self.model.committed, &self.constants),
-            profile: self.profile,
-            checks: removed.map_or(Checks::default(), Checks::without),
-        };
-        prove_witness(&proving, &mut |_| {}).unwrap()
+        witness
+    }
+
+    /// Changes a result of the last node that is not at a bound, and states the outputs so. Which element it was.
+    fn change_result(&mut self, change: i64) -> usize {
+        let values = self.nodes.last_mut().unwrap();
+        let element = values.iter().position(|value| (-100..100).contains(value)).unwrap();
+        values[element] += change;
+        self.statement.requests[0].outputs = self.outputs();
+        element
     }
 
     fn verdict(&self, removed: Option<Check>, statement: &Statement, proof: &[u8]) -> Result<(), VerifyError> {
@@ -237,13 +258,7 @@ fn sum() {
 fn pair() {
     // A result that is clamped although its quotient lies inside: below the bound by one, above it by one.
     let mut forger = Forger::new(common::mlp(), Profile::Committed);
-    let last = forger.nodes.len() - 1;
-    let element = forger.nodes[last]
-        .iter()
-        .position(|value| (-100..100).contains(value))
-        .unwrap();
-    forger.nodes[last][element] += 1;
-    forger.statement.requests[0].outputs = forger.outputs();
+    let element = forger.change_result(1);
     forger
         .columns
         .push((|quantity| matches!(quantity, Quantity::Below(3)), element, 1));
@@ -261,13 +276,7 @@ fn merge() {
 fn lookup() {
     // The result is one less, the remainder 2^shift more.
     let mut forger = Forger::new(common::mlp(), Profile::Committed);
-    let last = forger.nodes.len() - 1;
-    let element = forger.nodes[last]
-        .iter()
-        .position(|value| (-100..100).contains(value))
-        .unwrap();
-    forger.nodes[last][element] -= 1;
-    forger.statement.requests[0].outputs = forger.outputs();
+    let element = forger.change_result(-1);
     forger
         .columns
         .push((|quantity| matches!(quantity, Quantity::Remainder(3)), element, 1 << 6));
@@ -278,13 +287,7 @@ fn lookup() {
 fn witness_batch() {
     // A remainder that breaks its relation, but lies in its range.
     let mut forger = Forger::new(common::mlp(), Profile::Committed);
-    let last = forger.nodes.len() - 1;
-    let element = forger.nodes[last]
-        .iter()
-        .position(|value| (-100..100).contains(value))
-        .unwrap();
-    forger.nodes[last][element] += 1;
-    forger.statement.requests[0].outputs = forger.outputs();
+    forger.change_result(1);
     forger.shows(Check::WitnessBatch);
 }
 
@@ -292,30 +295,9 @@ fn witness_batch() {
 fn witness_opening() {
     // Commit to one witness, prove another. (Open profile: nothing follows that the aborted opening would derail.)
     let forger = Forger::new(common::mlp(), Profile::Open);
-    let key = forger.model.verifying_key();
-    let witness = Witness::new(
-        &key.graph,
-        &forger.plan,
-        forger.inputs.clone(),
-        forger.nodes.clone(),
-        &forger.constants,
-    );
-    let mut other = witness.columns.clone();
+    let mut other = forger.witness().columns;
     other[0][0] += 1;
-    let request = &forger.statement.requests[0];
-    let proving = Proving {
-        key,
-        root: key.root(),
-        statement: &forger.statement,
-        witness: &witness,
-        inputs: &request.inputs,
-        outputs: &request.outputs,
-        committed: Some(&other),
-        weights: (&forger.model.committed, &forger.constants),
-        profile: Profile::Open,
-        checks: Checks::without(Check::WitnessOpening),
-    };
-    let proof = prove_witness(&proving, &mut |_| {}).unwrap();
+    let proof = forger.prove_with(Some(Check::WitnessOpening), Some(&other), &forger.constants);
     forger.shows_for(Check::WitnessOpening, &forger.statement, &proof);
 }
 
@@ -340,28 +322,7 @@ fn other_weights(profile: Profile) -> Forger {
 fn weight_batch() {
     // The claims are about other weights, the reduction ends with the registered ones.
     let forger = other_weights(Profile::Committed);
-    let key = forger.model.verifying_key();
-    let witness = Witness::new(
-        &key.graph,
-        &forger.plan,
-        forger.inputs.clone(),
-        forger.nodes.clone(),
-        &forger.constants,
-    );
-    let request = &forger.statement.requests[0];
-    let proving = Proving {
-        key,
-        root: key.root(),
-        statement: &forger.statement,
-        witness: &witness,
-        inputs: &request.inputs,
-        outputs: &request.outputs,
-        committed: None,
-        weights: (&forger.model.committed, &forger.model.constants),
-        profile: Profile::Committed,
-        checks: Checks::without(Check::WeightBatch),
-    };
-    let proof = prove_witness(&proving, &mut |_| {}).unwrap();
+    let proof = forger.prove_with(Some(Check::WeightBatch), None, &forger.model.constants);
     forger.shows_for(Check::WeightBatch, &forger.statement, &proof);
 }
 
