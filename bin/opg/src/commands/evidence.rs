@@ -29,6 +29,8 @@ use crate::{
 
 /// Largest file read; the crate has a tighter bound for each format.
 const MAX_FILE: u64 = 2 << 20;
+/// Object identifier 1.3.132.0.34 in DER: a P-384 key (RFC 5480, section 2.1.1.1).
+const SECP384R1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 /// Most files of a collateral folder.
 const MAX_FILES: usize = 64;
 
@@ -285,7 +287,9 @@ impl Folder {
 
     /// Certificates (`*.pem`, `*.der`, `*.crt`, `*.cer`) and revocation lists (`*.crl`).
     fn amd(&self) -> Result<SnpCollateral, Reject> {
-        let certificates = self.certificates()?;
+        // The chip's key is on P-384, AMD's authorities have RSA keys: the leaf comes first whatever its file is called.
+        let mut certificates = self.certificates()?;
+        certificates.sort_by_key(|der| !der.windows(SECP384R1.len()).any(|bytes| bytes == SECP384R1));
         let crls = self.with(&["crl"]).map(<[u8]>::to_vec).collect();
         Ok(SnpCollateral { certificates, crls })
     }
