@@ -87,7 +87,7 @@ fn verify_rate(
         let start = Instant::now();
         for bytes in chunk {
             let receipt = SignedReceipt::decode(bytes)?;
-            let verdict = verify::check(&receipt, &view, rules, now, Proven::default());
+            let verdict = verify::check(&receipt, &view, rules, now, None, Proven::default());
             black_box(verdict.map_err(|error| eyre!("a forged receipt does not check: {error:?}"))?);
         }
         #[allow(clippy::cast_precision_loss, reason = "at most a thousand")]

@@ -28,6 +28,10 @@ contract ModelRegistry {
     uint256 public constant MAX_NAME = 128;
     /// @notice Longest URI, bytes.
     uint256 public constant MAX_URI = 512;
+    /// @notice Longest registration report of a program, bytes.
+    uint256 public constant MAX_REPORT = 4096;
+    /// @notice Most programs of one model.
+    uint256 public constant MAX_PROGRAMS = 16;
     /// @notice Highest royalty, basis points of the charge.
     uint16 public immutable maxRoyaltyBps;
     /// @notice Seconds for which the former royalty stays valid in receipts; also the least time between two changes.
@@ -39,6 +43,10 @@ contract ModelRegistry {
     mapping(bytes32 modelRoot => Model) public models;
     /// @notice Block of each open commitment; 0 if there is none.
     mapping(bytes32 commitment => uint64 blockNumber) public commitments;
+    /// @notice keccak256 of the registration report of each program that proofs about a model may be about; 0 if there is none.
+    mapping(bytes32 modelRoot => mapping(bytes32 program => bytes32 reportHash)) public programs;
+    /// @dev Programs of each model, in the order of their registration.
+    mapping(bytes32 modelRoot => bytes32[] programs) private _programList;
 
     /// @notice Somebody committed to registering a model.
     event Committed(bytes32 indexed commitment, address indexed sender);
@@ -50,6 +58,8 @@ contract ModelRegistry {
     event TermsSet(bytes32 indexed modelRoot, uint16 royaltyBps, Price price);
     /// @notice The model has another creator.
     event CreatorTransferred(bytes32 indexed modelRoot, address indexed from, address indexed to);
+    /// @notice The creator registered an exact integer program of the model, with the report of how close it is to the model.
+    event ProgramRegistered(bytes32 indexed modelRoot, bytes32 indexed program, string report);
 
     /// @notice No such commitment of the sender.
     error UnknownCommitment(bytes32 commitment);
@@ -63,6 +73,8 @@ contract ModelRegistry {
     error InvalidModel();
     /// @notice Only the model's creator may do this.
     error NotCreator(bytes32 modelRoot, address caller);
+    /// @notice The program's root is zero, it is registered already, the model has {MAX_PROGRAMS}, or the report is empty or too long.
+    error InvalidProgram();
     /// @notice Terms were changed less than {termsNotice} seconds ago.
     error TermsTooSoon(uint256 earliest);
 
@@ -148,6 +160,30 @@ contract ModelRegistry {
         require(to != address(0), InvalidModel());
         models[modelRoot].creator = to;
         emit CreatorTransferred(modelRoot, msg.sender, to);
+    }
+
+    /// @notice Registers an exact integer program of the model. It can neither be changed nor removed: receipts refer to it.
+    /// @param program Root that names graph, weights and parameter set of the program
+    /// @param report How the program's results compare with the model's, as JSON
+    function registerProgram(bytes32 modelRoot, bytes32 program, string calldata report)
+        external
+        onlyCreator(modelRoot)
+    {
+        uint256 length = bytes(report).length;
+        bytes32[] storage list = _programList[modelRoot];
+        require(
+            program != 0 && length != 0 && length <= MAX_REPORT && list.length < MAX_PROGRAMS
+                && programs[modelRoot][program] == 0,
+            InvalidProgram()
+        );
+        programs[modelRoot][program] = keccak256(bytes(report));
+        list.push(program);
+        emit ProgramRegistered(modelRoot, program, report);
+    }
+
+    /// @notice Roots of the model's programs, in the order of their registration.
+    function programsOf(bytes32 modelRoot) external view returns (bytes32[] memory) {
+        return _programList[modelRoot];
     }
 
     /// @notice The model's creator; zero if it is not registered.

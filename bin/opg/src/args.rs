@@ -227,7 +227,7 @@ pub(crate) enum ModeArg {
 /// Options that `infer` and `chat` share.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
-    /// How the answer is to be proven; this version serves `none`
+    /// How the answer is to be proven: `infer` has `none` and `zk`, `chat` has `none`
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) mode: ModeArg,
     /// Wait until the receipt is final and settled, and write the receipt file there

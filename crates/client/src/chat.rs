@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use opg_primitives::money::Amount;
+use opg_primitives::{mode::Mode, money::Amount};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -72,6 +72,7 @@ impl Job {
             model: request.model.clone(),
             path: "/v1/chat/completions",
             body: body.into(),
+            mode: Mode::None,
             max_spend,
         }
     }

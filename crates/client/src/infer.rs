@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opg_primitives::money::Amount;
+use opg_primitives::{mode::Mode, money::Amount};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,11 +33,21 @@ struct Answer {
 impl Job {
     /// A call of `model` with `inputs`, an object of tensors by name.
     pub fn infer(model: &str, inputs: &Value, max_spend: Amount) -> Self {
-        let body = json!({ "model": model, "inputs": inputs }).to_string().into_bytes();
+        Self::infer_in(Mode::None, model, inputs, max_spend)
+    }
+
+    /// A call of `model` in a mode. In mode zk the answer is that of the model's exact integer program, a proof of it
+    /// follows, and validators see request and answer in the clear.
+    pub fn infer_in(mode: Mode, model: &str, inputs: &Value, max_spend: Amount) -> Self {
+        let mut body = json!({ "model": model, "inputs": inputs });
+        if mode != Mode::None {
+            body["mode"] = json!(mode);
+        }
         Self {
             model: model.into(),
             path: "/v1/infer",
-            body: body.into(),
+            body: body.to_string().into_bytes().into(),
+            mode,
             max_spend,
         }
     }

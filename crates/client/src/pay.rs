@@ -42,6 +42,8 @@ pub struct Job {
     pub(crate) path: &'static str,
     /// The body; the quote and the receipt commit to these bytes.
     pub(crate) body: Bytes,
+    /// Mode asked for.
+    pub mode: Mode,
     /// Never sign more than this for the call.
     pub max_spend: Amount,
 }
@@ -212,8 +214,11 @@ impl Client {
             model: model.root,
             ask: model.ask,
             royalty_bps: model.royalty_bps,
-            mode: Mode::None,
-            min_grade: Grade::None,
+            mode: job.mode,
+            min_grade: match job.mode {
+                Mode::None => Grade::None,
+                _ => Grade::Hardware,
+            },
             max_spend: job.max_spend,
             now: now(),
         };

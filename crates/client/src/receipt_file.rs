@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use opg_artefact::{ArtefactError, MAX_ARTEFACT_BYTES, ZkArtefact};
 use opg_contracts::{addresses, slots};
 use opg_light_client::{Options, verify};
-use opg_primitives::ids::{PaymentId, ReceiptId};
+use opg_primitives::{
+    ids::{PaymentId, ReceiptId},
+    mode::Mode,
+};
 use opg_receipt::{
     SignedQuote, SignedReceipt,
-    file::{Inclusion, Opening, ReceiptFile, StateProof},
+    file::{Inclusion, Opening, ProofAfter, ReceiptFile, StateProof},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +31,8 @@ const MAX_STORED: usize = 128 << 20;
 /// How far a receipt is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// The proof of its answer is here, and was checked; its bytes.
+    Proven(usize),
     /// In a final block, at this height.
     Final(u64),
     /// Its payment is settled and credited.
@@ -53,7 +59,8 @@ impl Client {
             params: paid.params.clone(),
             leaves: paid.leaves.clone(),
         });
-        self.complete(file, &paid.receipt, timeout, progress).await
+        let source = paid.secret.as_deref().map(|secret| (paid.node.url.as_str(), secret));
+        self.complete(file, &paid.receipt, source, timeout, progress).await
     }
 
     /// Fetches a receipt again from the node that made it, with the bearer secret that came with the answer, and gives
@@ -113,19 +120,72 @@ impl Client {
         receipt.verify_signature(&keyset.receipt_key.0).map_err(refuse)?;
         receipt.core().check_quote(&quote).map_err(refuse)?;
         let file = ReceiptFile::new(receipt.cose().clone(), keyset, quote.cose().clone());
-        self.complete(file, &receipt, timeout, |_| ()).await
+        self.complete(file, &receipt, Some((url, secret)), timeout, |_| ())
+            .await
+    }
+
+    /// Waits for the proof of an answer and checks it. `source` is the node's URL and the receipt's secret.
+    async fn wait_proven(
+        &self,
+        receipt: &SignedReceipt,
+        source: Option<(&str, &str)>,
+        timeout: Duration,
+    ) -> Result<(Bytes, ZkArtefact), ClientError> {
+        let id = receipt.core().receipt_id;
+        let (url, secret) = source.ok_or_else(|| ClientError::Proof {
+            what: "the answer came without the secret that opens its proof".into(),
+        })?;
+        let unreachable = |reason| ClientError::NodeUnreachable {
+            url: url.into(),
+            reason,
+        };
+        let start = Instant::now();
+        loop {
+            let response = self
+                .http
+                .get(format!("{url}/v1/receipts/{id}/proof"))
+                .bearer_auth(secret)
+                .timeout(crate::HEALTH_TIMEOUT)
+                .send()
+                .await
+                .map_err(|error| unreachable(root_cause(&error)))?;
+            match response.status().as_u16() {
+                200 => {
+                    let bytes = read_body(response, MAX_ARTEFACT_BYTES)
+                        .await
+                        .map_err(|error| unreachable(error.to_string()))?;
+                    let wrong = |error: ArtefactError| ClientError::Proof {
+                        what: format!("the node's proof does not hold: {error}"),
+                    };
+                    let artefact = ZkArtefact::decode(&bytes).map_err(wrong)?;
+                    artefact.verify(receipt.core()).map_err(wrong)?;
+                    return Ok((bytes.into(), artefact));
+                }
+                202 if start.elapsed() < timeout => tokio::time::sleep(POLL).await,
+                202 => return Err(expired("the proof of the answer", timeout)),
+                _ => return Err(crate::pay::refusal(response).await),
+            }
+        }
     }
 
     async fn complete(
         &self,
         mut file: ReceiptFile,
         receipt: &SignedReceipt,
+        source: Option<(&str, &str)>,
         timeout: Duration,
         mut progress: impl FnMut(Stage),
     ) -> Result<ReceiptFile, ClientError> {
         let start = Instant::now();
         let core = receipt.core();
         let left = || timeout.saturating_sub(start.elapsed());
+        let proven = match core.mode.served {
+            Mode::None => None,
+            _ => Some(self.wait_proven(receipt, source, left()).await?),
+        };
+        if let Some((bytes, _)) = &proven {
+            progress(Stage::Proven(bytes.len()));
+        }
         let inclusion = self.wait_final(core.receipt_id, left()).await?;
         progress(Stage::Final(inclusion.height));
         let height = inclusion.height;
@@ -139,6 +199,16 @@ impl Client {
             self.state_proof(&[(addresses::NODE_REGISTRY, keyset)], height, left())
                 .await?,
         );
+        if let Some((bytes, artefact)) = proven {
+            let slot = slots::model_program(core.model.served_root.0, artefact.program());
+            let registration = self
+                .state_proof(&[(addresses::MODEL_REGISTRY, vec![slot])], height, left())
+                .await?;
+            file.proof = Some(ProofAfter {
+                artefact: bytes.to_vec().into(),
+                registration,
+            });
+        }
         let settlement = slots::opg_settlement(core.payment.payer, core.payment.nonce);
         let accounts = [
             (addresses::OPG, vec![settlement]),

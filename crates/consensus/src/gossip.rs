@@ -19,12 +19,12 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Frames per second that a peer may send. Each slot is reserved in memory at start.
-pub(crate) const FRAMES_PER_SECOND: u32 = 256;
+pub(crate) const FRAMES_PER_SECOND: u32 = 384;
 
 /// Largest frame. At least one message of any topic fits.
-pub(crate) const MAX_FRAME_BYTES: usize = 512 << 10;
+pub(crate) const MAX_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
 
-/// Pause between frames: at two frames (one per topic) every 10 ms, and greetings, well below
+/// Pause between frames: at three frames (one per topic) every 10 ms, and greetings, well below
 /// [`FRAMES_PER_SECOND`].
 const COLLECT: Duration = Duration::from_millis(10);
 
@@ -44,16 +44,19 @@ pub enum Topic {
     Transaction,
     /// A signed receipt.
     Receipt,
+    /// A signed receipt with the proof of its answer.
+    ProvenReceipt,
 }
 
 impl Topic {
-    const ALL: [Self; 2] = [Self::Transaction, Self::Receipt];
+    const ALL: [Self; 3] = [Self::Transaction, Self::Receipt, Self::ProvenReceipt];
 
     /// Largest payload, in bytes.
     pub const fn max_bytes(self) -> usize {
         match self {
             Self::Transaction => 128 << 10,
             Self::Receipt => 8 << 10,
+            Self::ProvenReceipt => (1 << 20) + (32 << 10),
         }
     }
 
@@ -61,6 +64,7 @@ impl Topic {
         match self {
             Self::Transaction => 1,
             Self::Receipt => 2,
+            Self::ProvenReceipt => 3,
         }
     }
 

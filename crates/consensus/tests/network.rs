@@ -215,19 +215,24 @@ async fn four_validators_finalize_prove_gossip_and_catch_up() {
         nodes[0].0.broadcast(Topic::Receipt, vec![i + 1; 200]).unwrap();
     }
     nodes[0].0.broadcast(Topic::Transaction, large.clone()).unwrap();
+    // the largest message of all: it fills a frame
+    let proven: Bytes = vec![9; Topic::ProvenReceipt.max_bytes()].into();
+    nodes[0].0.broadcast(Topic::ProvenReceipt, proven.clone()).unwrap();
     for inbox in &mut inboxes {
-        let (mut receipts, mut transactions) = (Vec::new(), Vec::new());
-        while receipts.len() < 20 || transactions.is_empty() {
+        let (mut receipts, mut transactions, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
+        while receipts.len() < 20 || transactions.is_empty() || proofs.is_empty() {
             let next = tokio::time::timeout(Duration::from_secs(5), inbox.recv()).await;
             let message = next.expect("gossip arrives").unwrap();
             assert_eq!(message.from, net.keys[0].identity.public());
             match message.topic {
                 Topic::Receipt => receipts.push(message.payload[0]),
                 Topic::Transaction => transactions.push(message.payload),
+                Topic::ProvenReceipt => proofs.push(message.payload),
             }
         }
         assert_eq!(receipts, (1..=20).collect::<Vec<_>>());
         assert_eq!(transactions, vec![large.clone()]);
+        assert_eq!(proofs, vec![proven.clone()]);
     }
     let stats = nodes[0].0.stats();
     assert_eq!((stats.peers, stats.rejections, stats.gossip_dropped), (3, 0, 0));

@@ -22,6 +22,10 @@ pub const VERSION: u32 = 1;
 const MAX_BYTES: usize = 16 << 20;
 const MAX_VALIDATORS: usize = 100;
 const MAX_ITEMS: usize = 10_000;
+/// `ModelRegistry.MAX_PROGRAMS`.
+const MAX_PROGRAMS: usize = 16;
+/// `ModelRegistry.MAX_REPORT`.
+const MAX_REPORT: usize = 4_096;
 const MAX_TIME: u64 = (1 << 40) - 1;
 const MAX_WINDOW: u64 = 90 * 86_400;
 const MIN_GAS_LIMIT: u64 = 2 * crate::system_tx::MAX_BLOCK_GAS;
@@ -195,6 +199,19 @@ pub struct ModelRegistration {
     pub royalty_bps: u16,
     /// Reference price.
     pub price: Price,
+    /// Exact integer programs that proofs about the model may be about; not written if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramRegistration>,
+}
+
+/// An exact integer program of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramRegistration {
+    /// Root that names graph, weights and parameter set.
+    pub root: B256,
+    /// How the program's results compare with the model's, as JSON.
+    pub report: String,
 }
 
 /// A node's ask for a model.
@@ -437,6 +454,15 @@ impl GenesisFile {
                 0,
                 u64::from(self.parameters.max_royalty_bps),
             )?;
+            count(&at("programs"), m.programs.len(), 0, MAX_PROGRAMS)?;
+            for (j, program) in m.programs.iter().enumerate() {
+                let at = |field: &str| format!("models[{i}].programs[{j}].{field}");
+                if program.root.is_zero() {
+                    return Err(bad(at("root"), "the root of a program", "zero"));
+                }
+                seen.insert("program", [m.root.0, program.root.0].concat(), &at("root"))?;
+                text(&at("report"), &program.report, 1, MAX_REPORT)?;
+            }
         }
         Ok(())
     }

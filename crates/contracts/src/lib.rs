@@ -39,6 +39,6 @@ pub mod system_tx;
 pub use bindings::{DepositAddress, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger};
 pub use genesis_file::{
     AccountAllocation, AskRegistration, GenesisFile, GenesisFileError, ModelRegistration, NodeRegistration, Parameters,
-    ValidatorEntry, Windows, possession_namespace,
+    ProgramRegistration, ValidatorEntry, Windows, possession_namespace,
 };
 pub use state::StateReader;

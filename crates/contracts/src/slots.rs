@@ -18,6 +18,8 @@ pub(crate) const NODE_NODES: u64 = 1;
 pub(crate) const NODE_ASKS: u64 = 2;
 /// `ModelRegistry.models`.
 pub(crate) const MODEL_MODELS: u64 = 0;
+/// `ModelRegistry.programs`.
+pub(crate) const MODEL_PROGRAMS: u64 = 2;
 /// `FeeVault.balanceOf`.
 pub(crate) const VAULT_BALANCES: u64 = 0;
 /// `FeeVault.outstanding`.
@@ -68,6 +70,12 @@ pub fn ask_base(node_id: B256, model_root: B256) -> U256 {
 #[must_use]
 pub fn model_base(model_root: B256) -> U256 {
     mapping(model_root, U256::from(MODEL_MODELS))
+}
+
+/// `ModelRegistry`: hash of the registration report of a model's program.
+#[must_use]
+pub fn model_program(model_root: B256, program: B256) -> U256 {
+    mapping(program, mapping(model_root, U256::from(MODEL_PROGRAMS)))
 }
 
 /// `FeeVault`: OPG attributed to a node.
@@ -166,6 +174,7 @@ mod tests {
             (nodes, "nodes", NODE_NODES),
             (nodes, "asks", NODE_ASKS),
             (models, "models", MODEL_MODELS),
+            (models, "programs", MODEL_PROGRAMS),
             (vault, "balanceOf", VAULT_BALANCES),
             (vault, "outstanding", VAULT_OUTSTANDING),
             (ledger, "sequences", LEDGER_SEQUENCES),

@@ -194,6 +194,15 @@ pub fn read_model_terms<R: StateReader>(state: &R, model_root: B256) -> Result<O
     }))
 }
 
+/// Reads the hash of the registration report of a model's program; `None` if it is not registered.
+///
+/// # Errors
+/// Those of the reader.
+pub fn read_program<R: StateReader>(state: &R, model_root: B256, program: B256) -> Result<Option<B256>, R::Error> {
+    let report = state.storage(addresses::MODEL_REGISTRY, slots::model_program(model_root, program))?;
+    Ok((!report.is_zero()).then(|| report.into()))
+}
+
 /// Reads what the ledger knows about a payment.
 ///
 /// # Errors

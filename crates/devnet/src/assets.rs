@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alloy_primitives::B256;
+use opg_integer_program::{error::ProgramError, program::Program};
 use opg_models::{Format, Manifest, ManifestError, ModelRoot};
 use opg_primitives::money::{Amount, Price};
+use opg_zkml::{ParameterSet, PlanError, RegisteredModel};
 
 /// Share of the model's creator in what a call costs, in basis points.
 pub const DEMO_ROYALTY_BPS: u16 = 1_000;
@@ -24,7 +27,21 @@ pub struct DemoModel {
     pub bytes: &'static [u8],
     /// Reference price and the demo node's ask.
     pub price: Price,
+    /// Its exact integer program, if answers can be proven.
+    pub program: Option<DemoProgram>,
 }
+
+/// The exact integer program of a demo model.
+#[derive(Debug, Clone, Copy)]
+pub struct DemoProgram {
+    /// The canonical program, as `opg zk compile` writes it.
+    pub bytes: &'static [u8],
+    /// How its results compare with the model's, as JSON.
+    pub report: &'static str,
+}
+
+/// File of a program in the folder of its model.
+const PROGRAM_FILE: &str = "model.program";
 
 const MILLI_OPG: u128 = 1_000_000_000_000_000;
 
@@ -48,24 +65,31 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
         format: Format::Onnx,
         bytes: include_bytes!("../../../testing/fixtures/digits/digits_mlp.onnx"),
         price: PER_CALL,
+        program: Some(DemoProgram {
+            bytes: include_bytes!("../../../testing/fixtures/digits/digits_mlp.program"),
+            report: include_str!("../../../testing/fixtures/digits/digits_mlp.report.json"),
+        }),
     },
     DemoModel {
         name: "demo/digits-logreg",
         format: Format::Onnx,
         bytes: include_bytes!("../../../testing/fixtures/digits/logreg.onnx"),
         price: PER_CALL,
+        program: None,
     },
     DemoModel {
         name: "demo/digits-gbc",
         format: Format::Onnx,
         bytes: include_bytes!("../../../testing/fixtures/digits/gbc.onnx"),
         price: PER_CALL,
+        program: None,
     },
     DemoModel {
         name: "demo/tiny-llama",
         format: Format::Gguf,
         bytes: include_bytes!("../../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"),
         price: PER_TOKEN,
+        program: None,
     },
 ];
 
@@ -84,23 +108,58 @@ impl DemoModel {
         dir.join(self.name).join(self.format.canonical_path())
     }
 
-    /// Writes the file below `dir` unless one of this size is there. The node checks the content against the root
-    /// when it loads the model.
+    /// Path of its program below `dir`, if it has one.
+    #[must_use]
+    pub fn program_path(&self, dir: &Path) -> Option<PathBuf> {
+        self.program.map(|_| dir.join(self.name).join(PROGRAM_FILE))
+    }
+
+    /// Writes its files below `dir` unless files of these sizes are there. The node checks the content against the
+    /// roots when it loads the model.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If a file cannot be written.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        let path = self.path(dir);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+        write(&self.path(dir), self.bytes)?;
+        match (self.program_path(dir), self.program) {
+            (Some(path), Some(program)) => write(&path, program.bytes),
+            _ => Ok(()),
         }
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.bytes.len() as u64) {
-            return Ok(());
-        }
-        let temporary = path.with_extension("part");
-        std::fs::File::create(&temporary)?.write_all(self.bytes)?;
-        std::fs::rename(&temporary, &path)
     }
+}
+
+impl DemoProgram {
+    /// Root that the program is registered under.
+    ///
+    /// # Errors
+    /// [`DemoProgramError`]: never for the programs above.
+    pub fn root(&self) -> Result<B256, DemoProgramError> {
+        let program = Program::decode(self.bytes)?;
+        Ok(RegisteredModel::new(program, ParameterSet::Bits100)?.root().0.into())
+    }
+}
+
+/// A demo program is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoProgramError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// Its weights cannot be committed to.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() == bytes.len() as u64) {
+        return Ok(());
+    }
+    let temporary = path.with_extension("part");
+    std::fs::File::create(&temporary)?.write_all(bytes)?;
+    std::fs::rename(&temporary, path)
 }
 
 #[cfg(test)]
@@ -120,6 +179,27 @@ mod tests {
         std::fs::write(model.path(dir.path()), b"half").unwrap();
         model.write(dir.path()).unwrap();
         assert_eq!(std::fs::read(model.path(dir.path())).unwrap(), model.bytes);
+    }
+
+    /// The committed program and report are what the compiler makes of the committed model today.
+    #[test]
+    fn programs_are_those_of_the_models() {
+        use opg_integer_program::compile::{Options, compile};
+        let samples: serde_json::Value =
+            serde_json::from_str(include_str!("../../../testing/fixtures/digits/samples.json")).unwrap();
+        let rows = samples["inputs"].as_array().unwrap();
+        let calibration: Vec<_> = rows.iter().map(|row| serde_json::json!({ "X": [row] })).collect();
+        let calibration = serde_json::to_vec(&calibration).unwrap();
+        let mut seen = 0;
+        for model in DEMO_MODELS {
+            let Some(program) = model.program else { continue };
+            let compiled = compile(model.bytes, Some(&calibration), &Options::default()).unwrap();
+            assert_eq!(compiled.program.encode(), program.bytes, "{}", model.name);
+            assert_eq!(serde_json::to_string(&compiled.report).unwrap(), program.report);
+            assert!(!program.root().unwrap().is_zero());
+            seen += 1;
+        }
+        assert_eq!(seen, 1);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use alloy_primitives::{Address, B256, keccak256};
 use opg_contracts::{
-    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters, ValidatorEntry,
+    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters,
+    ProgramRegistration, ValidatorEntry,
     genesis_file::{SUPPLY, VERSION},
 };
 use opg_models::ManifestError;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
 
-use crate::assets::{DEMO_MODELS, DEMO_ROYALTY_BPS};
+use crate::assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoProgramError};
 
 /// Chain id of the network (interface.md).
 pub const CHAIN_ID: u64 = 10_740;
@@ -58,6 +59,13 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
     let mut asks = Vec::new();
     for model in DEMO_MODELS {
         let root = model.root()?.0;
+        let mut programs = Vec::new();
+        if let Some(program) = model.program {
+            programs.push(ProgramRegistration {
+                root: program.root()?,
+                report: program.report.into(),
+            });
+        }
         models.push(ModelRegistration {
             name: model.name.into(),
             root,
@@ -65,6 +73,7 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
             uri: String::new(),
             royalty_bps: DEMO_ROYALTY_BPS,
             price: model.price,
+            programs,
         });
         asks.push(AskRegistration {
             node_id: node.node_id(),
@@ -93,6 +102,8 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
 pub(crate) enum GenesisSetupError {
     #[error("demo model: {0}")]
     Model(#[from] ManifestError),
+    #[error("demo program: {0}")]
+    Program(#[from] DemoProgramError),
     #[error(transparent)]
     File(#[from] opg_contracts::GenesisFileError),
 }

@@ -247,6 +247,7 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
                     Format::Gguf => ModelKind::Gguf,
                     _ => ModelKind::Onnx,
                 },
+                program: model.program_path(Path::new("../models")),
             })
             .collect(),
     };
@@ -331,6 +332,7 @@ fn write_inference_node(path: &Path, config: &InferenceNodeConfig) -> Result<(),
     config.data_dir = relative(path, config.data_dir);
     for model in &mut config.models {
         model.path = relative(path, std::mem::take(&mut model.path));
+        model.program = model.program.take().map(|program| relative(path, program));
     }
     Ok(write_atomically(path, config.to_toml().as_bytes())?)
 }

@@ -37,7 +37,7 @@ mod split;
 mod up;
 
 pub use crate::{
-    assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoModel},
+    assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoModel, DemoProgram, DemoProgramError},
     error::DevnetError,
     genesis::CHAIN_ID,
     ports::{DEFAULT_PORT_BASE, Ports},

@@ -7,7 +7,7 @@ use crate::{
     index::Row,
     shared::{Shared, unix_time},
     system::{self, SystemTxError},
-    verify::{CheckError, Reject},
+    verify::{CheckError, Reject, Rule},
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{
@@ -94,6 +94,8 @@ impl BlockError {
         match self {
             Self::Future { .. } => false,
             Self::Execution(error) => error.is_invalid_block(),
+            // The proof may still come.
+            Self::Receipt { reject, .. } => reject.rule != Rule::EvidenceMissing,
             _ => true,
         }
     }

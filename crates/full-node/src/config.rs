@@ -133,7 +133,7 @@ impl Default for Limits {
             verify_threads: 0,
             rpc_batch: 100,
             rpc_body: 1 << 20,
-            rpc_og_body: 2 << 20,
+            rpc_og_body: (2 << 20) + (64 << 10),
             rpc_timeout_secs: 20,
             rpc_per_second: 200,
             rpc_burst: 1_000,

@@ -43,8 +43,12 @@ pub(crate) async fn receive(node: Arc<Shared>, mut inbound: GossipReceiver, stop
 async fn take(node: &Shared, message: GossipMessage) {
     let GossipMessage { from, topic, payload } = message;
     match topic {
-        Topic::Receipt => {
-            if let Err(error) = take_receipt(node, payload).await {
+        Topic::Receipt | Topic::ProvenReceipt => {
+            let Some((receipt, artefact)) = parts(topic, payload) else {
+                tracing::debug!(%from, "receipt with proof from a peer is malformed");
+                return;
+            };
+            if let Err(error) = take_receipt(node, receipt, artefact).await {
                 tracing::debug!(%from, %error, "receipt from a peer refused");
             }
         }
@@ -56,14 +60,40 @@ async fn take(node: &Shared, message: GossipMessage) {
     }
 }
 
-async fn take_receipt(node: &Shared, payload: Bytes) -> Result<(), SubmitError> {
+/// The message that carries a receipt: by itself, or as `u32 length || receipt || artefact`.
+pub(crate) fn message(receipt: &Bytes, artefact: Option<&Bytes>) -> (Topic, Bytes) {
+    let Some(artefact) = artefact else {
+        return (Topic::Receipt, receipt.clone());
+    };
+    let mut payload = Vec::with_capacity(4 + receipt.len() + artefact.len());
+    // a receipt has at most 4,096 bytes
+    payload.extend((receipt.len() as u32).to_be_bytes());
+    payload.extend_from_slice(receipt);
+    payload.extend_from_slice(artefact);
+    (Topic::ProvenReceipt, payload.into())
+}
+
+/// Takes a message of [`message`] apart.
+fn parts(topic: Topic, payload: Bytes) -> Option<(Bytes, Option<Bytes>)> {
+    if topic != Topic::ProvenReceipt {
+        return Some((payload, None));
+    }
+    let (length, rest) = payload.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    if length >= rest.len() {
+        return None;
+    }
+    Some((payload.slice(4..4 + length), Some(payload.slice(4 + length..))))
+}
+
+async fn take_receipt(node: &Shared, receipt: Bytes, artefact: Option<Bytes>) -> Result<(), SubmitError> {
     let head = node.execution.head();
     let state = node
         .execution
         .state_at(head.hash)
         .map_err(|e| SubmitError::State(e.to_string()))?;
     let timestamp = unix_time().as_secs().max(head.timestamp.saturating_add(1));
-    node.pool.submit(payload, state, timestamp).await.map(drop)
+    node.pool.submit(receipt, artefact, state, timestamp).await.map(drop)
 }
 
 /// Sends again what waits, until the node stops.
@@ -75,8 +105,9 @@ pub(crate) async fn repeat(node: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        for receipt in node.pool.waiting_longer_than(REPEAT / 2, REPEATED) {
-            node.gossip(Topic::Receipt, receipt);
+        for waiting in node.pool.waiting_longer_than(REPEAT / 2, REPEATED) {
+            let (topic, payload) = message(waiting.receipt.cose(), waiting.artefact.as_ref());
+            node.gossip(topic, payload);
         }
         match node.execution.pooled() {
             Ok(transactions) => transactions
@@ -84,6 +115,23 @@ pub(crate) async fn repeat(node: Arc<Shared>, stop: CancellationToken) {
                 .take(REPEATED)
                 .for_each(|t| node.gossip(Topic::Transaction, t.raw)),
             Err(error) => tracing::warn!(%error, "transaction pool not readable"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_apart_again() {
+        let (receipt, artefact) = (Bytes::from_static(b"receipt"), Bytes::from_static(b"proof"));
+        for artefact in [None, Some(artefact)] {
+            let (topic, payload) = message(&receipt, artefact.as_ref());
+            assert_eq!(parts(topic, payload), Some((receipt.clone(), artefact)));
+        }
+        for bad in [&b""[..], b"\0\0\0", b"\0\0\0\x02ab", b"\xff\xff\xff\xffab"] {
+            assert_eq!(parts(Topic::ProvenReceipt, Bytes::from_static(bad)), None);
         }
     }
 }

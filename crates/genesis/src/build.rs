@@ -249,6 +249,15 @@ fn register_models(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError
         };
         evm.call(model.creator, addresses::MODEL_REGISTRY, call)
             .step(|| format!("registration of model {}", model.name))?;
+        for program in &model.programs {
+            let call = ModelRegistry::registerProgramCall {
+                modelRoot: model.root,
+                program: program.root,
+                report: program.report.clone(),
+            };
+            evm.call(model.creator, addresses::MODEL_REGISTRY, call)
+                .step(|| format!("registration of program {} of model {}", program.root, model.name))?;
+        }
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use alloy_primitives::{Address, B256, U256, address, b256};
+use alloy_primitives::{Address, B256, U256, address, b256, keccak256};
 use common::{CHAIN_ID, MODEL, OTHER_MODEL, START, deposit_address, file, price, who};
 use opg_contracts::{
-    FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger, addresses,
-    genesis_file::SUPPLY, state,
+    FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG, ProgramRegistration,
+    ReceiptLedger, addresses, genesis_file::SUPPLY, state,
 };
 use opg_genesis::{GenesisError, evm::Evm};
 use opg_primitives::money::{Amount, WEI_PER_OPG};
@@ -48,12 +48,46 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("09f5d020dd0f262d9c9752307f0637b900fdb3e32c8bd2796c73bb0ada1c2509")
+        b256!("efb0a74adbb63e6c907f286806439a076c0cb608f905218ff208e593807f544d")
     );
     assert_eq!(
         block,
-        b256!("c82dc18d2e36a0c15ad2787b12a3107158e3901df63016e861b47717a9c07f7f")
+        b256!("427e152e677ddb0619a387e5080e2f0f4e022e1aedc40bfd727cb0f83fd4bd13")
     );
+}
+
+/// Programs of the file are registered with their models; what the contract would refuse is refused in the file.
+#[test]
+fn programs_of_the_file_are_registered() {
+    let program = |i| ProgramRegistration {
+        root: B256::repeat_byte(i),
+        report: format!("{{\"n\":{i}}}"),
+    };
+    let mut with = file();
+    with.models[0].programs = vec![program(1), program(2)];
+    let evm = Evm::with_genesis(&opg_genesis::build(&with).unwrap());
+    for wanted in &with.models[0].programs {
+        let report = state::read_program(&evm, with.models[0].root, wanted.root).unwrap();
+        assert_eq!(report, Some(keccak256(wanted.report.as_bytes())));
+    }
+    assert_ne!(with.digest(), file().digest());
+    for (programs, field) in [
+        (vec![program(0)], "models[0].programs[0].root"),
+        (vec![program(1), program(1)], "models[0].programs[1].root"),
+        ((1..=17).map(program).collect(), "models[0].programs"),
+        (
+            vec![ProgramRegistration {
+                root: B256::repeat_byte(1),
+                report: String::new(),
+            }],
+            "models[0].programs[0].report",
+        ),
+    ] {
+        let mut bad = file();
+        bad.models[0].programs = programs;
+        let error = bad.validate().unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
 }
 
 #[test]

@@ -436,3 +436,50 @@ fn terms_change_with_notice_and_by_the_creator() {
     );
     assert_reverts::<ModelRegistry::NotCreator, _>(by(&mut net, "creator", MODELS, give(who("creator"))));
 }
+
+/// Programs are added by the creator and stay for ever: receipts refer to them.
+#[test]
+fn programs_are_registered_once_by_the_creator() {
+    let mut net = Net::new();
+    let register = |program: B256, report: &str| ModelRegistry::registerProgramCall {
+        modelRoot: MODEL,
+        program,
+        report: report.into(),
+    };
+    let program = B256::repeat_byte(0x2a);
+    assert_reverts::<ModelRegistry::NotCreator, _>(by(&mut net, "alice", MODELS, register(program, "{}")));
+    for (root, report) in [
+        (B256::ZERO, "{}".to_owned()),
+        (program, String::new()),
+        (program, "x".repeat(4_097)),
+    ] {
+        assert_reverts::<ModelRegistry::InvalidProgram, _>(by(&mut net, "creator", MODELS, register(root, &report)));
+    }
+    assert_eq!(state::read_program(&net.evm, MODEL, program).unwrap(), None);
+    let longest = "x".repeat(4_096);
+    by(&mut net, "creator", MODELS, register(program, &longest)).unwrap();
+    assert_eq!(
+        state::read_program(&net.evm, MODEL, program).unwrap(),
+        Some(keccak256(longest.as_bytes()))
+    );
+    assert_eq!(
+        state::read_program(&net.evm, program, MODEL).unwrap(),
+        None,
+        "of this model only"
+    );
+    assert_reverts::<ModelRegistry::InvalidProgram, _>(by(&mut net, "creator", MODELS, register(program, "{}")));
+    for i in 1..16 {
+        by(&mut net, "creator", MODELS, register(B256::repeat_byte(i), "{}")).unwrap();
+    }
+    let list = net
+        .evm
+        .view(MODELS, ModelRegistry::programsOfCall { modelRoot: MODEL })
+        .unwrap();
+    assert_eq!((list.len(), list[0]), (16, program));
+    assert_reverts::<ModelRegistry::InvalidProgram, _>(by(
+        &mut net,
+        "creator",
+        MODELS,
+        register(B256::repeat_byte(0x2b), "{}"),
+    ));
+}

@@ -7,22 +7,58 @@ use crate::{
     rpc::RpcError,
 };
 use alloy_primitives::B256;
+use opg_artefact::MAX_ARTEFACT_BYTES;
+use opg_integer_program::{MAX_PROGRAM_BYTES, program::Program};
 use opg_models::Format;
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
+    mode::Mode,
     money::{MoneyError, Price, Usage, charge},
 };
 use opg_runtime::{
     LoadOptions, LoadedModel, ModelRuntime, ModelSpec, Models, RuntimeError, onnx::OnnxOptions, runtime_digest,
 };
+use opg_zkml::{ParameterSet, Plan, RegisteredModel};
 use serde_json::{Value, json};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::HashMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// A model with its present terms.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) model: Arc<LoadedModel>,
+    /// Its exact integer program, if the node has one.
+    pub(crate) program: Option<ProvableProgram>,
     terms: RwLock<(Price, u16)>,
+}
+
+/// An exact integer program with its weight commitment.
+#[derive(Debug)]
+pub(crate) struct ProvableProgram {
+    pub(crate) model: RegisteredModel,
+    /// The chain knows it as a program of the model.
+    registered: AtomicBool,
+}
+
+impl ProvableProgram {
+    /// Root that names it on chain.
+    pub(crate) fn root(&self) -> B256 {
+        self.model.root().0.into()
+    }
+}
+
+/// What is loaded from files.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    models: Models,
+    programs: HashMap<String, RegisteredModel>,
 }
 
 impl Served {
@@ -32,14 +68,28 @@ impl Served {
     }
 
     /// What a request of at most this usage costs at most.
-    pub(crate) fn terms(&self, most: Usage) -> Result<Terms, MoneyError> {
+    pub(crate) fn terms(&self, most: Usage, mode: Mode) -> Result<Terms, MoneyError> {
         let (ask, royalty_bps) = self.ask();
         Ok(Terms {
             model_root: self.model.root,
             ask,
             royalty_bps,
             max_amount: charge(&ask, most, royalty_bps)?,
+            mode,
         })
+    }
+
+    /// The program that answers of mode zk are given and proven by.
+    pub(crate) fn provable(&self) -> Option<&ProvableProgram> {
+        self.program
+            .as_ref()
+            .filter(|program| program.registered.load(Ordering::Acquire))
+    }
+
+    /// Modes that requests may ask for.
+    fn modes(&self) -> Vec<Mode> {
+        let zk = self.provable().map(|_| Mode::Zk);
+        [Mode::None].into_iter().chain(zk).collect()
     }
 
     /// The model's kind.
@@ -60,10 +110,13 @@ impl Served {
             "owned_by": self.model.name.split('/').next().unwrap_or_default(),
             "root": self.model.root,
             "kind": self.kind().as_str(),
-            "modes": ["none"],
+            "modes": self.modes(),
             "price": {"per_call": ask.per_call, "per_mtok_in": ask.per_mtok_in, "per_mtok_out": ask.per_mtok_out},
             "royalty_bps": royalty_bps,
         });
+        if let Some(program) = self.provable() {
+            entry["program"] = json!(program.root());
+        }
         match &self.model.runtime {
             ModelRuntime::Onnx(onnx) => entry["signature"] = json!(onnx.signature()),
             ModelRuntime::Llama(llama) => entry["context_length"] = json!(llama.context_length()),
@@ -83,6 +136,16 @@ pub enum CatalogueError {
     /// The chain does not answer.
     #[error(transparent)]
     Rpc(#[from] RpcError),
+    /// An integer program cannot be used.
+    #[error("program {} of model {model}: {reason}", .path.display())]
+    Program {
+        /// Name of the model.
+        model: String,
+        /// File of the program.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The model is not on chain: a receipt for it would be refused.
     #[error("model {name} (root {root}) is not registered on chain")]
     Unregistered {
@@ -102,7 +165,7 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     /// Loads the files. Blocks while it hashes and maps weights.
-    pub(crate) fn load(models: &[ModelConfig]) -> Result<Models, RuntimeError> {
+    pub(crate) fn load(models: &[ModelConfig]) -> Result<Loaded, CatalogueError> {
         let specs: Vec<ModelSpec> = models
             .iter()
             .map(|model| ModelSpec {
@@ -122,16 +185,42 @@ impl Catalogue {
             },
             ..LoadOptions::default()
         };
-        Models::load(&specs, &options)
+        let mut programs = HashMap::new();
+        for model in models {
+            if let Some(path) = &model.program {
+                programs.insert(model.name.clone(), load_program(&model.name, path)?);
+            }
+        }
+        let models = Models::load(&specs, &options)?;
+        Ok(Loaded { models, programs })
     }
 
     /// Joins loaded models with their terms on chain.
-    pub(crate) async fn open(models: &Models, chain: &Chain, node_id: NodeId) -> Result<Self, CatalogueError> {
+    pub(crate) async fn open(loaded: Loaded, chain: &Chain, node_id: NodeId) -> Result<Self, CatalogueError> {
+        let Loaded { models, mut programs } = loaded;
         let mut served = Vec::new();
         for model in models.iter() {
             let terms = read_terms(chain, node_id, model).await?;
+            let program = match programs.remove(&model.name) {
+                None => None,
+                Some(program) => {
+                    let registered = is_registered(chain, model, &program).await?;
+                    if !registered {
+                        tracing::warn!(
+                            model = model.name,
+                            program = %B256::from(program.root().0),
+                            "the program is not registered for the model: mode zk is not served"
+                        );
+                    }
+                    Some(ProvableProgram {
+                        model: program,
+                        registered: registered.into(),
+                    })
+                }
+            };
             served.push(Arc::new(Served {
                 model: Arc::clone(model),
+                program,
                 terms: RwLock::new(terms),
             }));
         }
@@ -148,6 +237,13 @@ impl Catalogue {
                 Ok(terms) => *served.terms.write().unwrap_or_else(PoisonError::into_inner) = terms,
                 Err(error) => tracing::debug!(%error, model = served.model.name, "terms not refreshed"),
             }
+            // Registrations are final: what was found once need not be looked up again.
+            if let Some(program) = &served.program
+                && !program.registered.load(Ordering::Acquire)
+                && matches!(is_registered(chain, &served.model, &program.model).await, Ok(true))
+            {
+                program.registered.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -163,6 +259,37 @@ impl Catalogue {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.served.iter()
     }
+}
+
+/// Reads a program, checks it and commits to its weights.
+fn load_program(model: &str, path: &Path) -> Result<RegisteredModel, CatalogueError> {
+    let refuse = |reason: String| CatalogueError::Program {
+        model: model.to_owned(),
+        path: path.to_owned(),
+        reason,
+    };
+    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PROGRAM_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refuse(error.to_string()))?;
+    let program = Program::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+    // What cannot be proven must not be promised.
+    Plan::new(&program.graph, 1).map_err(|error| refuse(error.to_string()))?;
+    let registered = RegisteredModel::new(program, ParameterSet::Bits100).map_err(|error| refuse(error.to_string()))?;
+    let graph = registered.verifying_key().graph.encode().len();
+    if graph > MAX_ARTEFACT_BYTES / 2 {
+        let limit = MAX_ARTEFACT_BYTES / 2;
+        return Err(refuse(format!(
+            "its graph has {graph} bytes, proofs of receipts carry at most {limit}"
+        )));
+    }
+    Ok(registered)
+}
+
+async fn is_registered(chain: &Chain, model: &LoadedModel, program: &RegisteredModel) -> Result<bool, RpcError> {
+    let report = chain.program(model.root.0, program.root().0.into()).await?;
+    Ok(report.is_some())
 }
 
 async fn read_terms(chain: &Chain, node_id: NodeId, model: &LoadedModel) -> Result<(Price, u16), CatalogueError> {

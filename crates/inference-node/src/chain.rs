@@ -87,6 +87,11 @@ impl Chain {
         self.read(|s| state::read_model_terms(s, root)).await
     }
 
+    /// Hash of the registration report of a model's program.
+    pub(crate) async fn program(&self, root: B256, program: B256) -> Result<Option<B256>, RpcError> {
+        self.read(|s| state::read_program(s, root, program)).await
+    }
+
     /// Whether, and for what, an authorization was used.
     pub(crate) async fn settlement(&self, payer: Address, nonce: B256) -> Result<Settlement, RpcError> {
         self.read(|s| state::settlement(s, payer, nonce)).await

@@ -88,6 +88,10 @@ pub struct ModelConfig {
     pub path: PathBuf,
     /// What runs it.
     pub kind: ModelKind,
+    /// Its exact integer program (`opg zk compile`): answers of mode zk are this program's, and are proven. Served if
+    /// the program is registered on chain for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
 }
 
 /// Bounds on what one client, or all of them, can make the node do.
@@ -116,6 +120,10 @@ pub struct Limits {
     pub opening_seconds: u64,
     /// Seconds that running work gets at shutdown.
     pub shutdown_seconds: u64,
+    /// Seconds after an answer of mode zk by which its proof is promised, at most [`opg_receipt::MAX_PROOF_SECONDS`].
+    pub proof_seconds: u64,
+    /// Answers that may wait for their proof; more requests of mode zk get 503.
+    pub proof_queue: usize,
 }
 
 impl Default for Limits {
@@ -132,6 +140,8 @@ impl Default for Limits {
             settle_interval_ms: 2000,
             opening_seconds: 3600,
             shutdown_seconds: 30,
+            proof_seconds: 600,
+            proof_queue: 256,
         }
     }
 }
@@ -207,6 +217,7 @@ impl InferenceNodeConfig {
         config.data_dir = base.join(&config.data_dir);
         for model in &mut config.models {
             model.path = base.join(&model.path);
+            model.program = model.program.take().map(|program| base.join(program));
         }
         config.check()?;
         Ok(config)

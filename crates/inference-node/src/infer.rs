@@ -4,7 +4,7 @@ use crate::{
     body::kind,
     catalogue::Served,
     error::ApiError,
-    job::Outcome,
+    job::{Outcome, ProofToCome},
     node::Node,
     time::unix_millis,
     work::{Admitted, Call, internal},
@@ -13,7 +13,8 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use opg_primitives::money::Usage;
+use opg_integer_program::{interpret, response};
+use opg_primitives::{mode::Mode, money::Usage};
 use opg_receipt::{FinishReason, LeafKind, StreamRecord, UsageUnit};
 use opg_runtime::{ModelRuntime, RuntimeError, onnx::Prepared};
 use serde_json::{Map, Value, json};
@@ -25,7 +26,39 @@ pub(crate) const PATH: &str = "/v1/infer";
 struct Parsed {
     served: Arc<Served>,
     asked: String,
-    prepared: Prepared,
+    work: Work,
+}
+
+/// What answers it.
+enum Work {
+    /// The model itself.
+    Model(Prepared),
+    /// Its exact integer program, on these integers; the answer will be proven.
+    Program(Vec<Vec<i64>>),
+}
+
+impl Work {
+    const fn mode(&self) -> Mode {
+        match self {
+            Self::Model(_) => Mode::None,
+            Self::Program(_) => Mode::Zk,
+        }
+    }
+
+    /// Computes the outputs. Blocks.
+    fn run(self, served: &Served) -> Result<Value, RuntimeError> {
+        let model = |reason: String| RuntimeError::Model { reason };
+        match (self, &served.model.runtime, served.provable()) {
+            (Self::Model(prepared), ModelRuntime::Onnx(onnx), _) => onnx.run(prepared),
+            (Self::Program(inputs), _, Some(program)) => {
+                let program = program.model.program();
+                let trace = interpret::run(program, &inputs).map_err(|error| model(error.to_string()))?;
+                let outputs = trace.outputs(program).ok_or_else(|| model("no outputs".to_owned()))?;
+                Ok(response::document(&program.graph, &outputs))
+            }
+            _ => Err(model("not an ONNX model".to_owned())),
+        }
+    }
 }
 
 /// Answers a request whose body was read.
@@ -37,12 +70,13 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     let received = unix_millis();
     let object = crate::body::object(&body)?;
-    let Parsed {
-        served,
-        asked,
-        prepared,
-    } = parse(&node, object)?;
-    let params = json!({"mode": "none"});
+    let Parsed { served, asked, work } = parse(&node, object, &body)?;
+    let mode = work.mode();
+    if mode != Mode::None && node.store.unproven().len() >= node.limits.proof_queue {
+        let message = "too many answers wait for their proof; nothing was charged. Ask again later, or in mode none.";
+        return Err(ApiError::unavailable("proof_backlog", message));
+    }
+    let params = json!({"mode": mode.as_str()});
     // One call in, one answer out; `price.per_call` is what it costs.
     let most = Usage { input: 1, output: 1 };
     let call = Call {
@@ -52,6 +86,7 @@ pub(crate) async fn handle(
         body,
         params,
         unit: UsageUnit::Calls,
+        mode,
         most,
         received,
     };
@@ -59,12 +94,7 @@ pub(crate) async fn handle(
 
     let (result, model_time) = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
-        let result = match &served.model.runtime {
-            ModelRuntime::Onnx(model) => model.run(prepared),
-            _ => Err(RuntimeError::Model {
-                reason: "not an ONNX model".into(),
-            }),
-        };
+        let result = work.run(&served);
         (result, began.elapsed())
     })
     .await
@@ -101,6 +131,14 @@ async fn respond(
                 first_output: now,
                 done: now,
                 stream: StreamRecord::NOT_STREAMED,
+                proof: match (call.mode, call.served.provable()) {
+                    (Mode::Zk, Some(program)) => Some(ProofToCome {
+                        program: program.root(),
+                        body: call.body.clone(),
+                        seconds: node.limits.proof_seconds,
+                    }),
+                    _ => None,
+                },
             };
             let receipt = node.finish(admitted, &outcome).await?;
             let opg = admitted.job.envelope(&receipt, &outcome.leaves, Some(&admitted.secret));
@@ -123,13 +161,13 @@ async fn respond(
     }
 }
 
-fn parse(node: &Node, mut object: Map<String, Value>) -> Result<Parsed, ApiError> {
+fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Parsed, ApiError> {
     let (asked, served) = node.model(&object)?;
     let ModelRuntime::Onnx(model) = &served.model.runtime else {
         let message = format!("{asked} is a language model: use /v1/chat/completions");
         return Err(ApiError::bad_request("model_not_supported", message).param("model"));
     };
-    check_mode(&object)?;
+    let mode = asked_mode(&object)?;
     if let Some(unknown) = object
         .keys()
         .find(|key| !["model", "inputs", "mode"].contains(&key.as_str()))
@@ -147,6 +185,17 @@ fn parse(node: &Node, mut object: Map<String, Value>) -> Result<Parsed, ApiError
         );
         return Err(ApiError::unprocessable("invalid_input", "inputs", message));
     }
+    if mode == Mode::Zk {
+        let program = served.provable().ok_or_else(|| not_served(&asked, mode))?;
+        // From the very bytes that the receipt commits to, as every verifier will read them.
+        let inputs = opg_artefact::inputs(&program.model.verifying_key().graph, body)
+            .map_err(|error| ApiError::unprocessable("invalid_input", "inputs", error.to_string()))?;
+        return Ok(Parsed {
+            served: Arc::clone(served),
+            asked,
+            work: Work::Program(inputs),
+        });
+    }
     let prepared = model.validate(&inputs).map_err(|error| match error.field() {
         "input" | "" => ApiError::unprocessable(error.code(), "inputs", error.to_string()),
         field => ApiError::unprocessable(error.code(), format!("inputs.{field}"), format!("inputs.{error}")),
@@ -154,23 +203,30 @@ fn parse(node: &Node, mut object: Map<String, Value>) -> Result<Parsed, ApiError
     Ok(Parsed {
         served: Arc::clone(served),
         asked,
-        prepared,
+        work: Work::Model(prepared),
     })
 }
 
-/// Refuses modes that this node cannot serve (D17): never less than asked for.
-pub(crate) fn check_mode(object: &Map<String, Value>) -> Result<(), ApiError> {
+/// The mode that a request asks for, none if it names none. Modes that no node can serve yet are refused (D17).
+pub(crate) fn asked_mode(object: &Map<String, Value>) -> Result<Mode, ApiError> {
     let refuse = |message: String| Err(ApiError::bad_request("mode_not_supported", message).param("mode"));
     match object.get("mode") {
-        None | Some(Value::Null) => Ok(()),
+        None | Some(Value::Null) => Ok(Mode::None),
         Some(Value::String(mode)) => match mode.as_str() {
-            "none" => Ok(()),
-            "replay" => {
-                refuse("mode replay is refused: float replay and statistical audits come later; use mode none".into())
-            }
-            "tee" | "zk" => refuse(format!("mode {mode} is not served by this node yet; use mode none")),
-            _ => refuse(format!("unknown mode {mode:?}, expected none")),
+            "none" => Ok(Mode::None),
+            "zk" => Ok(Mode::Zk),
+            "replay" => refuse(
+                "mode replay is refused: float replay and statistical audits come later; use mode none or zk".into(),
+            ),
+            "tee" => refuse("mode tee is not served by this node yet; use mode none or zk".into()),
+            _ => refuse(format!("unknown mode {mode:?}, expected none or zk")),
         },
         Some(other) => refuse(format!("mode: expected a string, got {}", kind(other))),
     }
+}
+
+/// Refusal of a mode that a model is not served in: never less than asked for.
+pub(crate) fn not_served(model: &str, mode: Mode) -> ApiError {
+    let message = format!("{model} is not served in mode {mode}: see its modes in /v1/models; use mode none");
+    ApiError::bad_request("mode_not_supported", message).param("mode")
 }

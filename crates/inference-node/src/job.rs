@@ -9,11 +9,12 @@ use opg_primitives::{
     domain::Tag,
     hash::tagged,
     ids::ReceiptId,
+    mode::{Grade, Mode},
     money::{Amount, Usage, charge},
 };
 use opg_receipt::{
-    Core, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord, QuoteRef,
-    RequestCommitments, Response, SignedQuote, SignedReceipt, StreamRecord, Times, UsageRecord, UsageUnit,
+    Core, Evidence, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord,
+    QuoteRef, RequestCommitments, Response, SignedQuote, SignedReceipt, StreamRecord, Times, UsageRecord, UsageUnit,
     commit::{self, LeafKind},
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub(crate) struct Job {
     pub(crate) secret_hash: B256,
     /// Unix milliseconds.
     pub(crate) received: u64,
+    /// Mode asked for.
+    pub(crate) mode: Mode,
 }
 
 /// What came out of the work.
@@ -60,6 +63,26 @@ pub(crate) struct Outcome {
     /// Unix milliseconds.
     pub(crate) done: u64,
     pub(crate) stream: StreamRecord,
+    /// The proof that follows, for an answer of mode zk.
+    pub(crate) proof: Option<ProofToCome>,
+}
+
+/// What a proof after the answer will be about.
+#[derive(Debug, Clone)]
+pub(crate) struct ProofToCome {
+    /// Root of the program that answered.
+    pub(crate) program: B256,
+    /// Body of the request.
+    pub(crate) body: axum::body::Bytes,
+    /// Seconds that it may take.
+    pub(crate) seconds: u64,
+}
+
+impl ProofToCome {
+    /// Unix seconds by which it must be there, for an answer at `done` (Unix milliseconds).
+    pub(crate) const fn deadline(&self, done: u64) -> u64 {
+        (done / 1_000).saturating_add(self.seconds)
+    }
 }
 
 impl Outcome {
@@ -74,6 +97,7 @@ impl Outcome {
             first_output: now,
             done: now,
             stream,
+            proof: None,
         }
     }
 }
@@ -91,6 +115,14 @@ pub(crate) enum JobError {
     /// A number of the job does not fit the format.
     #[error("{0} does not fit the receipt")]
     Range(&'static str),
+}
+
+/// Grade that a quote of a mode promises. A proof needs no hardware to be of the highest one.
+pub(crate) const fn min_grade(mode: Mode) -> Grade {
+    match mode {
+        Mode::None => Grade::None,
+        _ => Grade::Hardware,
+    }
 }
 
 /// Hash under which a bearer secret is kept.
@@ -125,7 +157,8 @@ impl Job {
             .collect();
         let q = quote.quote();
         let first_output = outcome.first_output.max(self.received);
-        Ok(Core {
+        let done = outcome.done.max(first_output);
+        let mut core = Core {
             chain_id: q.chain_id,
             registry: addresses::NODE_REGISTRY,
             node_id: q.node_id,
@@ -179,13 +212,35 @@ impl Job {
             times: Times {
                 received: self.received,
                 first_output,
-                done: outcome.done.max(first_output),
+                done,
             },
-            mode: ModeRecord::NONE,
+            mode: self.mode_record(outcome),
             stream: outcome.stream,
             evidence: None,
             router: None,
-        })
+        };
+        if let Some(proof) = &outcome.proof {
+            core.evidence = Some(Evidence {
+                statement_hash: Some(opg_artefact::statement(&core, &proof.program)),
+                proof_deadline: Some(proof.deadline(done)),
+                ..Evidence::default()
+            });
+        }
+        Ok(core)
+    }
+
+    /// What was asked for and what this outcome gives: a failure gives no evidence, and earns nothing.
+    fn mode_record(&self, outcome: &Outcome) -> ModeRecord {
+        let (served, grade) = match outcome.proof {
+            Some(_) => (Mode::Zk, Grade::Hardware),
+            None => (Mode::None, Grade::None),
+        };
+        ModeRecord {
+            asked: self.mode,
+            min_grade: min_grade(self.mode),
+            served,
+            grade,
+        }
     }
 
     /// The `opg` object: what the client needs to check the receipt and to keep it as a file.

@@ -47,6 +47,7 @@ mod job;
 mod metrics;
 mod node;
 mod offer;
+mod prover;
 mod relay;
 mod rpc;
 mod server;

@@ -51,6 +51,9 @@ pub(crate) struct Metrics {
     added: Family<RouteLabel, Histogram, Seconds>,
     receipts: Family<WordLabel, Counter>,
     settlements: Family<WordLabel, Counter>,
+    proofs: Family<WordLabel, Counter>,
+    proof_seconds: Histogram,
+    unproven: Gauge,
     payments: Family<WordLabel, Gauge>,
     exposure: Gauge<f64, std::sync::atomic::AtomicU64>,
     outbox: Gauge,
@@ -76,6 +79,9 @@ impl Metrics {
             added,
             receipts: Family::default(),
             settlements: Family::default(),
+            proofs: Family::default(),
+            proof_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 18)),
+            unproven: Gauge::default(),
             payments: Family::default(),
             exposure: Gauge::default(),
             outbox: Gauge::default(),
@@ -92,6 +98,13 @@ impl Metrics {
         );
         registry.register("receipts", "Receipts that reached a state", metrics.receipts.clone());
         registry.register("settlements", "Outcomes of settlements", metrics.settlements.clone());
+        registry.register("proofs", "Outcomes of proofs after the answer", metrics.proofs.clone());
+        registry.register("proof_seconds", "Time of a proof", metrics.proof_seconds.clone());
+        registry.register(
+            "unproven",
+            "Answers that wait for their proof",
+            metrics.unproven.clone(),
+        );
         registry.register("payments", "Live payments by state", metrics.payments.clone());
         registry.register("exposure_opg", "Unsettled OPG of all payers", metrics.exposure.clone());
         registry.register("outbox", "Receipts that are not final yet", metrics.outbox.clone());
@@ -114,6 +127,14 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// What became of a proof, and how long a good one took.
+    pub(crate) fn proof(&self, state: &'static str, took: Option<Duration>) {
+        self.proofs.get_or_create(&WordLabel { state }).inc();
+        if let Some(took) = took {
+            self.proof_seconds.observe(took.as_secs_f64());
+        }
+    }
+
     pub(crate) fn receipt(&self, state: &'static str) {
         self.receipts.get_or_create(&WordLabel { state }).inc();
     }
@@ -122,7 +143,7 @@ impl Metrics {
         self.settlements.get_or_create(&WordLabel { state }).inc();
     }
 
-    pub(crate) fn gauges(&self, payments: &HashMap<State, usize>, exposure_opg: f64, outbox: usize) {
+    pub(crate) fn gauges(&self, payments: &HashMap<State, usize>, exposure_opg: f64, outbox: usize, unproven: usize) {
         for state in State::ALL {
             let count = payments.get(&state).copied().unwrap_or(0);
             self.payments
@@ -131,6 +152,7 @@ impl Metrics {
         }
         self.exposure.set(exposure_opg);
         self.outbox.set(i64::try_from(outbox).unwrap_or(i64::MAX));
+        self.unproven.set(i64::try_from(unproven).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn text(&self) -> String {
@@ -152,12 +174,15 @@ mod tests {
         metrics.added("/v1/infer", Duration::from_micros(300));
         metrics.receipt("final");
         metrics.settlement("settled");
-        metrics.gauges(&HashMap::from([(State::Served, 2)]), 0.5, 7);
+        metrics.proof("proven", Some(Duration::from_millis(40)));
+        metrics.gauges(&HashMap::from([(State::Served, 2)]), 0.5, 7, 1);
         let text = metrics.text();
         for line in [
             "opg_inference_requests_total{route=\"/v1/infer\",status=\"200\"} 1",
             "opg_inference_receipts_total{state=\"final\"} 1",
             "opg_inference_payments{state=\"served\"} 2",
+            "opg_inference_proofs_total{state=\"proven\"} 1",
+            "opg_inference_unproven 1",
             "opg_inference_exposure_opg 0.5",
             "opg_inference_outbox 7",
         ] {

@@ -9,6 +9,7 @@ use crate::{
     job::{Job, Outcome},
     metrics::Metrics,
     offer::Cashier,
+    prover::{Progress, Prover},
     rpc::{Rpc, RpcError},
     server,
     settle::{SettleNow, Settler},
@@ -23,7 +24,6 @@ use opg_payments::{
 };
 use opg_primitives::ids::NodeId;
 use opg_receipt::StreamRecord;
-use opg_runtime::RuntimeError;
 use serde_json::{Map, Value};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -110,16 +110,20 @@ pub(crate) struct Node {
     pub(crate) url: String,
     pub(crate) limits: Limits,
     pub(crate) cashier: Cashier,
-    pub(crate) catalogue: Catalogue,
+    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) chain: Chain,
     pub(crate) funds: Arc<Funds>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What the prover is doing.
+    pub(crate) progress: Arc<Progress>,
     pub(crate) settler: mpsc::Sender<SettleNow>,
     /// A receipt was signed.
     pub(crate) signed: Arc<Notify>,
+    /// A receipt that needs a proof was signed.
+    pub(crate) to_prove: Arc<Notify>,
     /// Slots for requests.
     pub(crate) slots: Arc<Semaphore>,
     /// Slots for generations.
@@ -189,9 +193,8 @@ impl InferenceNode {
         let models = tokio::task::spawn_blocking(move || Catalogue::load(&models));
         let chain = Chain::new(Arc::new(Rpc::new(config.rpc.clone())?));
         wait_for_chain(&chain, &config, keyset.digest().0, node_id).await?;
-        let models = models.await.map_err(|_| NodeError::Task("loading of the models"))?;
-        let models = models.map_err(|e: RuntimeError| NodeError::Model(e.into()))?;
-        let catalogue = Catalogue::open(&models, &chain, node_id).await?;
+        let models = models.await.map_err(|_| NodeError::Task("loading of the models"))??;
+        let catalogue = Arc::new(Catalogue::open(models, &chain, node_id).await?);
 
         let listener = TcpListener::bind(config.listen)
             .await
@@ -215,8 +218,10 @@ impl InferenceNode {
             reservations,
             store,
             metrics: Arc::new(Metrics::new()),
+            progress: Arc::default(),
             settler,
             signed: Arc::new(Notify::new()),
+            to_prove: Arc::new(Notify::new()),
             slots: Arc::new(Semaphore::new(config.limits.concurrent)),
             generations: Arc::new(Semaphore::new(config.limits.generations)),
             tracker: TaskTracker::new(),
@@ -254,10 +259,19 @@ impl InferenceNode {
             metrics: Arc::clone(&node.metrics),
             signed: Arc::clone(&node.signed),
         };
+        let prover = Prover {
+            store: Arc::clone(&node.store),
+            catalogue: Arc::clone(&node.catalogue),
+            metrics: Arc::clone(&node.metrics),
+            progress: Arc::clone(&node.progress),
+            signed: Arc::clone(&node.to_prove),
+            proven: Arc::clone(&node.signed),
+        };
         let (report, failed) = watch::channel(None);
         let tasks = vec![
             tokio::spawn(settler.run(settle_now, stop_tasks.clone())),
             tokio::spawn(submitter.run(stop_tasks.clone())),
+            tokio::spawn(prover.run(stop_tasks.clone())),
             tokio::spawn(watch_over(Arc::clone(&node), report, stop_tasks.clone())),
         ];
         let server = tokio::spawn({

@@ -1,6 +1,6 @@
 //! Quotes and the checks of a payment, before anything is reserved. No I/O.
 
-use crate::{config::to_amount, error::ApiError};
+use crate::{config::to_amount, error::ApiError, job::min_grade};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
@@ -11,7 +11,7 @@ use opg_payments::{
 };
 use opg_primitives::{
     ids::{KeysetDigest, ModelRoot, NodeId, deposit_address},
-    mode::{Grade, Mode},
+    mode::Mode,
     money::{Amount, Price},
 };
 use opg_receipt::{Quote, SignedQuote, receipt_id};
@@ -41,6 +41,8 @@ pub(crate) struct Terms {
     pub(crate) ask: Price,
     pub(crate) royalty_bps: u16,
     pub(crate) max_amount: Amount,
+    /// Mode asked for.
+    pub(crate) mode: Mode,
 }
 
 /// A payment that passed every check that needs no chain and no memory.
@@ -99,8 +101,8 @@ impl Cashier {
             payee: self.payee,
             asset: addresses::OPG,
             expires: now + self.quote_seconds,
-            mode_asked: Mode::None,
-            min_grade: Grade::None,
+            mode_asked: terms.mode,
+            min_grade: min_grade(terms.mode),
         };
         let quote = SignedQuote::sign(quote, &self.key)?;
         let mut extra = Map::new();
@@ -181,7 +183,8 @@ impl Cashier {
                 &format!("the quote expired at {}", q.expires),
             ));
         }
-        if q.model_root != terms.model_root || q.ask != terms.ask || q.royalty_bps != terms.royalty_bps {
+        let mode = (q.mode_asked, q.min_grade) == (terms.mode, min_grade(terms.mode));
+        if q.model_root != terms.model_root || q.ask != terms.ask || q.royalty_bps != terms.royalty_bps || !mode {
             return Err(quote_error(
                 "payment_quote_stale",
                 "the price has changed since the quote",
@@ -349,6 +352,7 @@ mod tests {
             ask,
             royalty_bps: 0,
             max_amount: Amount(1000),
+            mode: Mode::None,
         }
     }
 

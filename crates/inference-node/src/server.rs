@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use opg_payments::reserve::State as PaymentState;
-use opg_primitives::ids::ReceiptId;
+use opg_primitives::{ids::ReceiptId, mode::Mode};
 use opg_receipt::SignedReceipt;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
@@ -41,6 +41,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
+        .route("/v1/receipts/{id}/proof", get(proof))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(|| async {
@@ -128,20 +129,13 @@ async fn receipt(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    let id: ReceiptId = id.parse().map_err(|e: opg_primitives::ids::IdError| {
-        ApiError::bad_request("invalid_receipt_id", e.to_string()).param("id")
-    })?;
+    let id = receipt_id(&id)?;
     let stored = node.store.get(id).map_err(internal)?;
     let secret = bearer(&headers)?;
     if let (Some(secret), Some(stored)) = (secret, &stored)
         && !stored.opens(id, secret)
     {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_secret",
-            "this is not the secret of this receipt",
-        )
-        .param("Authorization"));
+        return Err(wrong_secret());
     }
     let rpc = node.chain.rpc();
     let (public, inclusion) = futures::join!(
@@ -151,12 +145,7 @@ async fn receipt(
     let (public, inclusion) = (known(public), known(inclusion));
     let Some(stored) = stored else {
         let Some(mut public) = public.ok().filter(|p| !p.is_null()) else {
-            return Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                "receipt_not_found",
-                format!("receipt {id} is not known"),
-            )
-            .param("id"));
+            return Err(unknown_receipt(id));
         };
         public["receipt_id"] = json!(id);
         public["inclusion"] = inclusion.unwrap_or(Value::Null);
@@ -173,7 +162,7 @@ async fn receipt(
         .as_ref()
         .ok()
         .and_then(|p| p["state"].as_str())
-        .unwrap_or(stored.stage.word())
+        .unwrap_or(stored.stage.word(core.mode.served))
         .to_owned();
     let mut answer = json!({
         "receipt_id": id,
@@ -186,6 +175,9 @@ async fn receipt(
         "chain": public.unwrap_or(Value::Null),
         "inclusion": inclusion.unwrap_or(Value::Null),
     });
+    if core.mode.served != Mode::None {
+        answer["proof"] = proof_state(&node, id)?;
+    }
     if let Some(secret) = secret {
         answer["opg"] = match node.store.opening(id).map_err(internal)? {
             Some(opening) => opening.envelope(&receipt, secret),
@@ -195,6 +187,60 @@ async fn receipt(
         answer["opg"]["state"] = json!(state);
     }
     Ok(Json(answer))
+}
+
+/// Where the proof of a receipt stands.
+fn proof_state(node: &Node, id: ReceiptId) -> Result<Value, ApiError> {
+    Ok(match node.store.artefact(id).map_err(internal)? {
+        Some(artefact) => json!({"state": "proven", "bytes": artefact.len()}),
+        None => node.progress.of(id, &node.store.unproven()),
+    })
+}
+
+/// The proof of an answer, for the holder of the receipt's secret: it contains request and answer. 202 while it is made.
+async fn proof(
+    State(node): State<Arc<Node>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = receipt_id(&id)?;
+    let stored = node
+        .store
+        .get(id)
+        .map_err(internal)?
+        .ok_or_else(|| unknown_receipt(id))?;
+    if !bearer(&headers)?.is_some_and(|secret| stored.opens(id, secret)) {
+        return Err(wrong_secret());
+    }
+    if let Some(artefact) = node.store.artefact(id).map_err(internal)? {
+        let content = [(header::CONTENT_TYPE, "application/opg-zk-artefact+cbor")];
+        return Ok((content, Body::from(axum::body::Bytes::from(artefact))).into_response());
+    }
+    match proof_state(&node, id)? {
+        Value::Null => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "proof_not_found",
+            "this receipt has no proof: its mode has none, or its time is over",
+        )
+        .param("id")),
+        state => Ok((StatusCode::ACCEPTED, Json(json!({"receipt_id": id, "proof": state}))).into_response()),
+    }
+}
+
+fn receipt_id(text: &str) -> Result<ReceiptId, ApiError> {
+    text.parse().map_err(|e: opg_primitives::ids::IdError| {
+        ApiError::bad_request("invalid_receipt_id", e.to_string()).param("id")
+    })
+}
+
+fn wrong_secret() -> ApiError {
+    let message = "this is not the secret of this receipt";
+    ApiError::new(StatusCode::UNAUTHORIZED, "invalid_secret", message).param("Authorization")
+}
+
+fn unknown_receipt(id: ReceiptId) -> ApiError {
+    let message = format!("receipt {id} is not known");
+    ApiError::new(StatusCode::NOT_FOUND, "receipt_not_found", message).param("id")
 }
 
 /// An answer, with every refusal of a full node read as "not known there".
@@ -232,6 +278,7 @@ async fn health(State(node): State<Arc<Node>>) -> Response {
         "node_id": node.node_id,
         "models": node.catalogue.iter().map(|s| s.model.name.clone()).collect::<Vec<_>>(),
         "receipts_waiting": node.store.outbox_len(),
+        "proofs_waiting": node.store.unproven().len(),
         "error": journal.err().map(|e| e.to_string()),
     });
     let status = if ok {
@@ -245,8 +292,8 @@ async fn health(State(node): State<Arc<Node>>) -> Response {
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let (_, exposure) = node.reservations.exposure(Default::default(), unix_seconds());
     let opg = exposure.wei() as f64 / opg_primitives::money::WEI_PER_OPG as f64;
-    node.metrics
-        .gauges(&node.reservations.counts(), opg, node.store.outbox_len());
+    let (outbox, unproven) = (node.store.outbox_len(), node.store.unproven().len());
+    node.metrics.gauges(&node.reservations.counts(), opg, outbox, unproven);
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content)], Body::from(node.metrics.text())).into_response()
 }

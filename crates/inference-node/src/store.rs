@@ -9,7 +9,10 @@ use opg_payments::{
     journal::{Commit, Journal, JournalError},
     reserve::{Key, Record, Reservations, ReserveError, TransitionError},
 };
-use opg_primitives::ids::{KeysetDigest, ReceiptId};
+use opg_primitives::{
+    ids::{KeysetDigest, ReceiptId},
+    mode::Mode,
+};
 use opg_receipt::{FinishReason, SignedQuote, SignedReceipt};
 use redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -27,6 +30,10 @@ const OPENINGS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("ope
 const OPENINGS_BY_TIME: TableDefinition<'_, (u64, [u8; 32]), ()> = TableDefinition::new("openings_by_time");
 /// Sequence number → receipt id of what is not at its end yet.
 const OUTBOX: TableDefinition<'_, u64, [u8; 32]> = TableDefinition::new("outbox");
+/// Receipt id → what its proof is made from, until it is made.
+const PROOF_JOBS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("proof_jobs");
+/// Receipt id → its artefact.
+const ARTEFACTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("artefacts");
 /// Keyset → next sequence number and hash of the newest core.
 const CHAIN: TableDefinition<'_, [u8; 32], (u64, [u8; 32])> = TableDefinition::new("chain");
 
@@ -48,9 +55,10 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// The word of the lifecycle (D8).
-    pub(crate) const fn word(&self) -> &'static str {
+    pub(crate) const fn word(&self, mode: Mode) -> &'static str {
         match self {
             Self::Executed => "executed",
+            Self::Checked if !matches!(mode, Mode::None) => "verified",
             Self::Checked => "checked",
             Self::Final { .. } => "final",
             Self::Credited { .. } => "settled",
@@ -74,6 +82,25 @@ pub(crate) struct Pending {
     pub(crate) id: ReceiptId,
     pub(crate) payment: Key,
     pub(crate) stage: Stage,
+    /// Mode served.
+    pub(crate) mode: Mode,
+    /// A proof must be made before a full node takes it.
+    pub(crate) unproven: bool,
+}
+
+/// What a proof after the answer is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProofJob {
+    pub(crate) seq: u64,
+    /// Root of the program.
+    pub(crate) program: B256,
+    pub(crate) salt: B256,
+    /// Body of the request.
+    pub(crate) body: Bytes,
+    /// The answer's one part.
+    pub(crate) answer: Bytes,
+    /// Unix seconds.
+    pub(crate) deadline: u64,
 }
 
 /// Why a receipt cannot be written or read.
@@ -138,16 +165,21 @@ impl Store {
             let (seq, prev) = next.value();
             inner.next = (seq, prev.into());
         }
+        let proofs = existing(read.open_table(PROOF_JOBS))?;
         if let Some(outbox) = existing(read.open_table(OUTBOX))? {
             for entry in outbox.iter().map_err(JournalError::from)? {
                 let (seq, id) = entry.map_err(JournalError::from)?;
                 let (seq, id) = (seq.value(), ReceiptId(id.value().into()));
                 let stored = load::<Stored>(&journal, id)?.ok_or_else(|| damaged(id, "missing"))?;
                 let receipt = SignedReceipt::decode(&stored.cose).map_err(|e| damaged(id, e))?;
-                inner.outbox.insert(seq, pending(&receipt, stored.stage));
+                let mut entry = pending(&receipt, stored.stage);
+                entry.unproven = proofs
+                    .as_ref()
+                    .is_some_and(|jobs| matches!(jobs.get(id.0.0), Ok(Some(_))));
+                inner.outbox.insert(seq, entry);
             }
         }
-        drop(read);
+        drop((proofs, read));
         Ok(Self {
             journal,
             key,
@@ -181,6 +213,23 @@ impl Store {
             stage: Stage::Executed,
             secret_hash: job.secret_hash,
         };
+        let proof = match (&outcome.proof, outcome.leaves.first()) {
+            (Some(proof), Some((_, answer))) => Some(ProofJob {
+                seq,
+                program: proof.program,
+                salt: job.salt,
+                body: Bytes::copy_from_slice(&proof.body),
+                answer: Bytes::copy_from_slice(answer),
+                deadline: receipt
+                    .core()
+                    .evidence
+                    .and_then(|evidence| evidence.proof_deadline)
+                    .unwrap_or_default(),
+            }),
+            _ => None,
+        };
+        let mut entry = pending(&receipt, Stage::Executed);
+        entry.unproven = proof.is_some();
         let keyset = self.keyset;
         let write = move |transaction: &WriteTransaction| {
             let key = id.0.0;
@@ -193,6 +242,11 @@ impl Store {
             transaction
                 .open_table(OPENINGS_BY_TIME)?
                 .insert((keep_until, key), ())?;
+            if let Some(proof) = &proof {
+                transaction
+                    .open_table(PROOF_JOBS)?
+                    .insert(key, encode(proof)?.as_slice())?;
+            }
             transaction.open_table(OUTBOX)?.insert(seq, key)?;
             transaction.open_table(CHAIN)?.insert(keyset.0.0, (next.0, next.1.0))?;
             Ok(())
@@ -205,7 +259,7 @@ impl Store {
             reservations.serve(payment, charge, write)?
         };
         inner.next = next;
-        inner.outbox.insert(seq, pending(&receipt, Stage::Executed));
+        inner.outbox.insert(seq, entry);
         Ok(Finished { receipt, commit })
     }
 
@@ -230,9 +284,54 @@ impl Store {
             }
             if end {
                 transaction.open_table(OUTBOX)?.remove(seq)?;
+                transaction.open_table(PROOF_JOBS)?.remove(id.0.0)?;
             }
             Ok(())
         }))
+    }
+
+    /// The proof that is to be made next: that of the oldest receipt without one.
+    pub(crate) fn next_proof(&self) -> Result<Option<(ReceiptId, ProofJob)>, StoreError> {
+        let Some(id) = self.unproven().first().copied() else {
+            return Ok(None);
+        };
+        let read = self.journal.read()?;
+        let Some(table) = existing(read.open_table(PROOF_JOBS))? else {
+            return Ok(None);
+        };
+        // A job that is not on disk yet comes with a later look.
+        let Some(bytes) = table.get(id.0.0).map_err(JournalError::from)? else {
+            return Ok(None);
+        };
+        let job = serde_json::from_slice(bytes.value()).map_err(|e| damaged(id, e))?;
+        Ok(Some((id, job)))
+    }
+
+    /// Receipts that wait for their proof, in the order in which they get it.
+    pub(crate) fn unproven(&self) -> Vec<ReceiptId> {
+        let inner = self.lock();
+        inner.outbox.values().filter(|p| p.unproven).map(|p| p.id).collect()
+    }
+
+    /// Keeps the proof of a receipt, which can be submitted from now on.
+    pub(crate) fn proven(&self, seq: u64, id: ReceiptId, artefact: Vec<u8>) -> Option<Commit> {
+        let commit = self.journal.write(move |transaction| {
+            transaction.open_table(ARTEFACTS)?.insert(id.0.0, artefact.as_slice())?;
+            transaction.open_table(PROOF_JOBS)?.remove(id.0.0)?;
+            Ok(())
+        });
+        self.lock().outbox.get_mut(&seq)?.unproven = false;
+        Some(commit)
+    }
+
+    /// The proof of a receipt, while it is kept.
+    pub(crate) fn artefact(&self, id: ReceiptId) -> Result<Option<Bytes>, StoreError> {
+        let read = self.journal.read()?;
+        let Some(table) = existing(read.open_table(ARTEFACTS))? else {
+            return Ok(None);
+        };
+        let found = table.get(id.0.0).map_err(JournalError::from)?;
+        Ok(found.map(|bytes| Bytes::copy_from_slice(bytes.value())))
     }
 
     /// Up to `limit` entries of the outbox, oldest first.
@@ -267,11 +366,12 @@ impl Store {
             .transpose()
     }
 
-    /// Forgets openings whose time is over.
+    /// Forgets openings and proofs whose time is over.
     pub(crate) fn forget_openings(&self, now: u64) {
         self.journal.write(move |transaction| {
             let mut by_time = transaction.open_table(OPENINGS_BY_TIME)?;
             let mut openings = transaction.open_table(OPENINGS)?;
+            let mut artefacts = transaction.open_table(ARTEFACTS)?;
             let old = by_time
                 .range(..(now, [0; 32]))?
                 .take(10_000)
@@ -280,6 +380,7 @@ impl Store {
             for key in old {
                 by_time.remove(key)?;
                 openings.remove(key.1)?;
+                artefacts.remove(key.1)?;
             }
             Ok(())
         });
@@ -337,6 +438,8 @@ fn pending(receipt: &SignedReceipt, stage: Stage) -> Pending {
         id: core.receipt_id,
         payment: payment_key(receipt),
         stage,
+        mode: core.mode.served,
+        unproven: false,
     }
 }
 

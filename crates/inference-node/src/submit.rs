@@ -9,6 +9,7 @@ use crate::{
     time::unix_seconds,
 };
 use futures::StreamExt as _;
+use opg_primitives::mode::Mode;
 use opg_receipt::SignedReceipt;
 use serde_json::{Value, json};
 use std::{
@@ -81,7 +82,9 @@ impl Submitter {
     async fn round(&self, next: &mut HashMap<u64, Next>) {
         let now = Instant::now();
         let due = self.store.outbox(ROUND, |p| {
-            matches!(p.stage, Stage::Executed | Stage::Checked) && next.get(&p.seq).is_none_or(|n| n.at <= now)
+            !p.unproven
+                && matches!(p.stage, Stage::Executed | Stage::Checked)
+                && next.get(&p.seq).is_none_or(|n| n.at <= now)
         });
         let resubmit = |p: &Pending| next.get(&p.seq).is_none_or(|n| n.submitted.elapsed() > RESUBMIT);
         let work: Vec<_> = due
@@ -113,7 +116,7 @@ impl Submitter {
                 Ok(Step::Checked) => {
                     if pending.stage == Stage::Executed {
                         self.store.advance(pending.seq, Stage::Checked, false);
-                        self.metrics.receipt("checked");
+                        self.metrics.receipt(Stage::Checked.word(pending.mode));
                     }
                     entry.wait = Duration::from_millis(250);
                     entry.at = Instant::now() + entry.wait;
@@ -144,7 +147,14 @@ impl Submitter {
         let Some(stored) = self.store.get(pending.id)? else {
             return Ok(Step::Again);
         };
-        match self.chain.rpc().call("og_submitReceipt", json!([stored.cose])).await {
+        let mut params = vec![json!(stored.cose)];
+        if pending.mode != Mode::None {
+            match self.store.artefact(pending.id)? {
+                Some(artefact) => params.push(json!(artefact)),
+                None => return Ok(Step::Again),
+            }
+        }
+        match self.chain.rpc().call("og_submitReceipt", params.into()).await {
             Ok(answer) => Ok(step(&answer)),
             Err(RpcError::Remote { message, data, .. }) => {
                 let may_pass = data["mayPassLater"].as_bool().unwrap_or(true);
@@ -152,6 +162,9 @@ impl Submitter {
                 let expired = SignedReceipt::decode(&stored.cose)
                     .is_ok_and(|r| r.core().payment.valid_before.saturating_add(EXPIRY_GRACE) < unix_seconds());
                 // A settled payment needs no valid authorization, so an expired one only ends a receipt that the rules still refuse.
+                if rule == "evidence_late" {
+                    return Ok(Step::Expired(message));
+                }
                 let never = rule == "payment_expired" || rule == "payment_funds" || rule == "payment_signature";
                 if !may_pass || (expired && never) {
                     return Ok(Step::Expired(message));

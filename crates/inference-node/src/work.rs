@@ -19,7 +19,7 @@ use opg_payments::{
     reserve::{Decision, Key, Money, Record, Request, ReserveError, Reserved},
     x402,
 };
-use opg_primitives::{ids::ReceiptId, money::Usage};
+use opg_primitives::{ids::ReceiptId, mode::Mode, money::Usage};
 use opg_receipt::{StreamRecord, UsageUnit, commit, quote::request_digest};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -41,6 +41,8 @@ pub(crate) struct Call {
     /// Effective parameters.
     pub(crate) params: Value,
     pub(crate) unit: UsageUnit,
+    /// Mode asked for.
+    pub(crate) mode: Mode,
     /// The most it can use.
     pub(crate) most: Usage,
     /// Unix milliseconds.
@@ -64,7 +66,7 @@ pub(crate) struct Admitted {
 impl Node {
     /// Checks and reserves the payment of a call; answers 402 with an offer if there is none.
     pub(crate) async fn admit(&self, call: &Call, headers: &HeaderMap) -> Result<Admitted, ApiError> {
-        let terms = call.served.terms(call.most).map_err(|e| {
+        let terms = call.served.terms(call.most, call.mode).map_err(|e| {
             tracing::error!(error = %e, model = call.asked, "price does not fit");
             ApiError::unavailable("price_unavailable", "the price of this request cannot be expressed")
         })?;
@@ -132,6 +134,7 @@ impl Node {
             path: call.path.into(),
             secret_hash: secret_hash(receipt_id, &secret),
             received: call.received,
+            mode: call.mode,
         };
         let context: Bytes = serde_json::to_vec(&job).map_err(internal)?.into();
         let request = Request {
@@ -329,7 +332,10 @@ impl Node {
             .map_err(store_error)?;
         commit.durable().await?;
         self.metrics.receipt("executed");
-        self.signed.notify_one();
+        match outcome.proof {
+            Some(_) => self.to_prove.notify_one(),
+            None => self.signed.notify_one(),
+        }
         Ok(receipt)
     }
 

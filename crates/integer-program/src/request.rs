@@ -1,24 +1,20 @@
 //! Requests as JSON: `{"INPUT": nested numbers}` in the shapes that the ONNX file declares.
 
-use crate::{error::RunError, program::Graph, quantise::quantise_input};
+use crate::{error::RunError, json::Entries, program::Graph, quantise::quantise_input};
 use serde_json::Value;
 
 /// Integers of every input of a program, in the order of its inputs, from one JSON object.
 ///
-/// A leading dimension of 1 may be left out, and a flat list in row-major order is accepted.
+/// A leading dimension of 1 may be left out, and a flat list in row-major order is accepted. A name that appears twice
+/// is refused.
 ///
 /// # Errors
 /// [`RunError`] if the bytes are not such an object, or a number has no integer.
 pub fn read(graph: &Graph, json: &[u8]) -> Result<Vec<Vec<i64>>, RunError> {
     let form = |error: String| RunError::Json(error);
-    let value: Value = serde_json::from_slice(json).map_err(|error| form(error.to_string()))?;
-    let Value::Object(object) = value else {
-        return Err(form("it is not an object".to_owned()));
-    };
-    if let Some(name) = object
-        .keys()
-        .find(|name| !graph.inputs.iter().any(|input| input.name == **name))
-    {
+    let object = Entries::parse(json).map_err(|error| form(error.to_string()))?;
+    let known = |name: &str| graph.inputs.iter().any(|input| input.name == name);
+    if let Some((name, _)) = object.0.iter().find(|(name, _)| !known(name)) {
         let input = name.chars().take(80).collect();
         return Err(RunError::InputForm {
             input,
@@ -33,10 +29,11 @@ pub fn read(graph: &Graph, json: &[u8]) -> Result<Vec<Vec<i64>>, RunError> {
                 input: input.name.clone(),
                 reason,
             };
-            let value = object
+            let text = object
                 .get(&input.name)
                 .ok_or_else(|| refuse("it is missing".to_owned()))?;
-            let numbers = numbers(value, &input.shape).map_err(refuse)?;
+            let value: Value = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+            let numbers = numbers(&value, &input.shape).map_err(refuse)?;
             let floats: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
             quantise_input(input, &floats)
         })

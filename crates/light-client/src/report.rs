@@ -160,6 +160,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A proof needs no hardware: its grade says nothing more.
+            Self::Verified { mode: Mode::Zk, .. } => write!(f, "VERIFIED (zk)"),
             Self::Verified { mode, grade } => write!(f, "VERIFIED ({mode}, {grade})"),
             Self::Unproven => f.write_str("UNPROVEN (signature only)"),
             Self::NotFinal => f.write_str("NOT FINAL (no finalised block in the file)"),

@@ -2,18 +2,17 @@
 
 use crate::{
     certificate::ValidatorSet,
-    checks::{
-        Taken, check_evidence, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote,
-    },
+    checks::{Taken, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote},
     error::ProofError,
     finality::{self, CertifiedBlock},
     report::{Outcome, Report, Requirement, StepName, Steps, Verdict},
     state::ProvedState,
 };
 use alloy_primitives::B256;
+use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
     GenesisFile,
-    state::{Settlement, Spent, read_keyset, read_spent, settlement},
+    state::{Settlement, Spent, read_keyset, read_program, read_spent, settlement},
 };
 use opg_primitives::{
     merkle,
@@ -154,9 +153,10 @@ impl<'a> Run<'a> {
             .nothing_failed()
             .and_then(|()| check_payment(core, settled.is_some()));
         self.steps.record(StepName::Payment, payment);
-        self.steps.record(StepName::Evidence, check_evidence(core));
+        let evidence = self.check_evidence(included.as_ref());
+        let proven = self.steps.record(StepName::Evidence, evidence);
 
-        let blocks = [&included, &registered, &settled];
+        let blocks = [&included, &registered, &settled, &proven];
         let blocks: Vec<&CertifiedBlock> = blocks.into_iter().flatten().collect();
         let age = self.check_anchor(&blocks);
         let old = self.steps.record(StepName::Anchor, age).flatten();
@@ -311,6 +311,48 @@ impl<'a> Run<'a> {
         let detail = format!(
             "{} OPG settled to the node's deposit address, {credited}, proved at block {}",
             payment.amount, block.header.number
+        );
+        Ok((block, detail))
+    }
+
+    /// The proof of the answer: about a program that is registered for the model, and about this request and answer.
+    fn check_evidence(&mut self, included: Option<&CertifiedBlock>) -> Taken<CertifiedBlock> {
+        let core = self.receipt.core();
+        let proof = match (core.mode.served, &self.file.proof) {
+            (Mode::None, None) => {
+                return Err(Outcome::skipped(
+                    "mode none: only the node's signature stands behind it",
+                ));
+            }
+            (Mode::None, Some(_)) => return Err(Outcome::failed("mode none, but the file carries a proof")),
+            (Mode::Zk, Some(proof)) => proof,
+            (Mode::Zk, None) => {
+                return Err(Outcome::failed(
+                    "the file carries no proof of the answer: fetch the receipt again",
+                ));
+            }
+            (mode, _) => return Err(Outcome::failed(format!("this version has no verifier for mode {mode}"))),
+        };
+        self.nothing_failed()?;
+        let failed = |error: ArtefactError| Outcome::failed(error.to_string());
+        let artefact = ZkArtefact::decode(&proof.artefact.0).map_err(failed)?;
+        let deadline = core.evidence.and_then(|evidence| evidence.proof_deadline).unwrap_or(0);
+        if let Some(late) = included.map(|block| block.header.timestamp).filter(|at| *at > deadline) {
+            return Err(Outcome::differs("deadline of the proof", deadline, late));
+        }
+        let block = self.certified(&proof.registration.finality)?;
+        let state = ProvedState::verify(&proof.registration, block.header.state_root)?;
+        let (model, program) = (core.model.served_root, artefact.program());
+        let report = read_program(&state, model.0, program)?;
+        state.all_read()?;
+        if report.is_none() {
+            let problem = format!("program {program} is not registered for model {model}");
+            return Err(Outcome::failed(problem));
+        }
+        artefact.verify(core).map_err(failed)?;
+        let detail = format!(
+            "a proof of {} bytes shows that program {program}, registered for the model, gives this answer to this request",
+            artefact.proof_bytes()
         );
         Ok((block, detail))
     }

@@ -237,6 +237,56 @@ fn requirements_follow_d9() {
     );
 }
 
+/// A proof in the file is verified here, not believed: the same check that every validator made before its vote.
+#[test]
+fn a_proven_answer_is_verified() {
+    let world = World::asking_zk(4, 1);
+    let file = world.proven_file();
+    let report = check(&world, &file);
+    let verdict = Verdict::Verified {
+        mode: Mode::Zk,
+        grade: Grade::Hardware,
+    };
+    assert_eq!(report.verdict, verdict, "{report:#?}");
+    assert_eq!(status(&report, StepName::Evidence), Status::Ok);
+    assert_eq!(report.state, Some(State::Settled));
+
+    let broken = |change: &dyn Fn(&mut ReceiptFile)| {
+        let mut file = file.clone();
+        change(&mut file);
+        let report = check(&world, &file);
+        assert_eq!(failure(&report).0, StepName::Evidence, "{report:#?}");
+        failure(&report).1.to_owned()
+    };
+    assert!(broken(&|file| file.proof = None).contains("carries no proof"));
+    let swap = |at: usize| {
+        broken(&|file: &mut ReceiptFile| {
+            let proof = file.proof.as_mut().unwrap();
+            let mut bytes = proof.artefact.0.to_vec();
+            bytes[at] ^= 1;
+            proof.artefact = bytes.into();
+        })
+    };
+    let length = file.proof.as_ref().unwrap().artefact.0.len();
+    for at in [0, 30, 100, length / 2, length - 1] {
+        swap(at);
+    }
+    // another slot than the program's, and a state in which it is not registered
+    let unread = broken(&|file| file.proof.as_mut().unwrap().registration = world.registration());
+    assert!(!unread.is_empty());
+    let mut unknown = World::asking_zk(4, 1);
+    unknown.storage.get_mut(&addresses::MODEL_REGISTRY).unwrap().clear();
+    let unregistered = broken(&|file| file.proof.as_mut().unwrap().registration = unknown.program());
+    assert!(unregistered.contains("not registered"), "{unregistered}");
+
+    // A proof in a file of mode none is decoration.
+    let (none, _) = self::world();
+    let mut plain = none.file();
+    plain.proof.clone_from(&file.proof);
+    let report = check(none, &plain);
+    assert_eq!(failure(&report).0, StepName::Evidence);
+}
+
 #[test]
 fn old_anchors_are_said_and_refused_unless_accepted() {
     let (world, _) = world();

@@ -78,8 +78,10 @@ tags! {
     CompositeEvidence = "opg/composite/v1",
     /// Development keys of the software attester.
     SoftwareAttester = "opg/software-attester/v1",
-    /// Statement that a proof after the answer must prove (D10).
+    /// Inputs and outputs in the transcript of a proof of inference.
     Statement = "opg/statement/v1",
+    /// Statement that a proof after the answer must prove (D10).
+    ProofStatement = "opg/proof-statement/v1",
     /// Challenge that a payer signs to fetch a receipt core (D11).
     ReceiptAccess = "opg/receipt-access/v1",
     /// Bearer secret of one receipt (D11).

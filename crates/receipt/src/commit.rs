@@ -4,7 +4,7 @@ use opg_primitives::{
     B256,
     domain::Tag,
     hash::{Tagged, tagged},
-    ids::{NodeId, ReceiptId},
+    ids::{ModelRoot, NodeId, ReceiptId},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,6 +110,22 @@ pub fn response(leaves: &[B256]) -> Option<B256> {
         hash.part(leaf.as_slice());
     }
     Some(hash.finish())
+}
+
+/// What a proof after the answer must prove (D10): this program of this model gave this answer to this request.
+///
+/// `program` is the root that names the program, its weights and the parameter set of the proof; `input` and `output` are
+/// the commitments of the core to body and answer.
+#[must_use]
+pub fn proof_statement(model: &ModelRoot, program: &B256, input: &B256, output: &B256, id: &ReceiptId) -> B256 {
+    let parts = [
+        model.as_ref(),
+        program.as_slice(),
+        input.as_slice(),
+        output.as_slice(),
+        id.as_ref(),
+    ];
+    tagged(Tag::ProofStatement, &parts)
 }
 
 /// JSON without spaces, object keys sorted by their UTF-8 bytes, numbers as `serde_json` prints them.

@@ -41,6 +41,19 @@ pub struct ReceiptFile {
     pub registration: Option<StateProof>,
     /// Proof of the payment's settlement.
     pub payment: Option<StateProof>,
+    /// The proof after the answer; only in files of modes that have one, and not written otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofAfter>,
+}
+
+/// A proof after the answer, and the registration of the program that it is about (D10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofAfter {
+    /// The artefact.
+    pub artefact: Base64Bytes,
+    /// The program's slot in the model registry.
+    pub registration: StateProof,
 }
 
 /// The only value of the field `type`.
@@ -161,6 +174,7 @@ impl ReceiptFile {
             inclusion: None,
             registration: None,
             payment: None,
+            proof: None,
         }
     }
 

@@ -316,7 +316,7 @@ impl FromStr for State {
 }
 
 /// The words for people: what was done and how, such as `final, unproven (signature only)` or
-/// `verified (tee, simulated)`.
+/// `verified (tee, simulated)`. A proof needs no hardware, so `verified (zk)` says all.
 impl fmt::Display for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let checked = matches!(
@@ -326,6 +326,7 @@ impl fmt::Display for Lifecycle {
         match (self.mode, self.grade) {
             (Mode::None, _) if checked => write!(f, "{}, unproven (signature only)", self.state),
             (_, Grade::None) => write!(f, "{}", self.state),
+            (Mode::Zk, _) => write!(f, "{} (zk)", self.state),
             (mode, grade) => write!(f, "{} ({mode}, {grade})", self.state),
         }
     }

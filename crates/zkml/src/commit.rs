@@ -55,6 +55,16 @@ impl ParameterSet {
         }
     }
 
+    /// The set of a number.
+    #[must_use]
+    pub const fn from_id(id: u64) -> Option<Self> {
+        match id {
+            1 => Some(Self::Bits100),
+            2 => Some(Self::Bits128),
+            _ => None,
+        }
+    }
+
     /// Target of every error term of the commitment.
     #[must_use]
     pub const fn term_bits(self) -> usize {

@@ -54,7 +54,7 @@
 //! ```
 //!
 //! # Status
-//! Profiles committed and open, batches, the command line `opg zk`. Not there: a hiding profile, proofs in receipts.
+//! Profiles committed and open, batches, the command line `opg zk`, proofs of receipts (crate `artefact`). Not there: a hiding profile.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -27,6 +27,16 @@ impl Profile {
             Self::Open => 2,
         }
     }
+
+    /// The profile of a number.
+    #[must_use]
+    pub const fn from_id(id: u64) -> Option<Self> {
+        match id {
+            1 => Some(Self::Committed),
+            2 => Some(Self::Open),
+            _ => None,
+        }
+    }
 }
 
 /// 32 bytes that name a model: parameter set, graph with tables and shapes, weight commitment.

@@ -227,6 +227,7 @@ async fn pay_run_receipt_verify_finalise_check() {
     )
     .expect_code(2);
 
+    proven_answer(home, &dir, &samples, &rpcs).await;
     bad_input(home, &dir, node_url, &rpcs[0]).await;
 
     // stop and start again: everything is still there
@@ -244,6 +245,71 @@ async fn pay_run_receipt_verify_finalise_check() {
     );
     let of_node = vault.credited(operator, node_id).call().await.expect("credit");
     assert!(of_node >= U256::from(parts.node.wei()));
+}
+
+/// Mode zk: the model's exact integer program answers, every full node verifies the proof before it votes, and the file proves the
+/// answer to whoever has the genesis.
+async fn proven_answer(home: &Path, dir: &Path, samples: &Value, rpcs: &[Rpc]) {
+    let file = home.join("zk.receipt.json");
+    let input = json!({"X": [samples["inputs"][6]]}).to_string();
+    let arguments = [
+        "infer",
+        "demo/digits-mlp",
+        "--mode",
+        "zk",
+        "--input",
+        &input,
+        "--receipt",
+        text(&file),
+    ];
+    let asked = opg(home, &[&arguments[..], &["--dir", text(dir), "--json"]].concat()).expect_code(0);
+    assert!(asked.stderr.contains("in the clear"), "D11 is said: {}", asked.stderr);
+    let answer = asked.json();
+    assert_eq!(answer["outputs"]["label"][0], samples["labels"][6], "{answer}");
+    assert_eq!(
+        (&answer["opg"]["mode"], &answer["opg"]["grade"]),
+        (&json!("zk"), &json!("hardware"))
+    );
+    let id = &answer["receipt_id"];
+    for rpc in rpcs {
+        wait_until(
+            "proven receipt final at every validator",
+            Duration::from_secs(20),
+            async || {
+                rpc.try_call("og_getReceipt", json!([id])).await.is_ok_and(|r| {
+                    r["mode"] == "zk" && matches!(r["state"].as_str(), Some("final" | "settled" | "released"))
+                })
+            },
+        )
+        .await;
+    }
+
+    let genesis = dir.join("genesis.json");
+    let verify = |file: &Path| {
+        let arguments = [
+            "receipt",
+            "verify",
+            text(file),
+            "--genesis",
+            text(&genesis),
+            "--offline",
+        ];
+        opg(home, &arguments)
+    };
+    let verified = verify(&file).expect_code(0);
+    assert!(verified.stdout.contains("VERIFIED (zk)"), "{}", verified.stdout);
+    // without the proof, and with a proof of which one digit is changed, nothing is verified
+    let whole = read_json(&file);
+    let artefact = whole["proof"]["artefact"].as_str().expect("artefact");
+    let mut changed = artefact.to_owned();
+    let at = changed.len() / 2;
+    let other = if changed.as_bytes()[at] == b'A' { "B" } else { "A" };
+    changed.replace_range(at..=at, other);
+    let text_of_file = std::fs::read_to_string(&file).expect("file");
+    let bad = home.join("bad.receipt.json");
+    std::fs::write(&bad, text_of_file.replace(artefact, &changed)).expect("file");
+    let refused = verify(&bad).expect_code(1);
+    assert!(refused.stdout.contains("evidence"), "{}", refused.stdout);
 }
 
 /// Every kind of bad input is refused with the right status, the field's name, and without a charge.

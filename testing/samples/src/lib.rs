@@ -36,8 +36,10 @@
 //! assert_eq!(receipt.core().price.charge, Amount(1_000));
 //! ```
 //!
-//! Status: mode `none` with an x402 `exact` payment by EIP-3009.
+//! Status: modes `none` and, with a real proof of the digits model, `zk` ([`proof`]); an x402 `exact` payment by EIP-3009.
 #![forbid(unsafe_code)]
+
+pub mod proof;
 
 use alloy_primitives::{Address, B256};
 use opg_contracts::addresses;

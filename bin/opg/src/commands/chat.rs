@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use opg_client::{ChatEvent, ChatRequest, Job, Message, text};
+use opg_primitives::mode::Mode;
 use serde_json::json;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{args::ChatArgs, failure::Failure, output::Output};
 
 /// Asks a language model.
 pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Failure> {
-    check_mode(args.job.mode)?;
+    check_mode(args.job.mode, &[Mode::None])?;
     let prompt = input_text(&args.prompt, false)?;
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the prompt is empty"));

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use opg_client::{Client, Job, Paid, Stage, write_atomically};
-use opg_primitives::ids::ReceiptId;
+use opg_primitives::{ids::ReceiptId, mode::Mode};
 use opg_receipt::State;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs a model on tensors.
 pub(crate) async fn run(args: InferArgs, output: Output) -> Result<ExitCode, Failure> {
-    check_mode(args.job.mode)?;
+    let mode = check_mode(args.job.mode, &[Mode::None, Mode::Zk])?;
     let text = input_text(&args.input, true)?;
     let inputs: Value =
         serde_json::from_str(&text).map_err(|error| Failure::usage(format!("--input is not JSON: {error}")))?;
@@ -28,10 +28,14 @@ pub(crate) async fn run(args: InferArgs, output: Output) -> Result<ExitCode, Fai
     let client = client(&args.job.network)?;
     let wallet = wallet(&args.job.key, Some(client.network()))?;
     check_receipt_path(&args.job)?;
+    if mode == Mode::Zk {
+        // D11: said before anything is sent.
+        eprintln!("note: in mode zk validators see this request and its answer in the clear");
+    }
     let spinner = output.spinner("paying and running");
     let answer = async {
         let quoted = client
-            .quote(Job::infer(&args.model, &inputs, args.job.max_spend))
+            .quote(Job::infer_in(mode, &args.model, &inputs, args.job.max_spend))
             .await?;
         client.infer(&quoted.authorize(&wallet)?).await
     }
@@ -94,9 +98,13 @@ pub(crate) async fn save_receipt(
     let Some(path) = &job.receipt else {
         return (standing, None);
     };
-    let spinner = output.spinner("waiting for finality");
+    let spinner = output.spinner(match paid.receipt.core().mode.served {
+        Mode::None => "waiting for finality",
+        _ => "waiting for the proof",
+    });
     let file = client
         .fetch_receipt_file(paid, Duration::from_secs(job.timeout), |stage| match stage {
+            Stage::Proven(bytes) => spinner.set_message(format!("proven in {bytes} bytes; waiting for finality")),
             Stage::Final(block) => {
                 (standing.state, standing.height) = (State::Final, Some(block));
                 spinner.set_message("final; waiting for settlement");
@@ -145,8 +153,11 @@ pub(crate) fn tell(paid: &Paid, standing: &Standing) {
         "receipt {}: {}, {} OPG",
         core.receipt_id, standing.state, core.price.charge
     );
-    if core.mode.served == opg_primitives::mode::Mode::None {
-        line.push_str(", unproven (signature only)");
+    match (core.mode.served, &standing.file) {
+        (Mode::None, _) => line.push_str(", unproven (signature only)"),
+        (Mode::Zk, Some(_)) => line.push_str(", verified (zk)"),
+        (Mode::Zk, None) => line.push_str(", proof to come"),
+        (mode, _) => line.push_str(&format!(", {mode} ({})", core.mode.grade)),
     }
     if let Some(file) = &standing.file {
         line.push_str(&format!("; written to {}", file.display()));

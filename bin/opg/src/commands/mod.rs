@@ -14,6 +14,7 @@ pub(crate) mod zk;
 use std::{io::Read as _, path::Path};
 
 use opg_client::{Client, Network, Wallet};
+use opg_primitives::mode::Mode;
 
 use crate::{
     args::{KeyArgs, ModeArg, NetworkArgs},
@@ -41,18 +42,27 @@ pub(crate) fn wallet(key: &KeyArgs, network: Option<&Network>) -> Result<Wallet,
     }
 }
 
-/// Refuses a mode that this version does not serve, before anything is paid.
-pub(crate) fn check_mode(mode: ModeArg) -> Result<(), Failure> {
-    match mode {
-        ModeArg::None => Ok(()),
+/// The mode of a request; one that the command does not have is refused before anything is paid.
+pub(crate) fn check_mode(mode: ModeArg, available: &[Mode]) -> Result<Mode, Failure> {
+    let mode = match mode {
+        ModeArg::None => Mode::None,
+        ModeArg::Zk => Mode::Zk,
+        ModeArg::Tee => Mode::Tee,
         // D17's sentence.
-        ModeArg::Replay => Err(Failure::usage(
-            "--mode replay is refused: float replay and statistical audits come later; use --mode none",
-        )),
-        ModeArg::Tee | ModeArg::Zk => Err(Failure::usage(
-            "this mode is not available on this network yet; available modes: none",
-        )),
+        ModeArg::Replay => {
+            return Err(Failure::usage(
+                "--mode replay is refused: float replay and statistical audits come later; use --mode none",
+            ));
+        }
+    };
+    if available.contains(&mode) {
+        return Ok(mode);
     }
+    let words: Vec<_> = available.iter().map(|mode| mode.as_str()).collect();
+    Err(Failure::usage(format!(
+        "mode {mode} is not available for this command; available modes: {}",
+        words.join(", ")
+    )))
 }
 
 /// Text given as it is, as `@FILE`, or as `-` for stdin.

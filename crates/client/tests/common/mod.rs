@@ -122,6 +122,7 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
             uri: String::new(),
             royalty_bps: 1_000,
             price: ask(),
+            programs: vec![],
         }],
         asks: vec![],
     };

@@ -69,7 +69,7 @@ impl Pair {
         let head = node.execution.head();
         let state = node.execution.state_at(head.hash).unwrap();
         node.pool
-            .submit_now(made.receipt.cose(), &state, unix_time().as_secs())
+            .submit_now(made.receipt.cose(), None, &state, unix_time().as_secs())
             .unwrap();
         made
     }
@@ -325,7 +325,7 @@ async fn two_thousand_receipts_in_a_block() {
         pair.leader
             .0
             .pool
-            .submit_now(one.receipt.cose(), &state, unix_time().as_secs())
+            .submit_now(one.receipt.cose(), None, &state, unix_time().as_secs())
             .unwrap();
     }
     println!(
@@ -349,4 +349,41 @@ async fn two_thousand_receipts_in_a_block() {
     let began = Instant::now();
     pair.validator.finalized(Arc::new(block)).await.unwrap();
     println!("finalized in {:?}", began.elapsed());
+}
+
+/// A validator that has not seen the proof gives no vote and no verdict; when the proof has come, it votes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_verified_before_the_vote() {
+    let pair = Pair::new().await;
+    let (receipt, artefact) = receipts::proven(&pair.genesis, 0, B256::ZERO, Amount(5_000_000));
+    let submit = |chain: &Chain, artefact: &[u8]| {
+        let state = chain.0.execution.state_at(pair.root.evm_hash).unwrap();
+        let artefact = Some(Bytes::copy_from_slice(artefact));
+        chain
+            .0
+            .pool
+            .submit_now(receipt.cose(), artefact, &state, unix_time().as_secs())
+    };
+    let mut forged = artefact.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    assert!(submit(&pair.leader, &forged).is_err());
+    submit(&pair.leader, &artefact).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let block = pair.propose(&pair.root).await;
+    assert_eq!(block.receipts.len(), 1);
+
+    let error = pair.judge(&pair.root, block.clone()).await.unwrap_err();
+    assert!(error.contains("proof of the answer is missing"), "{error}");
+    submit(&pair.validator, &artefact).unwrap();
+    assert_eq!(pair.judge(&pair.root, block.clone()).await, Ok(Verdict::Valid));
+    pair.validator.finalized(Arc::new(block)).await.unwrap();
+    let row = pair
+        .validator
+        .0
+        .index
+        .receipt(receipt.core().receipt_id.0)
+        .unwrap()
+        .unwrap();
+    assert_eq!((row.mode, row.grade), (2, 2));
 }

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use table::Table;
 use tokio::sync::{Semaphore, oneshot};
@@ -28,6 +28,8 @@ use tokio::sync::{Semaphore, oneshot};
 const MAX_QUEUED: usize = 16_384;
 /// Seconds after which a block that holds a receipt is final or will never be.
 const SETTLE_SECS: u64 = 30;
+/// A proof reaches the other validators and is verified there within this time, or with a later block.
+const PROOF_SPREAD: Duration = Duration::from_millis(750);
 /// Verdicts remembered for receipts of proposals that are not in the pool.
 const MAX_REMEMBERED: usize = 65_536;
 
@@ -105,11 +107,18 @@ impl Pool {
         })
     }
 
-    /// Checks a receipt against `state` (the head's) for a block at `timestamp`, and keeps it.
+    /// Checks a receipt, with the proof of its answer if its mode has one, against `state` (the head's) for a block at
+    /// `timestamp`, and keeps both.
     ///
     /// # Errors
     /// The rule that it breaks, or that the node is busy.
-    pub async fn submit<R>(self: &Arc<Self>, bytes: Bytes, state: R, timestamp: u64) -> Result<Submitted, SubmitError>
+    pub async fn submit<R>(
+        self: &Arc<Self>,
+        bytes: Bytes,
+        artefact: Option<Bytes>,
+        state: R,
+        timestamp: u64,
+    ) -> Result<Submitted, SubmitError>
     where
         R: StateReader + Send + Sync + 'static,
         R::Error: std::fmt::Display + Send,
@@ -119,7 +128,7 @@ impl Pool {
         let pool = self.clone();
         self.threads.spawn(move || {
             let began = Instant::now();
-            let result = pool.submit_now(&bytes, &state, timestamp);
+            let result = pool.submit_now(&bytes, artefact, &state, timestamp);
             pool.metrics.verify_receipt.observe(began.elapsed().as_secs_f64());
             match &result {
                 Ok(Submitted {
@@ -150,7 +159,13 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Self::submit`].
-    pub fn submit_now<R>(&self, bytes: &Bytes, state: &R, timestamp: u64) -> Result<Submitted, SubmitError>
+    pub fn submit_now<R>(
+        &self,
+        bytes: &Bytes,
+        artefact: Option<Bytes>,
+        state: &R,
+        timestamp: u64,
+    ) -> Result<Submitted, SubmitError>
     where
         R: StateReader,
         R::Error: std::fmt::Display,
@@ -163,13 +178,21 @@ impl Pool {
             });
         }
         let view = View::new(state);
-        let admitted =
-            verify::check(&receipt, &view, &self.rules, timestamp, Proven::default()).map_err(|error| match error {
-                CheckError::Rejected(reject) => SubmitError::Rejected(reject),
-                CheckError::State(error) => SubmitError::State(error.to_string()),
-            })?;
+        let admitted = verify::check(
+            &receipt,
+            &view,
+            &self.rules,
+            timestamp,
+            artefact.as_ref().map(|a| &a[..]),
+            Proven::default(),
+        )
+        .map_err(|error| match error {
+            CheckError::Rejected(reject) => SubmitError::Rejected(reject),
+            CheckError::State(error) => SubmitError::State(error.to_string()),
+        })?;
         let waiting = Waiting {
             receipt: receipt.clone(),
+            artefact,
             admitted,
             since: Instant::now(),
             block_time: timestamp,
@@ -191,13 +214,15 @@ impl Pool {
         R::Error: Send,
     {
         // some of the oldest may not pass now: look at twice as many
-        let candidates = lock(&self.table).oldest(max.saturating_mul(2));
+        let mut candidates = lock(&self.table).oldest(max.saturating_mul(2));
+        // Nobody votes for a proof that they have not verified yet.
+        candidates.retain(|(_, w)| w.artefact.is_none() || w.since.elapsed() >= PROOF_SPREAD);
         let view = View::new(state);
         let checked: Vec<_> = self.threads.install(|| {
             candidates
                 .par_iter()
                 .with_min_len(16)
-                .map(|(_, w)| verify::check(&w.receipt, &view, &self.rules, timestamp, w.admitted.proven))
+                .map(|(_, w)| verify::check(&w.receipt, &view, &self.rules, timestamp, None, w.admitted.proven))
                 .collect()
         });
         let (mut chosen, mut bytes) = (Selection::new(), 0);
@@ -236,8 +261,9 @@ impl Pool {
         Ok(chosen)
     }
 
-    /// Checks the receipts of a proposal against `state` at `timestamp`, in parallel. Signatures that this node has verified
-    /// before are not verified again.
+    /// Checks the receipts of a proposal against `state` at `timestamp`, in parallel. Signatures and proofs that this node has
+    /// verified before are not verified again. Proofs are no part of a block: one that has not come here yet is
+    /// [`Rule::EvidenceMissing`], which is no verdict about the block.
     ///
     /// # Errors
     /// Position of the first bad receipt and its rule, or why the state could not be read.
@@ -259,7 +285,7 @@ impl Pool {
                 .with_min_len(16)
                 .map(|bytes| {
                     let (receipt, proven) = self.recall(bytes)?;
-                    let admitted = verify::check(&receipt, &view, &self.rules, timestamp, proven)?;
+                    let admitted = verify::check(&receipt, &view, &self.rules, timestamp, None, proven)?;
                     if admitted.proven != proven {
                         self.remember(&receipt, admitted.proven);
                     }
@@ -327,13 +353,10 @@ impl Pool {
     }
 
     /// The oldest receipts that have waited at least `time`, at most `max`.
-    pub fn waiting_longer_than(&self, time: std::time::Duration, max: usize) -> Vec<Bytes> {
+    pub fn waiting_longer_than(&self, time: Duration, max: usize) -> Vec<Waiting> {
         let oldest = lock(&self.table).oldest(max);
-        oldest
-            .into_iter()
-            .filter(|(_, w)| w.since.elapsed() >= time)
-            .map(|(_, w)| w.receipt.cose().clone())
-            .collect()
+        let waiting = oldest.into_iter().map(|(_, waiting)| waiting);
+        waiting.filter(|waiting| waiting.since.elapsed() >= time).collect()
     }
 
     /// Receipts and bytes waiting.

@@ -1,7 +1,7 @@
 //! The pool's table: bounded, each (keyset, seq) and payment once, quota per node.
 
 use crate::verify::{Admitted, Reject, Rule};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use opg_receipt::SignedReceipt;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,12 +32,21 @@ pub struct Bounds {
 pub struct Waiting {
     /// The receipt.
     pub receipt: Arc<SignedReceipt>,
+    /// The proof of its answer, for a mode that has one.
+    pub artefact: Option<Bytes>,
     /// Its verdict when it came in.
     pub admitted: Admitted,
     /// When it came in.
     pub since: Instant,
     /// Timestamp of the head then, Unix seconds.
     pub block_time: u64,
+}
+
+impl Waiting {
+    /// Bytes that it takes.
+    fn size(&self) -> usize {
+        self.receipt.cose().len() + self.artefact.as_ref().map_or(0, |artefact| artefact.len())
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -148,7 +157,7 @@ impl Table {
         let entry = &waiting.admitted.entry;
         let allowed = self.quota(waiting.admitted.bond);
         let used = self.nodes.entry(entry.node_id).or_default();
-        let size = waiting.receipt.cose().len();
+        let size = waiting.size();
         let allowed_bytes = allowed.saturating_mul(opg_receipt::MAX_BYTES / 2);
         if used.receipts >= allowed || used.bytes + size > allowed_bytes {
             return Err(Reject::new(
@@ -231,7 +240,7 @@ impl Table {
         let Some(waiting) = self.arrivals.remove(&at) else {
             return;
         };
-        let (entry, size) = (&waiting.admitted.entry, waiting.receipt.cose().len());
+        let (entry, size) = (&waiting.admitted.entry, waiting.size());
         self.by_core.remove(&waiting.receipt.core_hash());
         self.by_id.remove(&waiting.receipt.core().receipt_id.0);
         self.by_seq.remove(&(entry.keyset, entry.seq));

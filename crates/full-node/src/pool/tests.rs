@@ -16,7 +16,7 @@ fn pool(world: &World, change: impl FnOnce(&mut Bounds)) -> Arc<Pool> {
 }
 
 fn submit(pool: &Pool, world: &World, receipt: &SignedReceipt) -> Result<Inserted, Rule> {
-    match pool.submit_now(receipt.cose(), &world.state, NOW) {
+    match pool.submit_now(receipt.cose(), None, &world.state, NOW) {
         Ok(submitted) => Ok(submitted.inserted),
         Err(SubmitError::Rejected(reject)) => Err(reject.rule),
         Err(error) => panic!("{error}"),
@@ -29,7 +29,7 @@ async fn submission_is_idempotent_and_exclusive() {
     let pool = pool(&world, |_| {});
     let receipt = world.receipt(0);
     let submitted = pool
-        .submit(receipt.cose().clone(), world.state.clone(), NOW)
+        .submit(receipt.cose().clone(), None, world.state.clone(), NOW)
         .await
         .unwrap();
     assert_eq!(submitted.inserted, Inserted::New);
@@ -54,7 +54,7 @@ async fn submission_is_idempotent_and_exclusive() {
 fn junk_is_refused_with_its_rule() {
     let world = World::new();
     let pool = pool(&world, |_| {});
-    let rule = |bytes: Vec<u8>| match pool.submit_now(&bytes.into(), &world.state, NOW) {
+    let rule = |bytes: Vec<u8>| match pool.submit_now(&bytes.into(), None, &world.state, NOW) {
         Err(SubmitError::Rejected(reject)) => reject.rule,
         other => panic!("{other:?}"),
     };
@@ -191,4 +191,32 @@ fn a_batch_is_judged_like_single_receipts() {
         "a known core with another signature is checked"
     );
     assert_eq!(rule(&[Bytes::from_static(b"x")]), (0, Rule::Encoding));
+}
+
+/// Proofs are no part of a block: a validator votes for what it has verified itself, and a leader gives the others time.
+#[test]
+fn a_batch_with_a_proof_needs_the_proof() {
+    let mut world = World::new();
+    world.set_program(opg_samples::proof::program_root());
+    let mut core = world.core(0);
+    let answer = opg_samples::proof::zk(&mut core, 0, NOW);
+    let artefact = Bytes::from(opg_samples::proof::artefact(&core, 0, &answer));
+    let receipt = world.sign(core);
+    let batch = [receipt.cose().clone()];
+    let pool = pool(&world, |_| {});
+    match pool.check_batch(&batch, &world.state, NOW) {
+        Err((0, CheckError::Rejected(reject))) => assert_eq!(reject.rule, Rule::EvidenceMissing),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(submit(&pool, &world, &receipt), Err(Rule::EvidenceMissing));
+    pool.submit_now(receipt.cose(), Some(artefact.clone()), &world.state, NOW)
+        .unwrap();
+    assert_eq!(pool.size(), (1, receipt.cose().len() + artefact.len()));
+    assert_eq!(pool.check_batch(&batch, &world.state, NOW).unwrap().len(), 1);
+
+    assert!(pool.select(&world.state, NOW, 10, 1 << 20).unwrap().is_empty());
+    std::thread::sleep(PROOF_SPREAD);
+    assert_eq!(pool.select(&world.state, NOW, 10, 1 << 20).unwrap().len(), 1);
+    let waiting = pool.waiting_longer_than(Duration::ZERO, 10);
+    assert_eq!(waiting[0].artefact, Some(artefact));
 }

@@ -5,12 +5,12 @@ use super::{
     message::{LIMIT, Params, RECEIPT_REJECTED, RpcError},
 };
 use crate::{
+    gossip,
     index::Row,
     pool::{Inserted, SubmitError},
     verify::{Reject, Rule},
 };
 use alloy_primitives::{B256, Bytes};
-use opg_consensus::Topic;
 use opg_contracts::{
     addresses,
     state::{self, Settlement, Spent},
@@ -22,29 +22,47 @@ use opg_primitives::{
 use opg_receipt::{SignedReceipt, State};
 use serde_json::{Value, json};
 
+/// End of verification: a receipt of mode none is checked, never verified.
+const fn verified_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::None => State::Checked.as_str(),
+        _ => State::Verified.as_str(),
+    }
+}
+
 impl Front {
-    /// `og_submitReceipt(hex)`: verifies and keeps a receipt, and passes it on. Submitting it again is harmless.
+    /// `og_submitReceipt(receipt, artefact?)`, both hex: verifies and keeps a receipt, with the proof of its answer if its mode has
+    /// one, and passes both on. Submitting it again is harmless.
     pub(super) async fn submit_receipt(&self, p: &Params<'_>) -> Result<Value, RpcError> {
-        p.at_most(1)?;
+        p.at_most(2)?;
         let node = &self.node;
         // one byte more than allowed is read, so that the rule (and its code) answers for a receipt that is too large
         let bytes: Bytes = p.bytes(0, "receipt", 2 * opg_receipt::MAX_BYTES)?.into();
+        let artefact = match p.get(1).is_some_and(|value| !value.is_null()) {
+            true => Some(Bytes::from(p.bytes(1, "artefact", opg_artefact::MAX_ARTEFACT_BYTES)?)),
+            false => None,
+        };
         let head = node.execution.head();
         let state = node.execution.state_at(head.hash).map_err(RpcError::internal)?;
         // the earliest timestamp that the next block can have
         let timestamp = crate::shared::unix_time()
             .as_secs()
             .max(head.timestamp.saturating_add(1));
-        match node.pool.submit(bytes.clone(), state, timestamp).await {
+        match node
+            .pool
+            .submit(bytes.clone(), artefact.clone(), state, timestamp)
+            .await
+        {
             Ok(submitted) => {
                 if submitted.inserted == Inserted::New {
-                    node.gossip(Topic::Receipt, bytes);
+                    let (topic, payload) = gossip::message(&bytes, artefact.as_ref());
+                    node.gossip(topic, payload);
                 }
                 let core = submitted.receipt.core();
                 Ok(json!({
                     "receiptId": core.receipt_id,
                     "coreHash": submitted.receipt.core_hash(),
-                    "state": State::Checked.as_str(),
+                    "state": verified_word(core.mode.served),
                     "known": submitted.inserted == Inserted::Known,
                 }))
             }
@@ -82,14 +100,9 @@ impl Front {
                 Some(waiting) => {
                     let core = waiting.receipt.core();
                     let mode = core.mode.served;
-                    let state = if mode == Mode::None {
-                        State::Checked
-                    } else {
-                        State::Verified
-                    };
                     Ok(json!({
                         "receiptId": id,
-                        "state": state.as_str(),
+                        "state": verified_word(mode),
                         "mode": mode.as_str(),
                         "grade": core.mode.grade.as_str(),
                         "coreHash": waiting.receipt.core_hash(),

@@ -129,6 +129,11 @@ impl World {
             .set_price(addresses::MODEL_REGISTRY, base + U256::from(1), &price);
     }
 
+    pub(crate) fn set_program(&mut self, program: B256) {
+        let slot = slots::model_program(self.root, program);
+        self.state.set(addresses::MODEL_REGISTRY, slot, U256::from(1));
+    }
+
     pub(crate) fn payer_address(&self) -> Address {
         address_of_secret(&self.payer)
     }

@@ -11,6 +11,7 @@ pub use reject::{Reject, Rule};
 pub use view::View;
 
 use alloy_primitives::{Address, B256};
+use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
     GenesisFile, StateReader, addresses,
     state::{self, Settlement},
@@ -22,7 +23,7 @@ use opg_primitives::{
     mode::{Grade, Mode},
     money::{Price, charge},
 };
-use opg_receipt::{FinishReason, SignedReceipt, commit::receipt_id};
+use opg_receipt::{FinishReason, ModeRecord, SignedReceipt, commit::receipt_id};
 use std::collections::HashSet;
 
 /// Constants of one network that the rules need.
@@ -58,13 +59,15 @@ impl Rules {
     }
 }
 
-/// Which signatures of a receipt are known to be good.
+/// What of a receipt is known to be good, whatever the state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proven {
     /// The COSE signature, by the keyset that the receipt names.
     pub receipt: bool,
     /// The payment authorization, by the payer.
     pub payment: bool,
+    /// The proof of the answer, about the program with this root.
+    pub program: Option<B256>,
 }
 
 /// A receipt that may enter a block.
@@ -76,7 +79,7 @@ pub struct Admitted {
     pub payment_id: B256,
     /// The node's bond, wei.
     pub bond: u128,
-    /// Signatures that were checked now or before.
+    /// Signatures and proof that were checked now or before.
     pub proven: Proven,
 }
 
@@ -95,7 +98,8 @@ impl<E> From<Reject> for CheckError<E> {
     }
 }
 
-/// Checks one receipt against `state`, the parent block's, for a block with timestamp `timestamp` (Unix seconds).
+/// Checks one receipt against `state`, the parent block's, for a block with timestamp `timestamp` (Unix seconds). `artefact` is the
+/// proof of its answer, for a mode that has one.
 ///
 /// # Errors
 /// The first rule that it breaks, in the order of receipt.md §6, or why the state could not be read.
@@ -104,11 +108,20 @@ pub fn check_receipt<R: StateReader>(
     state: &R,
     rules: &Rules,
     timestamp: u64,
+    artefact: Option<&[u8]>,
 ) -> Result<BatchEntry, CheckError<R::Error>> {
-    check(receipt, &View::new(state), rules, timestamp, Proven::default()).map(|admitted| admitted.entry)
+    check(
+        receipt,
+        &View::new(state),
+        rules,
+        timestamp,
+        artefact,
+        Proven::default(),
+    )
+    .map(|admitted| admitted.entry)
 }
 
-/// As [`check_receipt`], with registry reads shared by the receipts of a block, and without checking `proven` signatures again.
+/// As [`check_receipt`], with registry reads shared by the receipts of a block, and without checking again what is `proven`.
 ///
 /// # Errors
 /// As [`check_receipt`].
@@ -117,6 +130,7 @@ pub fn check<R: StateReader>(
     view: &View<'_, R>,
     rules: &Rules,
     timestamp: u64,
+    artefact: Option<&[u8]>,
     proven: Proven,
 ) -> Result<Admitted, CheckError<R::Error>> {
     let core = receipt.core();
@@ -168,26 +182,22 @@ pub fn check<R: StateReader>(
     // 5. What was served and what it costs.
     check_terms(receipt, view, rules, timestamp)?;
 
-    // 6. Mode and evidence.
-    let mode = &core.mode;
-    for got in [mode.asked, mode.served] {
-        if got != Mode::None {
-            return refuse(Rule::Mode, Mode::None, got);
-        }
-    }
-    for got in [mode.min_grade, mode.grade] {
-        if got != Grade::None {
-            return refuse(Rule::Grade, Grade::None, got);
-        }
-    }
-    if core.evidence.is_some() {
-        return refuse(Rule::Evidence, "no evidence field", "an evidence field");
+    // 6. Mode and grade.
+    check_mode(&core.mode)?;
+    if core.mode.served == Mode::None && (core.evidence.is_some() || artefact.is_some()) {
+        return refuse(Rule::Evidence, "no evidence", "evidence");
     }
 
-    // What the core says about itself, so that everything in a block also passes a light client.
+    // 7. What the core says about itself, so that everything in a block also passes a light client.
     if let Err(error) = core.check_consistency() {
         return refuse(Rule::Consistency, "fields that agree with each other", error);
     }
+
+    // 8. The proof, last because it costs most.
+    let program = match core.mode.served {
+        Mode::None => None,
+        _ => Some(check_proof(receipt, view, timestamp, artefact, proven.program)?),
+    };
 
     let payment = &core.payment;
     Ok(Admitted {
@@ -196,7 +206,7 @@ pub fn check<R: StateReader>(
             keyset: keyset_digest,
             model_root: core.model.served_root.0,
             royalty_bps: core.price.royalty_bps,
-            mode: mode.served.code(),
+            mode: core.mode.served.code(),
             router: core.router,
             seq: core.seq,
             payer: payment.payer,
@@ -209,6 +219,7 @@ pub fn check<R: StateReader>(
         proven: Proven {
             receipt: true,
             payment: payment_proven,
+            program,
         },
     })
 }
@@ -309,6 +320,60 @@ fn check_terms<R: StateReader>(
         return refuse(Rule::Charge, due.0, core.price.charge.0);
     }
     Ok(())
+}
+
+/// Rule 6: the modes that have a verifier, and what was served is at most what was asked.
+fn check_mode<E>(mode: &ModeRecord) -> Result<(), CheckError<E>> {
+    for got in [mode.asked, mode.served] {
+        if !matches!(got, Mode::None | Mode::Zk) {
+            return refuse(Rule::Mode, "none or zk", got);
+        }
+    }
+    if mode.asked == Mode::None && mode.served != Mode::None {
+        return refuse(Rule::Mode, Mode::None, mode.served);
+    }
+    for (mode, got) in [(mode.asked, mode.min_grade), (mode.served, mode.grade)] {
+        // A proof needs no hardware: nothing is above it.
+        let expected = match mode {
+            Mode::None => Grade::None,
+            _ => Grade::Hardware,
+        };
+        if got != expected {
+            return refuse(Rule::Grade, expected, got);
+        }
+    }
+    Ok(())
+}
+
+/// Rule 8. Returns the root of the program that the proof is about.
+fn check_proof<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    timestamp: u64,
+    artefact: Option<&[u8]>,
+    proven: Option<B256>,
+) -> Result<B256, CheckError<R::Error>> {
+    let core = receipt.core();
+    let deadline = core.evidence.and_then(|evidence| evidence.proof_deadline).unwrap_or(0);
+    if timestamp > deadline {
+        return refuse(Rule::EvidenceLate, format!("a block before {deadline}"), timestamp);
+    }
+    let model = core.model.served_root.0;
+    let registered = |program| match view.program(model, program)? {
+        Some(_) => Ok(program),
+        None => refuse(Rule::ProgramUnknown, "a program of the model", program),
+    };
+    if let Some(program) = proven {
+        return registered(program);
+    }
+    let Some(artefact) = artefact else {
+        return refuse(Rule::EvidenceMissing, "a proof", "none");
+    };
+    let invalid = |error: ArtefactError| Reject::new(Rule::EvidenceInvalid, "a proof of the statement", error);
+    let artefact = ZkArtefact::decode(artefact).map_err(invalid)?;
+    let program = registered(artefact.program())?;
+    artefact.verify(core).map_err(invalid)?;
+    Ok(program)
 }
 
 fn show_price(price: &Price) -> String {

@@ -91,11 +91,19 @@ rules! {
     /// The charge does not follow from price and usage.
     Charge = "charge", "price.charge", "the charge does not follow from price, usage and payment";
     /// A mode without a verifier in this version.
-    Mode = "mode", "mode", "this mode has no verifier on this network yet (replay is refused until statistical audits exist): use mode none";
-    /// A grade on a mode without evidence.
-    Grade = "grade", "mode.grade", "mode none has grade none";
+    Mode = "mode", "mode", "this mode has no verifier on this network yet (replay is refused until statistical audits exist): use mode none or zk";
+    /// A grade that the mode does not have.
+    Grade = "grade", "mode.grade", "this mode does not have this grade";
     /// Evidence on a mode without evidence.
     Evidence = "evidence", "evidence", "mode none carries no evidence";
+    /// The proof of the answer is not here.
+    EvidenceMissing = "evidence_missing", "evidence.statement_hash", "the proof of the answer is missing: submit it with the receipt";
+    /// The proof came after its deadline.
+    EvidenceLate = "evidence_late", "evidence.proof_deadline", "the deadline of the proof is over";
+    /// The proof does not prove the receipt's statement.
+    EvidenceInvalid = "evidence_invalid", "evidence.statement_hash", "the proof does not prove the receipt's statement";
+    /// The program of the proof is not one of the model's.
+    ProgramUnknown = "program_unknown", "evidence.statement_hash", "the program of the proof is not registered for the model";
     /// Fields of the core contradict each other.
     Consistency = "consistency", "receipt", "fields of the receipt contradict each other";
     /// The node has too much in flight.
@@ -118,6 +126,8 @@ impl Rule {
                 | Self::PaymentExpired
                 | Self::PaymentFunds
                 | Self::ModelUnknown
+                | Self::EvidenceMissing
+                | Self::ProgramUnknown
                 | Self::Royalty
                 | Self::Ask
                 | Self::Quota

@@ -8,7 +8,11 @@ use opg_primitives::{
 use opg_receipt::{Core, Evidence, ModeRecord};
 
 fn verdict(world: &World, receipt: &SignedReceipt) -> Result<BatchEntry, Reject> {
-    check_receipt(receipt, &world.state, &world.rules, NOW).map_err(|error| match error {
+    judge(world, receipt, None)
+}
+
+fn judge(world: &World, receipt: &SignedReceipt, artefact: Option<&[u8]>) -> Result<BatchEntry, Reject> {
+    check_receipt(receipt, &world.state, &world.rules, NOW, artefact).map_err(|error| match error {
         CheckError::Rejected(reject) => reject,
         CheckError::State(never) => match never {},
     })
@@ -208,7 +212,7 @@ fn a_royalty_change_has_notice() {
 
 #[test]
 fn modes_without_a_verifier_are_refused() {
-    for mode in [Mode::Tee, Mode::Zk, Mode::Replay] {
+    for mode in [Mode::Tee, Mode::Replay] {
         assert_eq!(
             rule_after(|_, c| c.mode = ModeRecord {
                 asked: mode,
@@ -239,6 +243,101 @@ fn modes_without_a_verifier_are_refused() {
     );
 }
 
+/// A receipt of mode zk at `NOW`, with its proof, in a world that knows the program.
+fn proven(world: &mut World, seq: u64) -> (Core, Vec<u8>) {
+    world.set_program(opg_samples::proof::program_root());
+    let mut core = world.core(seq);
+    let answer = opg_samples::proof::zk(&mut core, seq, NOW);
+    let artefact = opg_samples::proof::artefact(&core, seq, &answer);
+    (core, artefact)
+}
+
+#[test]
+fn a_proven_answer_is_verified() {
+    let mut world = World::new();
+    let (core, artefact) = proven(&mut world, 0);
+    let receipt = world.sign(core.clone());
+    let entry = judge(&world, &receipt, Some(&artefact)).unwrap();
+    assert_eq!(entry.mode, Mode::Zk.code());
+
+    let rule = |world: &World, core: &Core, artefact: Option<&[u8]>| {
+        judge(world, &world.sign(core.clone()), artefact).unwrap_err().rule
+    };
+    assert_eq!(rule(&world, &core, None), Rule::EvidenceMissing);
+    let mut damaged = artefact.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    assert_eq!(rule(&world, &core, Some(&damaged)), Rule::EvidenceInvalid);
+    assert_eq!(rule(&world, &core, Some(b"no proof")), Rule::EvidenceInvalid);
+    // the proof of another receipt
+    let (other, others) = proven(&mut world, 1);
+    assert_eq!(rule(&world, &core, Some(&others)), Rule::EvidenceInvalid);
+    // another answer than the proven one
+    let mut lie = core.clone();
+    lie.response.commitment = other.response.commitment;
+    assert_eq!(rule(&world, &lie, Some(&artefact)), Rule::EvidenceInvalid);
+    // a program that nobody registered
+    let unknown = World::new();
+    assert_eq!(rule(&unknown, &core, Some(&artefact)), Rule::ProgramUnknown);
+    // too late, by the block's clock
+    let deadline = core.evidence.unwrap().proof_deadline.unwrap();
+    world.settle(&core, world.deposit(), core.payment.amount.0);
+    let at = |time| check_receipt(&receipt, &world.state, &world.rules, time, Some(&artefact));
+    at(deadline).unwrap();
+    match at(deadline + 1) {
+        Err(CheckError::Rejected(reject)) => assert_eq!(reject.rule, Rule::EvidenceLate),
+        other => panic!("{other:?}"),
+    }
+    // evidence that says nothing, or promises a proof for ever
+    let mut empty = core.clone();
+    empty.evidence.as_mut().unwrap().statement_hash = None;
+    assert_eq!(rule(&world, &empty, Some(&artefact)), Rule::Consistency);
+    let mut patient = core.clone();
+    patient.evidence.as_mut().unwrap().proof_deadline = Some(NOW + 3_601);
+    assert_eq!(rule(&world, &patient, Some(&artefact)), Rule::Consistency);
+    // a proof that nobody asked for, and one under a receipt of mode none
+    let mut unasked = core.clone();
+    (unasked.mode.asked, unasked.mode.min_grade) = (Mode::None, Grade::None);
+    assert_eq!(rule(&world, &unasked, Some(&artefact)), Rule::Mode);
+    assert_eq!(rule(&world, &world.core(5), Some(&artefact)), Rule::Evidence);
+    let mut simulated = core.clone();
+    simulated.mode.grade = Grade::Simulated;
+    assert_eq!(rule(&world, &simulated, Some(&artefact)), Rule::Grade);
+}
+
+/// What was verified once is not verified again, but the program must be registered in the state at hand.
+#[test]
+fn a_proof_is_verified_once() {
+    let mut world = World::new();
+    let (core, artefact) = proven(&mut world, 0);
+    let receipt = world.sign(core);
+    let judge = |world: &World, artefact, proven| {
+        check(&receipt, &View::new(&world.state), &world.rules, NOW, artefact, proven)
+    };
+    let proven = judge(&world, Some(&artefact), Proven::default()).unwrap().proven;
+    assert_eq!(proven.program, Some(opg_samples::proof::program_root()));
+    assert_eq!(judge(&world, None, proven).unwrap().proven, proven);
+    match judge(&World::new(), None, proven) {
+        Err(CheckError::Rejected(reject)) => assert_eq!(reject.rule, Rule::ProgramUnknown),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A node that could not serve what was asked may say so, and earns nothing.
+#[test]
+fn less_than_asked_earns_nothing() {
+    let world = World::new();
+    let mut core = world.core(0);
+    (core.mode.asked, core.mode.min_grade) = (Mode::Zk, Grade::Hardware);
+    assert_eq!(
+        verdict(&world, &world.sign(core.clone())).unwrap_err().rule,
+        Rule::Consistency
+    );
+    core.response.finish = FinishReason::Error;
+    core.price.charge = Amount::ZERO;
+    assert_eq!(verdict(&world, &world.sign(core)).unwrap().charge, 0);
+}
+
 #[test]
 fn the_core_must_not_contradict_itself() {
     assert_eq!(rule_after(|_, c| c.times.received = 9), Rule::Consistency);
@@ -256,8 +355,9 @@ fn proven_signatures_are_not_checked_again() {
     let all = Proven {
         receipt: true,
         payment: true,
+        program: None,
     };
-    let admitted = check(&forged, &view, &world.rules, NOW, all).unwrap();
+    let admitted = check(&forged, &view, &world.rules, NOW, None, all).unwrap();
     assert_eq!(admitted.proven, all);
     assert!(
         check(
@@ -265,10 +365,8 @@ fn proven_signatures_are_not_checked_again() {
             &view,
             &world.rules,
             NOW,
-            Proven {
-                receipt: true,
-                payment: false
-            }
+            None,
+            Proven { payment: false, ..all }
         )
         .is_err()
     );
@@ -284,6 +382,7 @@ fn a_settled_payment_does_not_prove_the_signature() {
         &View::new(&world.state),
         &world.rules,
         NOW,
+        None,
         Proven::default(),
     )
     .unwrap();
@@ -291,7 +390,8 @@ fn a_settled_payment_does_not_prove_the_signature() {
         admitted.proven,
         Proven {
             receipt: true,
-            payment: false
+            payment: false,
+            program: None,
         }
     );
 }

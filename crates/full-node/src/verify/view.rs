@@ -16,6 +16,7 @@ pub struct View<'a, R> {
     nodes: Cache<B256, Option<NodeRecord>>,
     models: Cache<B256, Option<ModelTerms>>,
     asks: Cache<(B256, B256), Price>,
+    programs: Cache<(B256, B256), Option<B256>>,
 }
 
 impl<'a, R: StateReader> View<'a, R> {
@@ -27,6 +28,7 @@ impl<'a, R: StateReader> View<'a, R> {
             nodes: Cache::default(),
             models: Cache::default(),
             asks: Cache::default(),
+            programs: Cache::default(),
         }
     }
 
@@ -49,6 +51,12 @@ impl<'a, R: StateReader> View<'a, R> {
 
     pub(super) fn ask(&self, node: B256, root: B256) -> Result<Price, CheckError<R::Error>> {
         cached(&self.asks, (node, root), || state::read_ask(self.state, node, root))
+    }
+
+    pub(super) fn program(&self, model: B256, program: B256) -> Result<Option<B256>, CheckError<R::Error>> {
+        cached(&self.programs, (model, program), || {
+            state::read_program(self.state, model, program)
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use opg_consensus::keys::{BlsKey, IdentityKey, proof_of_possession};
 use opg_contracts::{
-    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters, ValidatorEntry,
+    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters,
+    ProgramRegistration, ValidatorEntry,
     genesis_file::{SUPPLY, VERSION, possession_namespace},
 };
 use opg_full_node::{FullNode, FullNodeConfig, FullNodeHandle, Keys, Limits, PeerConfig};
@@ -138,6 +139,10 @@ pub fn genesis() -> GenesisFile {
             uri: String::new(),
             royalty_bps: ROYALTY,
             price: price(),
+            programs: vec![ProgramRegistration {
+                root: opg_samples::proof::program_root(),
+                report: "{}".into(),
+            }],
         }],
         allocations,
         parameters,

@@ -38,6 +38,15 @@ pub fn keyset(genesis: &GenesisFile) -> Keyset {
     }
 }
 
+/// Receipt number `seq` in mode zk, with its proof.
+pub fn proven(genesis: &GenesisFile, seq: u64, prev: B256, amount: Amount) -> (SignedReceipt, Vec<u8>) {
+    let mut core = make(genesis, seq, prev, amount).receipt.core().clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let answer = opg_samples::proof::zk(&mut core, seq, now);
+    let artefact = opg_samples::proof::artefact(&core, seq, &answer);
+    (SignedReceipt::sign(core, &receipt_key()).unwrap(), artefact)
+}
+
 /// Receipt number `seq` of the genesis node, with its file. `amount` is what the payer signs.
 pub fn make(genesis: &GenesisFile, seq: u64, prev: B256, amount: Amount) -> Made {
     let keyset = keyset(genesis);

@@ -92,6 +92,7 @@ pub fn file() -> GenesisFile {
             uri: String::new(),
             royalty_bps,
             price: price(),
+            programs: vec![],
         })
         .collect();
     let asks = nodes

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use opg_primitives::money::Usage;
+use opg_primitives::{mode::Mode, money::Usage};
 use opg_receipt::{FinishReason, LeafKind, SignedReceipt, StreamRecord, UsageUnit, rolling_hash, stream};
 use opg_runtime::{
     ModelRuntime, RuntimeError,
@@ -86,6 +86,7 @@ pub(crate) async fn handle(
         body,
         params,
         unit: UsageUnit::Tokens,
+        mode: Mode::None,
         most,
         received,
     };
@@ -306,6 +307,7 @@ fn outcome(generated: Generated) -> (Outcome, Result<Generation, RuntimeError>) 
                 first_output: generated.first_output.unwrap_or(now),
                 done: now,
                 stream: generated.stream,
+                proof: None,
             };
             (outcome, Ok(generation))
         }

@@ -1,6 +1,13 @@
 //! The request of `/v1/chat/completions`: OpenAI's fields, each served, ignored because it changes nothing, or refused by name.
 
-use crate::{body::kind, catalogue::Served, error::ApiError, infer::check_mode, node::Node};
+use crate::{
+    body::kind,
+    catalogue::Served,
+    error::ApiError,
+    infer::{asked_mode, not_served},
+    node::Node,
+};
+use opg_primitives::mode::Mode;
 use opg_runtime::{
     ModelRuntime, RuntimeError,
     llm::{GenerateRequest, Input, Message, PreparedGeneration, Role},
@@ -42,7 +49,9 @@ pub(super) fn parse(node: &Node, object: &Map<String, Value>) -> Result<Parsed, 
         let message = format!("{asked} is not a language model: use /v1/infer");
         return Err(ApiError::bad_request("model_not_supported", message).param("model"));
     };
-    check_mode(object)?;
+    if asked_mode(object)? != Mode::None {
+        return Err(not_served(&asked, Mode::Zk));
+    }
     let mut fields = Fields {
         object,
         seen: vec!["model", "mode"],

@@ -7,6 +7,7 @@ use alloy::{
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use axum::{Json, Router, extract::State, routing::post};
+use opg_artefact::ZkArtefact;
 use opg_contracts::{
     addresses,
     bindings::{FeeVault, ReceiptLedger},
@@ -17,6 +18,7 @@ use opg_contracts::{
 use opg_payments::eip3009::{Authorization, Domain};
 use opg_primitives::{
     ids::{NodeId, deposit_address, payment_id},
+    mode::Mode,
     money::{Amount, Price},
 };
 use opg_receipt::SignedReceipt;
@@ -219,6 +221,21 @@ impl Chain {
         true
     }
 
+    /// The proof of a receipt of mode zk, as a full node verifies it.
+    fn check_proof(&self, receipt: &SignedReceipt, artefact: &Value) -> Result<(), Value> {
+        let refuse = |message: String| json!({"code": -32010, "message": message, "data": {"mayPassLater": false}});
+        let core = receipt.core();
+        if core.mode.served == Mode::None {
+            assert!(artefact.is_null());
+            return Ok(());
+        }
+        let artefact: Bytes = artefact.as_str().expect("a proof").parse().unwrap();
+        let artefact = ZkArtefact::decode(&artefact).map_err(|e| refuse(e.to_string()))?;
+        let slot = slots::model_program(core.model.served_root.0, artefact.program());
+        assert!(!self.get(addresses::MODEL_REGISTRY, slot).is_zero());
+        artefact.verify(core).map_err(|e| refuse(e.to_string()))
+    }
+
     /// Records a receipt in the next block, as a system transaction would.
     fn record(&mut self, receipt: SignedReceipt) -> Result<Value, Value> {
         let refuse = |rule: &str, later: bool| json!({"code": -32010, "message": rule, "data": {"rule": rule, "mayPassLater": later}});
@@ -248,7 +265,7 @@ impl Chain {
             modelRoot: core.model.served_root.0,
             creator: CREATOR,
             royaltyBps: core.price.royalty_bps,
-            mode: 0,
+            mode: core.mode.served.code(),
             router: Address::ZERO,
             payer: core.payment.payer,
             nonce: core.payment.nonce,
@@ -270,7 +287,7 @@ impl Chain {
                 nodeId: core.node_id.0,
                 modelRoot: core.model.served_root.0,
                 creator: CREATOR,
-                mode: 0,
+                mode: core.mode.served.code(),
                 releaseAt: RELEASE_AT,
                 count: U256::from(1),
             };
@@ -335,6 +352,7 @@ impl Chain {
                 let bytes: Bytes = params[0].as_str().unwrap().parse().unwrap();
                 let receipt =
                     SignedReceipt::decode(&bytes).map_err(|e| json!({"code": -32010, "message": e.to_string()}))?;
+                self.check_proof(&receipt, &params[1])?;
                 return self.record(receipt);
             }
             "og_getReceipt" => match self.receipts.get(&hash(&params[0])) {

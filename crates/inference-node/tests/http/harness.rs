@@ -2,7 +2,7 @@
 
 use crate::chain::{CHAIN_ID, FakeChain};
 use alloy_primitives::{Address, B256, U256};
-use opg_contracts::addresses;
+use opg_contracts::{addresses, slots};
 use opg_inference_node::{
     InferenceNode,
     config::{Exposure, InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys},
@@ -77,11 +77,13 @@ impl Harness {
                     name: ONNX.into(),
                     path: fixture("digits/digits_mlp.onnx"),
                     kind: ModelKind::Onnx,
+                    program: Some(fixture("digits/digits_mlp.program")),
                 },
                 ModelConfig {
                     name: CHAT.into(),
                     path: fixture("tiny-llama/trained-Q8_0.gguf"),
                     kind: ModelKind::Gguf,
+                    program: None,
                 },
             ],
         };
@@ -110,6 +112,10 @@ impl Harness {
                     .root()
                     .unwrap();
                 chain.register_model(config.node_id(), root.0, price, 1000);
+                if model.program.is_some() {
+                    let slot = slots::model_program(root.0, opg_samples::proof::program_root());
+                    chain.set(addresses::MODEL_REGISTRY, slot, U256::from(1));
+                }
             }
             chain.set_balance(address_of_secret(&wallet), Amount(OPG));
         }

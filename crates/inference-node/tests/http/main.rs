@@ -4,5 +4,6 @@ mod bad_input;
 mod chain;
 mod harness;
 mod paying;
+mod proving;
 mod recovery;
 mod streaming;

@@ -47,10 +47,10 @@ use opg_primitives::{
 use opg_receipt::{
     Core, LeafKind, ModeRecord, Quote, QuoteRef, ReceiptFile, RequestCommitments, SignedQuote, SignedReceipt, Times,
     UsageUnit, commit,
-    file::{AccountProof, Finality, Inclusion, Leaf, Opening, SlotProof, StateProof},
+    file::{AccountProof, Finality, Inclusion, Leaf, Opening, ProofAfter, SlotProof, StateProof},
     quote::request_digest,
 };
-use opg_samples::{Sale, payment};
+use opg_samples::{Sale, payment, proof};
 use std::collections::BTreeMap;
 
 pub type Scheme = bls12381_multisig::Scheme<ed25519::PublicKey, MinSig>;
@@ -334,6 +334,44 @@ impl World {
         file.registration = Some(self.registration());
         file.payment = Some(self.payment());
         file
+    }
+
+    /// A complete file of mode zk, with a real proof. The world must have been made for it by [`Self::asking_zk`].
+    pub fn proven_file(&self) -> ReceiptFile {
+        let mut core = self.core();
+        let answer = proof::zk(&mut core, 4, START);
+        let artefact = proof::artefact(&core, 4, &answer);
+        core.price.charge = self.core_charge();
+        let mut file = self.file_of(core);
+        file.opening = None;
+        file.proof = Some(ProofAfter {
+            artefact: artefact.into(),
+            registration: self.program(),
+        });
+        file
+    }
+
+    /// A world in which requests ask for mode zk and the program of the digits is registered.
+    pub fn asking_zk(n: u32, seed: u64) -> Self {
+        let mut world = Self::new(n, seed);
+        world.asked = (Mode::Zk, Grade::Hardware);
+        let slot = slots::model_program(B256::repeat_byte(7), proof::program_root());
+        let registry = world.storage.entry(addresses::MODEL_REGISTRY).or_default();
+        registry.insert(slot, U256::from(1));
+        world
+    }
+
+    /// Proof of the program's registration.
+    pub fn program(&self) -> StateProof {
+        let slot = slots::model_program(B256::repeat_byte(7), proof::program_root());
+        self.prove(&[(addresses::MODEL_REGISTRY, vec![slot])])
+    }
+
+    /// What a call costs when it is served as asked.
+    fn core_charge(&self) -> Amount {
+        let usage = Usage { input: 1, output: 0 };
+        let due = opg_primitives::money::charge(&ask(), usage, 1_000).expect("a price");
+        due.min(self.amount())
     }
 
     /// Second of three receipts in block 5, certified two blocks above.

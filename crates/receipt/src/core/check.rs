@@ -1,6 +1,6 @@
 //! What a core says about itself, and about the quote that it names.
 
-use super::{Core, FinishReason, MAX_LEAVES, MAX_MODEL_NAME, StreamRecord};
+use super::{Core, Evidence, FinishReason, MAX_LEAVES, MAX_MODEL_NAME, MAX_PROOF_SECONDS, StreamRecord};
 use crate::{commit, error::ReceiptError, quote::SignedQuote};
 use opg_primitives::{
     mode::{Grade, Mode},
@@ -100,7 +100,35 @@ impl Core {
             let got = if self.evidence.is_some() { "present" } else { "absent" };
             return Err(ReceiptError::value("evidence", "absent exactly for mode none", got));
         }
-        Ok(())
+        match (&self.evidence, mode.served) {
+            (Some(evidence), Mode::Zk) => self.check_proof_after(evidence),
+            _ => Ok(()),
+        }
+    }
+
+    /// A proof after the answer: what it must prove and by when, nothing about attestation.
+    fn check_proof_after(&self, evidence: &Evidence) -> Result<(), ReceiptError> {
+        if evidence.statement_hash.is_none() {
+            return Err(ReceiptError::value(
+                "evidence.statement_hash",
+                "present for mode zk",
+                "absent",
+            ));
+        }
+        if evidence.evidence_id.is_some() || evidence.policy_epoch.is_some() {
+            let expected = "no evidence id and no policy epoch for mode zk";
+            return Err(ReceiptError::value("evidence", expected, "one of them"));
+        }
+        let done = self.times.done / 1_000;
+        let latest = done.saturating_add(MAX_PROOF_SECONDS);
+        match evidence.proof_deadline {
+            Some(deadline) if (done..=latest).contains(&deadline) => Ok(()),
+            got => Err(ReceiptError::value(
+                "evidence.proof_deadline",
+                format!("{done} to {latest} for mode zk"),
+                got.map_or_else(|| "absent".to_owned(), |at| at.to_string()),
+            )),
+        }
     }
 
     /// `charge = min(price of the usage, signed amount)`, less only after an error or a cancellation, and nothing if

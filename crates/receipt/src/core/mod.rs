@@ -19,6 +19,8 @@ pub const VERSION: u64 = 1;
 pub const MAX_MODEL_NAME: usize = 200;
 /// Most bytes of a payment signature; contract payers (ERC-1271) need more than 65.
 pub const MAX_PAYMENT_SIGNATURE: usize = 1_024;
+/// Longest time between an answer and the deadline of its proof, seconds.
+pub const MAX_PROOF_SECONDS: u64 = 3_600;
 /// Most parts that an answer can be split into.
 pub const MAX_LEAVES: u32 = 4_096;
 

@@ -143,16 +143,16 @@ impl ProofFile {
         let Ok([_, _, set, profile, requests, receipt, graph, weights, proof]) = <[Value; 9]>::try_from(items) else {
             return Err(field("file", "another number of fields than 9"));
         };
-        let parameters = match set {
-            Value::Uint(1) => ParameterSet::Bits100,
-            Value::Uint(2) => ParameterSet::Bits128,
-            _ => return Err(field("parameter set", "this release knows sets 1 and 2")),
+        let number = |value: &Value| match value {
+            Value::Uint(number) => Some(*number),
+            _ => None,
         };
-        let profile = match profile {
-            Value::Uint(1) => Profile::Committed,
-            Value::Uint(2) => Profile::Open,
-            _ => return Err(field("profile", "expected 1 or 2")),
-        };
+        let parameters = number(&set)
+            .and_then(ParameterSet::from_id)
+            .ok_or(field("parameter set", "this release knows sets 1 and 2"))?;
+        let profile = number(&profile)
+            .and_then(Profile::from_id)
+            .ok_or(field("profile", "expected 1 or 2"))?;
         let requests = match requests {
             Value::Uint(count) => usize::try_from(count)
                 .ok()

@@ -1,13 +1,10 @@
-//! Splits a JSON file into requests and their entries, each as its own text, with bounds on both.
+//! Splits a JSON file into requests, each as its own text, with a bound on their number.
 
 use std::fmt;
 
 use opg_zkml::MAX_BATCH;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-
-/// Most entries of one object: inputs, or outputs and labels.
-const MAX_ENTRIES: usize = 256;
 
 /// Requests of a file: one object or a list of them, each as its own text.
 pub(super) struct Requests<'a> {
@@ -63,53 +60,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
     }
 }
 
-/// The entries of one object; a name that appears twice is refused, since readers disagree which one counts.
-pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object {\"NAME\": nested numbers}")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-                let mut out: Vec<(String, &'de RawValue)> = Vec::new();
-                while let Some((name, value)) = entries.next_entry::<String, _>()? {
-                    if out.iter().any(|(other, _)| *other == name) {
-                        return Err(A::Error::custom(format_args!("{name:?} appears twice")));
-                    }
-                    if out.len() == MAX_ENTRIES {
-                        return Err(A::Error::custom(format_args!("more than {MAX_ENTRIES} entries")));
-                    }
-                    out.push((name, value));
-                }
-                Ok(out)
-            }
-        }
-        deserializer.deserialize_map(Object).map(Entries)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lists_and_names() {
+    fn lists() {
         let parse =
             |text: &'static str| Requests::parse(text.as_bytes()).map(|found| (found.objects.len(), found.list));
         assert_eq!(parse(" {\"x\": 1}").unwrap(), (1, false));
         assert_eq!(parse("[{}, {}]").unwrap(), (2, true));
         for wrong in ["", "[]", "{", "[1", "{} {}"] {
             assert!(parse(wrong).is_err(), "{wrong}");
-        }
-        assert!(serde_json::from_str::<Entries<'_>>("{\"x\": 1, \"y\": [2]}").is_ok());
-        for wrong in ["{\"x\": 1, \"x\": 2}", "[]", "3"] {
-            assert!(serde_json::from_str::<Entries<'_>>(wrong).is_err(), "{wrong}");
         }
     }
 }
