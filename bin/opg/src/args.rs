@@ -209,6 +209,23 @@ pub(crate) enum ModelsCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Register an exact integer program of a model, so that nodes can serve it in mode zk; for the model's creator
+    RegisterProgram {
+        /// `owner/name[@revision]` or a 64-hex content root
+        model: String,
+        /// The program (`opg zk compile -o`)
+        #[arg(long, value_name = "PROGRAM")]
+        program: PathBuf,
+        /// Its registration report (`opg zk compile --report`); it goes on chain, at most 4,096 bytes
+        #[arg(long, value_name = "REPORT.json")]
+        report: PathBuf,
+        /// The creator's wallet
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
 }
 
 /// How an answer is to be proven.
@@ -419,6 +436,9 @@ pub(crate) struct ZkCompileArgs {
     /// Requests as they will come, from which scales are chosen: a list of {"INPUT": nested numbers} [default: random numbers]
     #[arg(long, value_name = "DATA.json")]
     pub(crate) calibrate: Option<PathBuf>,
+    /// Write how the program's results compare with the model's there, as `opg models register-program` takes it
+    #[arg(long, value_name = "REPORT.json")]
+    pub(crate) report: Option<PathBuf>,
     /// Precision
     #[arg(long, value_enum, default_value = "int8")]
     pub(crate) profile: PrecisionArg,

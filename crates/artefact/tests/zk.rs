@@ -69,11 +69,12 @@ fn an_artefact_proves_its_receipt_and_no_other() {
     assert!(bytes.len() < MAX_ARTEFACT_BYTES && artefact.proof_bytes() < bytes.len());
     artefact.verify(core).unwrap();
 
+    // The answer to another request, with the statement that belongs to it.
     let (other, _) = self::core(2);
     assert!(matches!(
         artefact.verify(&other),
         Err(ArtefactError::Commitment {
-            what: "the statement",
+            what: "the request's body",
             ..
         })
     ));

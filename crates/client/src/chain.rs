@@ -8,8 +8,11 @@ use alloy::{
 };
 use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256};
 use alloy_sol_types::SolCall;
-use opg_contracts::{FeeVault, OPG, addresses};
-use opg_primitives::{ids::NodeId, money::Amount};
+use opg_contracts::{FeeVault, ModelRegistry, OPG, addresses};
+use opg_primitives::{
+    ids::{ModelRoot, NodeId},
+    money::Amount,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -211,6 +214,55 @@ impl Client {
                 needed: amount,
             });
         }
+        self.submit(wallet, nonce, target, value, input, balances.native).await
+    }
+
+    /// Registers an exact integer program of a model, with its registration report, and waits until the block is final. Only the
+    /// model's creator can.
+    ///
+    /// # Errors
+    /// If the wallet is not the creator's or cannot pay the gas, or the registry refuses the program.
+    pub async fn register_program(
+        &self,
+        wallet: &Wallet,
+        model: ModelRoot,
+        program: B256,
+        report: &str,
+    ) -> Result<Sent, ClientError> {
+        let call = ModelRegistry::registerProgramCall {
+            modelRoot: model.0,
+            program,
+            report: report.into(),
+        };
+        let (from, input) = (wallet.address(), call.abi_encode().into());
+        let (nonce, balances) = futures::try_join!(self.nonce(from), self.balances(from))?;
+        let to = addresses::MODEL_REGISTRY;
+        let hash = self
+            .submit(wallet, nonce, to, U256::ZERO, input, balances.native)
+            .await?;
+        self.wait_for_transaction(hash).await
+    }
+
+    /// Programs that are registered for a model, in the order of their registration.
+    ///
+    /// # Errors
+    /// If no full node answers.
+    pub async fn programs(&self, model: ModelRoot) -> Result<Vec<B256>, ClientError> {
+        let call = ModelRegistry::programsOfCall { modelRoot: model.0 };
+        self.view(addresses::MODEL_REGISTRY, call).await
+    }
+
+    /// Signs and sends a transaction of a wallet that holds `native` for value and gas.
+    async fn submit(
+        &self,
+        wallet: &Wallet,
+        nonce: u64,
+        target: Address,
+        value: U256,
+        input: Bytes,
+        native: Amount,
+    ) -> Result<B256, ClientError> {
+        let from = wallet.address();
         let base_fee = self.head().await?.base_fee_per_gas.unwrap_or_default();
         let tip = self.rpc().call::<_, U256>("eth_maxPriorityFeePerGas", json!([])).await;
         let tip = tip.ok().and_then(|tip| tip.try_into().ok()).unwrap_or(DEFAULT_TIP);
@@ -220,7 +272,7 @@ impl Client {
             .saturating_mul(2)
             .saturating_add(tip);
         let estimate = json!({ "from": from, "to": target, "value": value, "input": input });
-        let gas: u64 = if input.is_empty() && balances.native == amount {
+        let gas: u64 = if input.is_empty() && native.to_u256() == value {
             // An estimate would not leave room for the fee; the check below says so in clear words.
             21_000
         } else {
@@ -233,16 +285,12 @@ impl Client {
             gas.saturating_add(gas / 5)
         };
         let fee = Amount(u128::from(gas_limit).saturating_mul(max_fee));
-        let needed = if asset == Asset::Native {
-            fee.saturating_add(amount)
-        } else {
-            fee
-        };
-        if balances.native < needed {
+        let needed = fee.saturating_add(amount(value)?);
+        if native < needed {
             return Err(ClientError::InsufficientFunds {
                 address: from,
-                asset: "native OPG for the transfer and its gas",
-                available: balances.native,
+                asset: "native OPG for the transaction and its gas",
+                available: native,
                 needed,
             });
         }

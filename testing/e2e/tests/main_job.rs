@@ -228,6 +228,7 @@ async fn pay_run_receipt_verify_finalise_check() {
     .expect_code(2);
 
     proven_answer(home, &dir, &samples, &rpcs).await;
+    programs(home, &dir);
     bad_input(home, &dir, node_url, &rpcs[0]).await;
 
     // stop and start again: everything is still there
@@ -310,6 +311,56 @@ async fn proven_answer(home: &Path, dir: &Path, samples: &Value, rpcs: &[Rpc]) {
     std::fs::write(&bad, text_of_file.replace(artefact, &changed)).expect("file");
     let refused = verify(&bad).expect_code(1);
     assert!(refused.stdout.contains("evidence"), "{}", refused.stdout);
+}
+
+/// The creator of a model registers a program for it; nobody else can.
+fn programs(home: &Path, dir: &Path) {
+    let (program, report) = (home.join("logreg.program"), home.join("logreg.report.json"));
+    let onnx = fixtures().join("digits/logreg.onnx");
+    opg(
+        home,
+        &[
+            "zk",
+            "compile",
+            text(&onnx),
+            "-o",
+            text(&program),
+            "--report",
+            text(&report),
+        ],
+    )
+    .expect_code(0);
+    let register = |key: &str, report: &Path| {
+        let key = dir.join(key);
+        let what = [
+            "models",
+            "register-program",
+            "demo/digits-logreg",
+            "--program",
+            text(&program),
+        ];
+        let how = [
+            "--report",
+            text(report),
+            "--key",
+            text(&key),
+            "--dir",
+            text(dir),
+            "--json",
+        ];
+        opg(home, &[&what[..], &how[..]].concat())
+    };
+    let refused = register("demo.key", &report).expect_code(1);
+    assert!(refused.stderr.contains("revert"), "{}", refused.stderr);
+    register("creator.key", &onnx).expect_code(2);
+    let registered = register("creator.key", &report).expect_code(0).json();
+    let shown = opg(
+        home,
+        &["models", "show", "demo/digits-logreg", "--dir", text(dir), "--json"],
+    )
+    .expect_code(0)
+    .json();
+    assert_eq!(shown["programs"], json!([registered["program"]]));
 }
 
 /// Every kind of bad input is refused with the right status, the field's name, and without a charge.

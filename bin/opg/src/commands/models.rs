@@ -2,15 +2,21 @@
 
 use std::process::ExitCode;
 
+use alloy_primitives::B256;
 use opg_client::Model;
 use opg_primitives::money::Price;
+use opg_zkml::{ParameterSet, RegisteredModel};
+use serde_json::{Value, json};
 
-use super::client;
+use super::{client, wallet, zk};
 use crate::{
     args::ModelsCommand,
     failure::Failure,
     output::{Output, facts, short, table},
 };
+
+/// Longest report that the registry takes, bytes (`ModelRegistry.MAX_REPORT`).
+const MAX_REPORT: usize = 4_096;
 
 /// Runs a model command.
 pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCode, Failure> {
@@ -31,14 +37,67 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
             })?;
         }
         ModelsCommand::Show { model, network } => {
-            let model = client(&network)?.model(&model).await?;
-            output.result(&model, || show(&model))?;
+            let client = client(&network)?;
+            let model = client.model(&model).await?;
+            let programs = client.programs(model.root).await?;
+            let mut document = json!(model);
+            document["programs"] = json!(programs);
+            output.result(&document, || show(&model, &programs))?;
+        }
+        ModelsCommand::RegisterProgram {
+            model,
+            program,
+            report,
+            key,
+            network,
+        } => {
+            let client = client(&network)?;
+            let wallet = wallet(&key, Some(client.network()))?;
+            let program = zk::files::program(&program)?;
+            let bytes = zk::files::read(&report, "report", MAX_REPORT)?;
+            let report = report_text(&bytes).ok_or_else(|| {
+                Failure::usage(format!(
+                    "--report: {} is not the report of a program; make one with `opg zk compile --report`",
+                    report.display()
+                ))
+            })?;
+            let spinner = output.spinner("committing to the weights");
+            let root = RegisteredModel::new(program, ParameterSet::Bits100)
+                .map(|model| B256::from(model.root().0))
+                .map_err(|error| Failure::usage(error.to_string()))?;
+            spinner.set_message("registering");
+            let registered = async {
+                let model = client.model(&model).await?;
+                let sent = client.register_program(&wallet, model.root, root, &report).await?;
+                Ok::<_, opg_client::ClientError>((model, sent))
+            }
+            .await;
+            spinner.finish_and_clear();
+            let (model, sent) = registered?;
+            let document = json!({
+                "model": model.name, "root": model.root, "program": root, "transaction": sent.hash, "block": sent.block,
+                "gas_used": sent.gas_used,
+            });
+            output.result(&document, || {
+                facts([
+                    ("model", format!("{} ({})", model.name, model.root)),
+                    ("program", root.to_string()),
+                    ("transaction", format!("{} in block {}", sent.hash, sent.block)),
+                ])
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(model: &Model) -> String {
+/// A report as it goes on chain: a JSON object in one line.
+fn report_text(bytes: &[u8]) -> Option<String> {
+    let report: Value = serde_json::from_slice(bytes).ok()?;
+    let outputs = report.get("outputs")?.as_array()?;
+    (!outputs.is_empty()).then(|| report.to_string())
+}
+
+fn show(model: &Model, programs: &[B256]) -> String {
     let mut rows = vec![
         ("model", model.name.clone()),
         ("root", model.root.to_string()),
@@ -49,6 +108,13 @@ fn show(model: &Model) -> String {
         ("node", format!("{} at {}", model.node, model.url)),
         ("served", if model.served { "yes" } else { "no" }.into()),
     ];
+    if let Some(modes) = model.details.get("modes").and_then(Value::as_array) {
+        let modes: Vec<_> = modes.iter().filter_map(Value::as_str).collect();
+        rows.push(("modes", opg_client::text::one_line(&modes.join(", "), 100)));
+    }
+    for program in programs {
+        rows.push(("program", program.to_string()));
+    }
     let details = ["kind", "inputs", "outputs", "context_length", "architecture"];
     for name in details {
         if let Some(value) = model.details.get(name).filter(|value| !value.is_null()) {
@@ -59,7 +125,7 @@ fn show(model: &Model) -> String {
 }
 
 /// A JSON value without the quotes around a text.
-fn plain(value: &serde_json::Value) -> String {
+fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -16,7 +16,7 @@ pub(super) const MAX_MODEL: usize = 2 << 30;
 pub(super) const MAX_JSON: usize = 256 << 20;
 
 /// Reads a whole file of at most `max` bytes.
-pub(super) fn read(path: &Path, what: &str, max: usize) -> Result<Vec<u8>, Failure> {
+pub(in crate::commands) fn read(path: &Path, what: &str, max: usize) -> Result<Vec<u8>, Failure> {
     let cannot = |error: io::Error| Failure::usage(format!("cannot read the {what} {}: {error}", path.display()));
     let file = File::open(path).map_err(cannot)?;
     let long = || Failure::usage(format!("the {what} {} is longer than {max} bytes", path.display()));
@@ -57,7 +57,7 @@ pub(super) fn check_place(path: &Path, option: &str, sources: &[&Path]) -> Resul
 }
 
 /// Reads and validates a program file.
-pub(super) fn program(path: &Path) -> Result<Program, Failure> {
+pub(in crate::commands) fn program(path: &Path) -> Result<Program, Failure> {
     let bytes = read(path, "program", MAX_PROGRAM_BYTES)?;
     Program::decode(&bytes).map_err(|error| {
         Failure::usage(format!(

@@ -1,9 +1,9 @@
 //! `opg zk`: exact integer programs and proofs that they gave these outputs for these inputs. Nothing here needs a
-//! network.
+//! network; `opg models register-program` tells one about a program.
 
 mod clock;
 mod container;
-mod files;
+pub(super) mod files;
 mod inspect;
 mod prove;
 mod requests;
@@ -62,6 +62,10 @@ fn compile(args: &ZkCompileArgs, output: Output) -> Result<ExitCode, Failure> {
     let mut sources = vec![args.model.as_path()];
     sources.extend(args.calibrate.as_deref());
     files::check_place(&args.out, "-o", &sources)?;
+    if let Some(path) = &args.report {
+        sources.push(&args.out);
+        files::check_place(path, "--report", &sources)?;
+    }
     let onnx = files::read(&args.model, "model", files::MAX_MODEL)?;
     let calibration = args.calibrate.as_deref();
     let calibration = calibration
@@ -91,6 +95,9 @@ fn compile(args: &ZkCompileArgs, output: Output) -> Result<ExitCode, Failure> {
     Plan::new(graph, 1).map_err(|error| refuse(&error))?;
     let bytes = compiled.program.encode();
     files::write(&args.out, &bytes)?;
+    if let Some(path) = &args.report {
+        files::write(path, json!(compiled.report).to_string().as_bytes())?;
+    }
 
     let (digest, graph_digest) = (compiled.program.digest(), graph.digest());
     let weights = compiled.program.weights.elements();
