@@ -19,12 +19,12 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Frames per second that a peer may send. Each slot is reserved in memory at start.
-pub(crate) const FRAMES_PER_SECOND: u32 = 384;
+pub(crate) const FRAMES_PER_SECOND: u32 = 512;
 
 /// Largest frame. At least one message of any topic fits.
 pub(crate) const MAX_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
 
-/// Pause between frames: at three frames (one per topic) every 10 ms, and greetings, well below
+/// Pause between frames: at four frames (one per topic) every 10 ms, and greetings, well below
 /// [`FRAMES_PER_SECOND`].
 const COLLECT: Duration = Duration::from_millis(10);
 
@@ -46,10 +46,17 @@ pub enum Topic {
     Receipt,
     /// A signed receipt with the proof of its answer.
     ProvenReceipt,
+    /// Core hashes of receipts whose proofs the sender lacks.
+    ProofRequest,
 }
 
 impl Topic {
-    const ALL: [Self; 3] = [Self::Transaction, Self::Receipt, Self::ProvenReceipt];
+    const ALL: [Self; 4] = [
+        Self::Transaction,
+        Self::Receipt,
+        Self::ProvenReceipt,
+        Self::ProofRequest,
+    ];
 
     /// Largest payload, in bytes.
     pub const fn max_bytes(self) -> usize {
@@ -57,6 +64,7 @@ impl Topic {
             Self::Transaction => 128 << 10,
             Self::Receipt => 8 << 10,
             Self::ProvenReceipt => (1 << 20) + (32 << 10),
+            Self::ProofRequest => 64 * 32,
         }
     }
 
@@ -65,6 +73,7 @@ impl Topic {
             Self::Transaction => 1,
             Self::Receipt => 2,
             Self::ProvenReceipt => 3,
+            Self::ProofRequest => 4,
         }
     }
 

@@ -228,6 +228,7 @@ async fn four_validators_finalize_prove_gossip_and_catch_up() {
                 Topic::Receipt => receipts.push(message.payload[0]),
                 Topic::Transaction => transactions.push(message.payload),
                 Topic::ProvenReceipt => proofs.push(message.payload),
+                Topic::ProofRequest => panic!("nobody asked"),
             }
         }
         assert_eq!(receipts, (1..=20).collect::<Vec<_>>());

@@ -4,6 +4,7 @@
 //! and the block was executed. A finalized block is acknowledged after execution and index have it.
 
 use crate::{
+    gossip,
     index::Row,
     shared::{Shared, unix_time},
     system::{self, SystemTxError},
@@ -18,10 +19,16 @@ use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
 use opg_primitives::{ids::payment_id, merkle};
 use opg_receipt::SignedReceipt;
 use rayon::prelude::*;
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Clocks of validators may differ by this much, in seconds.
 const CLOCK_SKEW: u64 = 1;
+/// How long a validator waits for the proofs of a proposal that it had to ask for, and how often it looks.
+const PROOF_PATIENCE: Duration = Duration::from_millis(800);
+const PROOF_POLL: Duration = Duration::from_millis(25);
 /// Largest EVM block that is proposed, in bytes of RLP; the consensus codec takes a little more.
 const MAX_EVM_BYTES: usize = opg_consensus::MAX_EVM_BYTES - 4_096;
 
@@ -89,13 +96,18 @@ pub enum BlockError {
 }
 
 impl BlockError {
+    /// Whether only the proof of an answer is missing.
+    fn lacks_proof(&self) -> bool {
+        matches!(self, Self::Receipt { reject, .. } if reject.rule == Rule::EvidenceMissing)
+    }
+
     /// Whether every honest validator comes to the same verdict, at any time.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Future { .. } => false,
             Self::Execution(error) => error.is_invalid_block(),
             // The proof may still come.
-            Self::Receipt { reject, .. } => reject.rule != Rule::EvidenceMissing,
+            _ if self.lacks_proof() => false,
             _ => true,
         }
     }
@@ -182,11 +194,16 @@ impl Chain {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
 
-        let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
-        let height = block.height;
-        let system_count =
+        let content = || {
+            let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
+            let height = block.height;
             tokio::task::spawn_blocking(move || judge_content(&shared, &judged, height, parent, leader, &receipts))
-                .await??;
+        };
+        let system_count = match content().await? {
+            // Proofs travel beside blocks, and this one may have been faster.
+            Err(error) if error.lacks_proof() && self.fetch_proofs(&block.receipts).await => content().await??,
+            other => other?,
+        };
 
         node.execution
             .import(evm.clone())
@@ -201,6 +218,21 @@ impl Chain {
             return Err(field("system gas", format!("at most {}", evm.gas_limit() / 2), system_gas).into());
         }
         Ok(())
+    }
+
+    /// Asks for the proofs of a proposal's receipts that are not here, and waits a moment for them. Says whether all came.
+    async fn fetch_proofs(&self, receipts: &[Bytes]) -> bool {
+        let node = &self.0;
+        let missing = || node.pool.missing_proofs(receipts, receipts.len());
+        gossip::request_proofs(node, &missing());
+        let began = Instant::now();
+        while began.elapsed() < PROOF_PATIENCE {
+            tokio::time::sleep(PROOF_POLL).await;
+            if missing().is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     async fn execute(&self, block: Arc<ChainBlock>) -> Result<(), BoxError> {
@@ -226,6 +258,11 @@ impl Chain {
                 .iter()
                 .map(|bytes| SignedReceipt::decode(bytes).map(Arc::new))
                 .collect::<Result<_, _>>()?;
+            let artefacts = shared.pool.artefacts(&decoded);
+            if !artefacts.is_empty() {
+                let oldest = timestamp.saturating_sub(shared.genesis.parameters.unbonding);
+                shared.index.keep_artefacts(timestamp, &artefacts, oldest)?;
+            }
             shared.index.append(height, &rows(height, timestamp, &decoded))?;
             Ok(decoded)
         })

@@ -7,9 +7,12 @@ use crate::{
     pool::SubmitError,
     shared::{Shared, TransactionError, unix_time},
 };
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 use opg_consensus::{GossipMessage, GossipReceiver, Topic};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +21,12 @@ const MAX_RUNNING: usize = 4_096;
 /// How often waiting messages are sent again, and how many of each kind.
 const REPEAT: Duration = Duration::from_secs(10);
 const REPEATED: usize = 512;
+/// Core hashes in one request for proofs.
+const MAX_REQUESTED: usize = 64;
+/// A proof is sent on request at most this often, whoever asks.
+const REQUEST_PAUSE: Duration = Duration::from_millis(500);
+/// Proofs whose last sending is remembered.
+const MAX_REMEMBERED: usize = 4_096;
 
 /// Handles inbound gossip until the node stops.
 pub(crate) async fn receive(node: Arc<Shared>, mut inbound: GossipReceiver, stop: CancellationToken) {
@@ -52,6 +61,11 @@ async fn take(node: &Shared, message: GossipMessage) {
                 tracing::debug!(%from, %error, "receipt from a peer refused");
             }
         }
+        Topic::ProofRequest => {
+            for hash in payload.chunks_exact(32).map(B256::from_slice) {
+                answer_request(node, hash);
+            }
+        }
         Topic::Transaction => match node.add_transaction(payload, false).await {
             Ok(_) => {}
             Err(TransactionError::Refused(error)) => tracing::trace!(%from, %error, "transaction from a peer refused"),
@@ -71,6 +85,36 @@ pub(crate) fn message(receipt: &Bytes, artefact: Option<&Bytes>) -> (Topic, Byte
     payload.extend_from_slice(receipt);
     payload.extend_from_slice(artefact);
     (Topic::ProvenReceipt, payload.into())
+}
+
+/// Asks the other validators for the proofs of receipts.
+pub(crate) fn request_proofs(node: &Shared, core_hashes: &[B256]) {
+    for some in core_hashes.chunks(MAX_REQUESTED) {
+        node.gossip(Topic::ProofRequest, some.concat().into());
+    }
+}
+
+/// Sends a receipt with its proof to everybody who may lack it, unless that was done a moment ago.
+fn answer_request(node: &Shared, core_hash: B256) {
+    let Some(waiting) = node
+        .pool
+        .by_core(core_hash)
+        .filter(|waiting| waiting.artefact.is_some())
+    else {
+        return;
+    };
+    {
+        let mut sent = node.proofs_sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.get(&core_hash).is_some_and(|at| at.elapsed() < REQUEST_PAUSE) {
+            return;
+        }
+        if sent.len() >= MAX_REMEMBERED {
+            sent.clear();
+        }
+        sent.insert(core_hash, Instant::now());
+    }
+    let (topic, payload) = message(waiting.receipt.cose(), waiting.artefact.as_ref());
+    node.gossip(topic, payload);
 }
 
 /// Takes a message of [`message`] apart.

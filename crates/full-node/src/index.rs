@@ -2,15 +2,20 @@
 //!
 //! The chain itself is the source of truth: every row follows from finalized blocks, so the index can be deleted and is then
 //! refilled from the consensus archive. A block's rows and the new height are one transaction, synced to disk before the
-//! block is acknowledged. Receipts themselves are not copied here (D11: cores are not served).
+//! block is acknowledged. Receipts themselves are not copied here (D11: cores are not served). Proofs of answers are no part of
+//! a block: those that this node has seen are kept here for the unbonding period (D14), and are served to nobody.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::path::Path;
 
 const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts/v1");
 const PAYMENTS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("payments/v1");
 const NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("nodes/v1");
+/// Receipt id → the proof of its answer.
+const ARTEFACTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("artefacts/v1");
+/// (timestamp of the block, receipt id) of every artefact, for forgetting the old ones.
+const ARTEFACT_TIMES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("artefact_times/v1");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta/v1");
 const HEIGHT: &str = "height";
 const GENESIS: &str = "genesis";
@@ -224,6 +229,8 @@ impl Index {
             write.open_table(RECEIPTS)?;
             write.open_table(PAYMENTS)?;
             write.open_table(NODES)?;
+            write.open_table(ARTEFACTS)?;
+            write.open_table(ARTEFACT_TIMES)?;
             let mut meta = write.open_table(META)?;
             let known = meta.get(GENESIS)?.map(|v| v.value().to_vec());
             match known {
@@ -292,6 +299,41 @@ impl Index {
         }
         write.commit()?;
         Ok(())
+    }
+
+    /// Keeps the proofs of receipts of a block at `timestamp` (Unix seconds), and forgets those of blocks before `oldest`.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn keep_artefacts(&self, timestamp: u64, artefacts: &[(B256, Bytes)], oldest: u64) -> Result<(), IndexError> {
+        let write = self.db.begin_write()?;
+        {
+            let (mut kept, mut times) = (write.open_table(ARTEFACTS)?, write.open_table(ARTEFACT_TIMES)?);
+            for (id, artefact) in artefacts {
+                kept.insert(&id.0, artefact.as_ref())?;
+                times.insert((timestamp, &id.0), ())?;
+            }
+            let old: Vec<(u64, [u8; 32])> = times
+                .range(..(oldest, &[0; 32]))?
+                .map(|entry| entry.map(|(key, _)| (key.value().0, *key.value().1)))
+                .collect::<Result<_, _>>()?;
+            for (at, id) in old {
+                times.remove((at, &id))?;
+                kept.remove(&id)?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// The proof of a receipt's answer, while it is kept.
+    ///
+    /// # Errors
+    /// Disk.
+    pub fn artefact(&self, id: B256) -> Result<Option<Bytes>, IndexError> {
+        let read = self.db.begin_read()?;
+        let found = read.open_table(ARTEFACTS)?.get(&id.0)?;
+        Ok(found.map(|artefact| Bytes::copy_from_slice(artefact.value())))
     }
 
     /// The row of a receipt.
@@ -410,6 +452,20 @@ mod tests {
         };
         assert_eq!(index.node(B256::repeat_byte(0xee)).unwrap(), stats);
         assert_eq!(index.node(B256::ZERO).unwrap(), NodeStats::default());
+    }
+
+    #[test]
+    fn proofs_are_kept_for_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index.redb"), B256::ZERO).unwrap();
+        let (a, b) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        index.keep_artefacts(100, &[(a, bytes("first"))], 0).unwrap();
+        index.keep_artefacts(200, &[(b, bytes("second"))], 100).unwrap();
+        assert_eq!(index.artefact(a).unwrap(), Some(bytes("first")));
+        index.keep_artefacts(201, &[], 101).unwrap();
+        assert_eq!(index.artefact(a).unwrap(), None);
+        assert_eq!(index.artefact(b).unwrap(), Some(bytes("second")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::broadcast;
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) system_addresses: Arc<HashSet<Address>>,
     /// Hashes of transactions that entered the pool.
     pub(crate) pending: broadcast::Sender<B256>,
+    /// When a proof was last sent because somebody asked for it, by core hash.
+    pub(crate) proofs_sent: Mutex<HashMap<B256, Instant>>,
     pub(crate) started: Instant,
 }
 
@@ -116,6 +118,7 @@ impl Shared {
             leaders,
             system_addresses: Arc::new(system_addresses),
             pending: broadcast::channel(PENDING_BUFFER).0,
+            proofs_sent: Mutex::default(),
             started: Instant::now(),
             genesis,
         })

@@ -386,4 +386,31 @@ async fn a_proof_is_verified_before_the_vote() {
         .unwrap()
         .unwrap();
     assert_eq!((row.mode, row.grade), (2, 2));
+    let kept = pair.validator.0.index.artefact(receipt.core().receipt_id.0).unwrap();
+    assert_eq!(kept, Some(artefact.into()));
+}
+
+/// A proof that comes while a block is being judged is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_is_on_its_way_is_waited_for() {
+    let pair = Pair::new().await;
+    let (receipt, artefact) = receipts::proven(&pair.genesis, 0, B256::ZERO, Amount(5_000_000));
+    let submit = |chain: &Chain| {
+        let state = chain.0.execution.state_at(pair.root.evm_hash).unwrap();
+        let artefact = Some(Bytes::copy_from_slice(&artefact));
+        chain
+            .0
+            .pool
+            .submit_now(receipt.cose(), artefact, &state, unix_time().as_secs())
+            .unwrap()
+    };
+    submit(&pair.leader);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let block = pair.propose(&pair.root).await;
+    assert_eq!(block.receipts.len(), 1);
+    let (verdict, ()) = tokio::join!(pair.judge(&pair.root, block), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        submit(&pair.validator);
+    });
+    assert_eq!(verdict, Ok(Verdict::Valid));
 }

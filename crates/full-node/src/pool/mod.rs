@@ -14,6 +14,7 @@ use crate::{
 };
 use alloy_primitives::{B256, Bytes};
 use opg_contracts::{StateReader, system_tx::BatchEntry};
+use opg_primitives::mode::Mode;
 use opg_receipt::SignedReceipt;
 use rayon::prelude::*;
 use std::{
@@ -345,6 +346,34 @@ impl Pool {
         receipts.iter().for_each(|r| drop(remembered.remove(&r.core_hash())));
         drop(remembered);
         self.update_gauges();
+    }
+
+    /// The proofs that wait with these receipts, by receipt id.
+    pub fn artefacts(&self, receipts: &[Arc<SignedReceipt>]) -> Vec<(B256, Bytes)> {
+        let table = lock(&self.table);
+        receipts
+            .iter()
+            .filter_map(|receipt| {
+                let waiting = table.by_core(receipt.core_hash())?;
+                Some((receipt.core().receipt_id.0, waiting.artefact.clone()?))
+            })
+            .collect()
+    }
+
+    /// Core hashes of the receipts of a proposal whose proofs have not been verified here, at most `max`.
+    pub fn missing_proofs(&self, receipts: &[Bytes], max: usize) -> Vec<B256> {
+        receipts
+            .iter()
+            .filter_map(|bytes| self.recall(bytes).ok())
+            .filter(|(receipt, proven)| receipt.core().mode.served != Mode::None && proven.program.is_none())
+            .map(|(receipt, _)| receipt.core_hash())
+            .take(max)
+            .collect()
+    }
+
+    /// The waiting receipt with this core hash.
+    pub fn by_core(&self, core_hash: B256) -> Option<Waiting> {
+        lock(&self.table).by_core(core_hash).cloned()
     }
 
     /// The waiting receipt with this id.
