@@ -13,7 +13,17 @@ const out = join(root, "artifacts");
 const solc = require("solc");
 
 /** Contracts that Rust needs; everything else in src/ is compiled with them but has no artifact. */
-const CONTRACTS = ["OPG", "NodeRegistry", "ModelRegistry", "DepositAddress", "FeeVault", "ReceiptLedger", "Multicall3"];
+const CONTRACTS = [
+  "OPG",
+  "NodeRegistry",
+  "ModelRegistry",
+  "DepositAddress",
+  "FeeVault",
+  "ReceiptLedger",
+  "Vesting",
+  "Airdrop",
+  "Multicall3",
+];
 /** Contracts that only tests use: actors that try to break the others. */
 const TEST_CONTRACTS = ["TestActors"];
 

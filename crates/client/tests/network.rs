@@ -11,6 +11,8 @@ fn genesis() -> GenesisFile {
     let account = |n| Address::repeat_byte(n);
     GenesisFile {
         version: 1,
+        vesting: vec![],
+        airdrop: None,
         chain_id: 10_740,
         development: true,
         timestamp: 1_800_000_000,

@@ -42,6 +42,16 @@ sol!(
 );
 sol!(
     #[derive(Debug, PartialEq, Eq)]
+    Vesting,
+    "../../contracts/artifacts/Vesting.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Airdrop,
+    "../../contracts/artifacts/Airdrop.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
     Multicall3,
     "../../contracts/artifacts/Multicall3.json"
 );

@@ -4,7 +4,7 @@
 //! sums that are off by a wei and values out of bounds are refused with the field's name.
 
 use crate::addresses;
-use alloy_primitives::{Address, B256, FixedBytes};
+use alloy_primitives::{Address, B256, FixedBytes, U256};
 use opg_primitives::{
     domain::Tag,
     hash::tagged,
@@ -28,6 +28,8 @@ const MAX_PROGRAMS: usize = 16;
 const MAX_REPORT: usize = 4_096;
 const MAX_TIME: u64 = (1 << 40) - 1;
 const MAX_WINDOW: u64 = 90 * 86_400;
+/// A hundred years.
+const MAX_VESTING: u64 = 36_525 * 86_400;
 const MIN_GAS_LIMIT: u64 = 2 * crate::system_tx::MAX_BLOCK_GAS;
 const MAX_GAS_LIMIT: u64 = 1_000_000_000;
 /// Largest integer that JSON readers in every language keep exactly.
@@ -51,6 +53,12 @@ pub struct GenesisFile {
     pub parameters: Parameters,
     /// Who holds the supply.
     pub allocations: Vec<AccountAllocation>,
+    /// Allocations that are contracts which release them by a schedule; not written if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vesting: Vec<VestingSchedule>,
+    /// The allocation that is paid out to a published list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub airdrop: Option<AirdropAllocation>,
     /// Inference nodes registered in block 0.
     pub nodes: Vec<NodeRegistration>,
     /// Models registered in block 0.
@@ -155,6 +163,52 @@ pub struct AccountAllocation {
     pub native: Amount,
     /// Wrapped OPG, wei; bonds of the account's nodes are taken from it.
     pub wrapped: Amount,
+}
+
+/// A schedule by which an allocation is released (economics.md §2); a `Vesting` contract at the allocation's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VestingSchedule {
+    /// Address of an allocation of this file, which is all wrapped OPG.
+    pub address: Address,
+    /// Who may claim what is released.
+    pub beneficiary: Address,
+    /// Part that is free from `start` on, wei.
+    pub at_start: Amount,
+    /// Unix time at which the schedule begins.
+    pub start: u64,
+    /// Seconds after `start` in which nothing more is released.
+    pub cliff: u64,
+    /// Seconds after the cliff over which the rest is released.
+    pub duration: u64,
+}
+
+impl VestingSchedule {
+    /// What is released of `total` until `time` (Unix seconds): the contract's own rule.
+    #[must_use]
+    pub fn released(&self, total: Amount, time: u64) -> Amount {
+        if time < self.start {
+            return Amount::ZERO;
+        }
+        let rest = total.saturating_sub(self.at_start);
+        let passed = time.saturating_sub(self.start.saturating_add(self.cliff));
+        if passed == 0 || self.duration == 0 {
+            return self.at_start;
+        }
+        let part = rest.to_u256() * U256::from(passed.min(self.duration)) / U256::from(self.duration);
+        // At most `rest`, an amount.
+        self.at_start.saturating_add(Amount(part.saturating_to()))
+    }
+}
+
+/// The allocation that is paid out to a published list; an `Airdrop` contract at the allocation's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AirdropAllocation {
+    /// Address of an allocation of this file, which is all wrapped OPG.
+    pub address: Address,
+    /// Root of the list, see [`crate::AirdropList`]; its amounts sum up to the allocation.
+    pub root: B256,
 }
 
 /// A node registered in block 0.
@@ -317,6 +371,7 @@ impl GenesisFile {
         self.validate_parameters()?;
         self.validate_validators()?;
         let wrapped = self.validate_allocations()?;
+        self.validate_buckets()?;
         self.validate_nodes(&wrapped)?;
         self.validate_models()?;
         self.validate_asks()
@@ -378,7 +433,9 @@ impl GenesisFile {
         for (i, a) in self.allocations.iter().enumerate() {
             let at = |field: &str| format!("allocations[{i}].{field}");
             text(&at("label"), &a.label, 1, 64)?;
-            ordinary(&at("address"), a.address)?;
+            if !self.is_bucket(a.address) {
+                ordinary(&at("address"), a.address)?;
+            }
             if systems.contains(&a.address) && !a.wrapped.is_zero() {
                 return Err(bad(at("wrapped"), "0 for a system account", a.wrapped.0));
             }
@@ -395,6 +452,65 @@ impl GenesisFile {
             return Err(bad("allocations", format!("a sum of {SUPPLY}"), total));
         }
         Ok(wrapped)
+    }
+
+    /// Whether this is the reserved address of a bucket, with a contract of this file at it.
+    fn is_bucket(&self, address: Address) -> bool {
+        let mut contracts = self
+            .vesting
+            .iter()
+            .map(|schedule| schedule.address)
+            .chain(self.airdrop.iter().map(|airdrop| airdrop.address));
+        crate::supply::BUCKETS.iter().any(|bucket| bucket.address == address) && contracts.any(|at| at == address)
+    }
+
+    /// Contracts that hold an allocation: exactly this much, and nothing that a key could take.
+    fn validate_buckets(&self) -> Checked {
+        count("vesting", self.vesting.len(), 0, MAX_ITEMS)?;
+        let allocations: BTreeMap<_, _> = self.allocations.iter().map(|a| (a.address, a)).collect();
+        let operators = self.nodes.iter().flat_map(|n| [n.operator, n.settlement_key]);
+        let validators = self.validators.iter().flat_map(|v| [v.operator, v.system]);
+        let keys: BTreeSet<_> = operators.chain(validators).collect();
+        let mut contracts = BTreeSet::new();
+        let mut holds = |field: String, address: Address| -> Result<Amount, GenesisFileError> {
+            let allocation = allocations.get(&address).filter(|a| a.native.is_zero());
+            let Some(allocation) = allocation.filter(|_| !keys.contains(&address)) else {
+                return Err(bad(field, "an allocation of wrapped OPG that is no key's", address));
+            };
+            if !contracts.insert(address) {
+                return Err(bad(field, "an address that is not repeated", address));
+            }
+            Ok(allocation.wrapped)
+        };
+        for (i, v) in self.vesting.iter().enumerate() {
+            let at = |field: &str| format!("vesting[{i}].{field}");
+            let total = holds(at("address"), v.address)?;
+            ordinary(&at("beneficiary"), v.beneficiary)?;
+            if v.at_start > total {
+                return Err(bad(at("at_start"), format!("at most {}", total.0), v.at_start.0));
+            }
+            range(&at("start"), v.start, 0, MAX_TIME)?;
+            range(&at("cliff"), v.cliff, 0, MAX_VESTING)?;
+            range(&at("duration"), v.duration, 0, MAX_VESTING)?;
+            if v.duration == 0 && v.at_start != total {
+                return Err(bad(
+                    at("duration"),
+                    "more than 0 seconds for what is not free at the start",
+                    0,
+                ));
+            }
+        }
+        if let Some(airdrop) = &self.airdrop {
+            holds("airdrop.address".into(), airdrop.address)?;
+            if airdrop.root.is_zero() {
+                return Err(bad("airdrop.root", "the root of a list", "zero"));
+            }
+        }
+        let schedules = self.vesting.iter().map(|v| v.beneficiary);
+        if let Some(address) = schedules.into_iter().find(|b| contracts.contains(b)) {
+            return Err(bad("vesting", "beneficiaries that are no buckets", address));
+        }
+        Ok(())
     }
 
     fn validate_nodes(&self, wrapped: &BTreeMap<Address, u128>) -> Checked {

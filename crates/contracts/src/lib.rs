@@ -30,15 +30,20 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+mod airdrop;
 pub mod bindings;
 pub mod genesis_file;
 pub mod slots;
 pub mod state;
+pub mod supply;
 pub mod system_tx;
 
-pub use bindings::{DepositAddress, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger};
+pub use airdrop::{AirdropError, AirdropList};
+pub use bindings::{
+    Airdrop, DepositAddress, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger, Vesting,
+};
 pub use genesis_file::{
-    AccountAllocation, AskRegistration, GenesisFile, GenesisFileError, ModelRegistration, NodeRegistration, Parameters,
-    ProgramRegistration, ValidatorEntry, Windows, possession_namespace,
+    AccountAllocation, AirdropAllocation, AskRegistration, GenesisFile, GenesisFileError, ModelRegistration,
+    NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule, Windows, possession_namespace,
 };
 pub use state::StateReader;

@@ -2,9 +2,10 @@
 
 use alloy_primitives::{Address, B256, keccak256};
 use opg_contracts::{
-    AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters,
-    ProgramRegistration, ValidatorEntry,
-    genesis_file::{SUPPLY, VERSION},
+    AccountAllocation, AirdropAllocation, AirdropError, AirdropList, AskRegistration, GenesisFile, ModelRegistration,
+    NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule,
+    genesis_file::VERSION,
+    supply::{AIRDROP, BUCKETS, ECOSYSTEM},
 };
 use opg_models::ManifestError;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
@@ -81,12 +82,15 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
             price: model.price,
         });
     }
+    let supply = Supply::new(accounts, node.bond, timestamp)?;
     let file = GenesisFile {
         version: VERSION,
         chain_id: CHAIN_ID,
         development: true,
         timestamp,
-        allocations: allocations(accounts, node.bond),
+        allocations: supply.allocations,
+        vesting: supply.vesting,
+        airdrop: Some(supply.airdrop),
         validators: accounts.validators.clone(),
         parameters,
         nodes: vec![node],
@@ -102,15 +106,16 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
 pub(crate) enum GenesisSetupError {
     #[error("demo model: {0}")]
     Model(#[from] ManifestError),
+    #[error("airdrop: {0}")]
+    Airdrop(#[from] AirdropError),
     #[error("demo program: {0}")]
     Program(#[from] DemoProgramError),
     #[error(transparent)]
     File(#[from] opg_contracts::GenesisFileError),
 }
 
-/// The buckets of economics.md §2. On a development network they are held by accounts without a key, as vesting contracts are
-/// not part of it; what the network's own accounts need comes out of the Ecosystem bucket (D5).
-fn allocations(accounts: &Accounts, bond: Amount) -> Vec<AccountAllocation> {
+/// What the network's own accounts start with. It comes out of the Ecosystem bucket (D5).
+fn accounts_of_the_network(accounts: &Accounts, bond: Amount) -> Vec<AccountAllocation> {
     let native = |label: &str, address, native| AccountAllocation {
         label: label.into(),
         address,
@@ -152,34 +157,51 @@ fn allocations(accounts: &Accounts, bond: Amount) -> Vec<AccountAllocation> {
             1_000 * WEI_PER_OPG,
         ));
     }
-    let used: u128 = list.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum();
-    for (label, millions) in [
-        ("Ecosystem", 400),
-        ("Foundation", 150),
-        ("Core contributors", 150),
-        ("Investors, advisors", 100),
-        ("Staking rewards", 100),
-        ("Liquidity and launch", 60),
-        ("Airdrop", 40),
-    ] {
-        let spent = if label == "Ecosystem" { used } else { 0 };
-        list.push(AccountAllocation {
-            label: label.into(),
-            address: bucket(label),
-            native: Amount::ZERO,
-            wrapped: Amount(millions * MILLION - spent),
-        });
-    }
-    debug_assert_eq!(
-        list.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum::<u128>(),
-        SUPPLY
-    );
     list
 }
 
-/// An account that nobody has the key of.
-fn bucket(label: &str) -> Address {
-    Address::from_slice(&keccak256(format!("opg/devnet/bucket/{label}"))[12..])
+/// Who holds the supply: the network's accounts, and the buckets as contracts. On a development network the treasury's key is the
+/// beneficiary of all of them, and the airdrop's list has the demo wallet and the treasury.
+struct Supply {
+    allocations: Vec<AccountAllocation>,
+    vesting: Vec<VestingSchedule>,
+    airdrop: AirdropAllocation,
+}
+
+impl Supply {
+    fn new(accounts: &Accounts, bond: Amount, start: u64) -> Result<Self, GenesisSetupError> {
+        let mut allocations = accounts_of_the_network(accounts, bond);
+        let spent: u128 = allocations.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum();
+        let mut vesting = Vec::new();
+        for bucket in &BUCKETS {
+            // The Ecosystem bucket has paid for the accounts; they count as released.
+            let spent = Amount(if *bucket == ECOSYSTEM { spent } else { 0 });
+            allocations.push(AccountAllocation {
+                label: bucket.label.into(),
+                address: bucket.address,
+                native: Amount::ZERO,
+                wrapped: bucket.total.saturating_sub(spent),
+            });
+            if *bucket != AIRDROP {
+                vesting.push(bucket.schedule(accounts.treasury, start, spent));
+            }
+        }
+        let list = airdrop_list(accounts, AIRDROP.total)?;
+        Ok(Self {
+            allocations,
+            vesting,
+            airdrop: AirdropAllocation {
+                address: AIRDROP.address,
+                root: list.root(),
+            },
+        })
+    }
+}
+
+/// The list of a development network's airdrop of `total`.
+fn airdrop_list(accounts: &Accounts, total: Amount) -> Result<AirdropList, AirdropError> {
+    let demo = Amount(1_000 * WEI_PER_OPG);
+    AirdropList::new([(accounts.demo, demo), (accounts.treasury, total.saturating_sub(demo))])
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use alloy_genesis::{ChainConfig, Genesis};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
-    DepositAddress, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG,
-    ReceiptLedger, addresses, genesis_file::SUPPLY,
+    Airdrop, DepositAddress, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG,
+    ReceiptLedger, Vesting, addresses, genesis_file::SUPPLY,
 };
 use opg_primitives::money::Price;
 use std::collections::BTreeSet;
@@ -108,6 +108,7 @@ pub fn evm(file: &GenesisFile) -> Result<Evm, GenesisError> {
     evm.set_number(1);
     deploy(&mut evm, file)?;
     allocate(&mut evm, file)?;
+    deploy_buckets(&mut evm, file)?;
     register_models(&mut evm, file)?;
     register_nodes(&mut evm, file)?;
     check_supply(&mut evm)?;
@@ -218,6 +219,41 @@ fn allocate(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
             )
             .step(|| format!("wrapping the allocation of {}", allocation.label))?;
         }
+    }
+    Ok(())
+}
+
+/// The contracts that hold allocations, over what was allocated to their addresses.
+fn deploy_buckets(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    let seconds = |value: u64| alloy_primitives::Uint::<40, 1>::saturating_from(value);
+    let allocated = |address: Address| {
+        let found = file.allocations.iter().find(|allocation| allocation.address == address);
+        // `validate` has found it.
+        found.map_or(U256::ZERO, |allocation| allocation.wrapped.to_u256())
+    };
+    for schedule in &file.vesting {
+        let arguments = Vesting::constructorCall {
+            opg_: addresses::OPG,
+            beneficiary_: schedule.beneficiary,
+            total_: allocated(schedule.address),
+            atStart_: schedule.at_start.to_u256(),
+            start_: seconds(schedule.start),
+            cliff_: seconds(schedule.cliff),
+            duration_: seconds(schedule.duration),
+        };
+        let init_code = [Vesting::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
+        evm.construct(schedule.address, init_code.into())
+            .step(|| format!("constructor of the vesting contract {}", schedule.address))?;
+    }
+    if let Some(airdrop) = &file.airdrop {
+        let arguments = Airdrop::constructorCall {
+            opg_: addresses::OPG,
+            root_: airdrop.root,
+            total_: allocated(airdrop.address),
+        };
+        let init_code = [Airdrop::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
+        evm.construct(airdrop.address, init_code.into())
+            .step(|| "constructor of the airdrop".into())?;
     }
     Ok(())
 }

@@ -108,6 +108,8 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let genesis = GenesisFile {
         version: 1,
+        vesting: vec![],
+        airdrop: None,
         chain_id: CHAIN,
         development: true,
         timestamp: 1,

@@ -122,6 +122,8 @@ pub fn genesis() -> GenesisFile {
     });
     let file = GenesisFile {
         version: VERSION,
+        vesting: vec![],
+        airdrop: None,
         chain_id: CHAIN,
         development: true,
         timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 1,

@@ -132,6 +132,8 @@ pub fn file() -> GenesisFile {
     });
     GenesisFile {
         version: 1,
+        vesting: vec![],
+        airdrop: None,
         chain_id: CHAIN_ID,
         development: true,
         timestamp: START,

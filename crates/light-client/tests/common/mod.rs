@@ -119,6 +119,8 @@ pub fn schemes(genesis: &GenesisFile, secrets: Vec<(ed25519::PublicKey, Private)
 pub fn genesis(validators: Vec<ValidatorEntry>) -> GenesisFile {
     GenesisFile {
         version: 1,
+        vesting: vec![],
+        airdrop: None,
         chain_id: CHAIN,
         development: false,
         timestamp: START,
