@@ -364,7 +364,7 @@ pub(crate) enum EvidenceCommand {
 /// Options of `opg evidence verify`.
 #[derive(Debug, Args)]
 pub(crate) struct EvidenceVerifyArgs {
-    /// The document: raw bytes, or hexadecimal or base64 text
+    /// The document, as it is or in text, JSON or a cloud's wrapper
     pub(crate) file: PathBuf,
     /// nitro, tdx, sgx, snp or gpu
     #[arg(long, value_name = "KIND")]
@@ -372,12 +372,24 @@ pub(crate) struct EvidenceVerifyArgs {
     /// Time to judge at, as 2026-11-21T04:00:00Z [default: now]
     #[arg(long, value_name = "RFC3339")]
     pub(crate) at: Option<String>,
-    /// Folder with what the vendor publishes beside the document: TDX, SGX one .json; SNP certificates and .crl; GPU certificates
-    #[arg(long, value_name = "DIR")]
-    pub(crate) collateral: Option<PathBuf>,
+    /// File or folder with what belongs to the document: certificates, revocation lists, Intel's collateral (JSON), Azure's wrapper, a TPM quote, an event log; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) collateral: Vec<PathBuf>,
     /// Rules (JSON) [default: no debug guest, TCB up to date, any measurement]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Nonce that the document must carry (Nitro, GPU)
+    #[arg(long, value_name = "HEX")]
+    pub(crate) nonce: Option<String>,
+    /// Digest or report data that the document must bind
+    #[arg(long, value_name = "HEX")]
+    pub(crate) bound: Option<String>,
+    /// Judge under this root of a software attester instead of the vendors'; the verdict is then simulated; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) development_root: Vec<PathBuf>,
+    /// Take the file as the document, without looking for wrappers around it
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 /// Commands on exact integer programs and proofs of what they computed.
@@ -452,6 +464,12 @@ pub(crate) struct ZkCommitArgs {
     /// Bits of security; another number is another root
     #[arg(long, value_enum, default_value = "100", value_name = "BITS")]
     pub(crate) security: SecurityArg,
+    /// Commit so that proofs can hide the weights, and write what makes them (a secret) there
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) hide: Option<PathBuf>,
+    /// How many hiding proofs can be made
+    #[arg(long, default_value_t = 64, value_name = "N", requires = "hide", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) slots: u32,
 }
 
 /// Options of `opg zk prove`.
@@ -471,6 +489,12 @@ pub(crate) struct ZkProveArgs {
     /// Who holds the weights when the proof is checked
     #[arg(long, value_enum, default_value = "committed")]
     pub(crate) profile: ProofProfileArg,
+    /// Hide the weights: the secret of `opg zk commit --hide`, of which one slot is used up
+    #[arg(long, value_name = "SECRET", conflicts_with_all = ["profile", "security"])]
+    pub(crate) hide: Option<PathBuf>,
+    /// Hide the inputs too, and write what opens their commitment (a secret) there
+    #[arg(long, value_name = "OPENING", requires = "hide")]
+    pub(crate) hide_inputs: Option<PathBuf>,
     /// Ties the proof to a receipt (64 hex digits)
     #[arg(long, value_name = "HASH")]
     pub(crate) receipt: Option<alloy_primitives::B256>,
@@ -487,9 +511,12 @@ pub(crate) struct ZkVerifyArgs {
     /// Root of the model that is trusted (64 hex digits), as `opg zk commit` prints it
     #[arg(long, value_name = "ROOT")]
     pub(crate) root: alloy_primitives::B256,
-    /// Inputs, as for prove; they count as what they are rounded to by the program
+    /// Inputs, as for prove; they count as what they are rounded to by the program. Left out for a proof that hides them
     #[arg(long, value_name = "IN.json")]
-    pub(crate) input: PathBuf,
+    pub(crate) input: Option<PathBuf>,
+    /// What opens the commitment to hidden inputs, from their owner: shows that they are those of --input
+    #[arg(long, value_name = "OPENING", requires = "input")]
+    pub(crate) opening: Option<PathBuf>,
     /// Outputs, as prove writes them; labels may be left out
     #[arg(long, value_name = "OUT.json")]
     pub(crate) output: PathBuf,
@@ -555,6 +582,7 @@ mod tests {
             "opg receipt show F",
             "opg receipt verify F --genesis G --offline --require tee,hardware --accept-old-anchor",
             "opg evidence verify F --kind nitro --at 2026-11-21T04:00:00Z --collateral D --policy P",
+            "opg evidence verify F --kind snp --collateral A --collateral B --nonce 00 --bound 00 --development-root R --raw",
             "opg zk compile MODEL.onnx -o PROGRAM --calibrate DATA.json --profile int16",
             "opg zk commit PROGRAM --json",
             "opg zk prove PROGRAM --input IN.json -o PROOF --output OUT.json --profile open --json",

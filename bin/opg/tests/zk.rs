@@ -419,3 +419,95 @@ fn a_convolutional_network_in_16_bits() {
         );
     }
 }
+
+/// Weights, or weights and inputs, stay with their owner; a slot is used once.
+#[test]
+fn hiding_proofs_show_neither_weights_nor_inputs() {
+    let cli = Cli::new();
+    expect(&cli.zk(&["compile", &digits("digits_mlp.onnx"), "-o", "p"]), 0);
+    let committed = cli.json(&["commit", "p", "--hide", "secret", "--slots", "2"]);
+    let root = committed["root"].as_str().unwrap().to_owned();
+    assert_ne!(
+        cli.json(&["commit", "p"])["root"],
+        json!(root),
+        "another commitment, another root"
+    );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(cli.path("secret")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    expect_error(&cli.zk(&["commit", "p", "--hide", "secret"]), 2, &["exists"]);
+
+    cli.write("in.json", &json!({"X": [vec![3; 64]]}));
+    cli.write("other.json", &json!({"X": [vec![4; 64]]}));
+    // First slot: the weights are hidden.
+    let proven = cli.json(&[
+        "prove", "p", "--hide", "secret", "--input", "in.json", "-o", "proof", "--output", "out.json",
+    ]);
+    assert_eq!(
+        (&proven["hidden"], &proven["slots_left"]),
+        (&json!("weights"), &json!(1))
+    );
+    let verify = ["verify", "--root", &root, "--output", "out.json"];
+    let verified = cli.json(&[&verify[..], &["--input", "in.json", "proof"]].concat());
+    assert_eq!(
+        (&verified["verified"], &verified["profile"]),
+        (&json!(true), &json!("hiding"))
+    );
+    expect_error(
+        &cli.zk(&[&verify[..], &["--input", "other.json", "proof"]].concat()),
+        1,
+        &["does not prove"],
+    );
+    expect_error(&cli.zk(&[&verify[..], &["proof"]].concat()), 2, &["--input"]);
+
+    // Second slot: the inputs too. Their owner can open them, to the verifier of his choice.
+    let hide = [
+        "prove",
+        "p",
+        "--hide",
+        "secret",
+        "--hide-inputs",
+        "opening",
+        "--output",
+        "out2.json",
+    ];
+    let proven = cli.json(&[&hide[..], &["--input", "in.json", "-o", "proof2"]].concat());
+    assert_eq!(proven["slots_left"], 0);
+    assert_eq!(cli.read("out.json"), cli.read("out2.json"));
+    let verify = ["verify", "--root", &root, "--output", "out2.json", "proof2"];
+    let verified = cli.json(&verify);
+    assert_eq!(
+        (&verified["hidden"], &verified["verified"]),
+        (&json!("weights and inputs"), &json!(true))
+    );
+    assert_eq!(verified["input_commitment"], proven["input_commitment"]);
+    let open = |input| [&verify[..], &["--opening", "opening", "--input", input]].concat();
+    expect(&cli.zk(&open("in.json")), 0);
+    expect_error(&cli.zk(&open("other.json")), 1, &["other inputs"]);
+    expect_error(
+        &cli.zk(&[&verify[..], &["--input", "in.json"]].concat()),
+        2,
+        &["hidden"],
+    );
+
+    // No slot is used twice, a changed proof is refused, and another program has no secret here.
+    expect_error(
+        &cli.zk(&[&hide[..], &["--input", "in.json", "-o", "third"]].concat()),
+        2,
+        &["used up"],
+    );
+    assert!(!cli.path("third").exists());
+    let mut bytes = std::fs::read(cli.path("proof")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(cli.path("changed"), bytes).unwrap();
+    let verify = ["verify", "--root", &root, "--output", "out.json", "--input", "in.json"];
+    expect_error(&cli.zk(&[&verify[..], &["changed"]].concat()), 1, &["changed"]);
+    expect(&cli.zk(&["compile", &digits("logreg.onnx"), "-o", "q"]), 0);
+    let foreign = ["prove", "q", "--hide", "secret", "--input", "in.json", "-o", "fourth"];
+    expect_error(&cli.zk(&foreign), 2, &["belongs to the model"]);
+    expect_error(&cli.zk(&["inspect", "proof"]), 2, &["hiding"]);
+}

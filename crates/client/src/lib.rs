@@ -60,7 +60,7 @@ pub use crate::{
     infer::Inference,
     network::{
         Contracts, KeyRef, NETWORK_ENV, NETWORK_FILE, Network, NetworkError, NetworkFile, NodeEntry, load_genesis,
-        locate, remember, user_data_dir, write_atomically,
+        locate, remember, user_data_dir, write_atomically, write_secret_atomically,
     },
     pay::{Authorized, Job, Paid, Quoted},
     receipt_file::Stage,

@@ -293,6 +293,18 @@ fn last_network() -> Option<PathBuf> {
 /// # Errors
 /// If writing, syncing or renaming fails.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), NetworkError> {
+    replace(path, bytes, false)
+}
+
+/// As [`write_atomically`], for a file that nobody but its owner may read.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_secret_atomically(path: &Path, bytes: &[u8]) -> Result<(), NetworkError> {
+    replace(path, bytes, true)
+}
+
+fn replace(path: &Path, bytes: &[u8], secret: bool) -> Result<(), NetworkError> {
     let io = |source| NetworkError::Io {
         path: path.into(),
         source,
@@ -303,7 +315,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), NetworkError> {
         .unwrap_or(Path::new("."));
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let written = (|| {
-        let mut file = std::fs::File::create(&temporary)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        if secret {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        #[cfg(not(unix))]
+        let _ = secret;
+        let mut file = options.open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;

@@ -28,6 +28,7 @@
 
 pub mod binding;
 pub mod claims;
+pub mod container;
 pub mod dcap;
 pub mod der;
 pub mod identity;

@@ -3,39 +3,20 @@
 mod common;
 
 use opg_evidence::{
-    Claims, Kind, Reject, TrustRoots,
+    Claims, Kind, Reject, TrustRoots, container,
     dcap::{
         self,
         eventlog::{self, Event},
     },
 };
-use serde_json::Value;
 
 /// dstack's report: a quote and its log in JSON.
 fn report() -> Option<(Claims, Vec<Event>)> {
     let file = common::sample("tdx/dstack_quote-report.json")?;
-    let json: Value = serde_json::from_slice(&file).expect("JSON");
-    let raw = hex::decode(json["quote"].as_str().expect("a quote")).expect("hexadecimal");
-    let claims =
-        dcap::check_signatures(Kind::Tdx, &raw, &TrustRoots::pinned(), 1_758_076_095).expect("good signatures");
-    let log: Value = serde_json::from_str(json["event_log"].as_str().expect("a log")).expect("JSON");
-    let event = |entry: &Value| {
-        let text = |field: &str| entry[field].as_str().expect("text").to_owned();
-        let event = Event {
-            register: u8::try_from(entry["imr"].as_u64().expect("a register")).expect("a register"),
-            kind: u32::try_from(entry["event_type"].as_u64().expect("a type")).expect("a type"),
-            digest: hex::decode(text("digest"))
-                .expect("hexadecimal")
-                .try_into()
-                .expect("SHA-384"),
-        };
-        if event.kind == eventlog::RUNTIME_EVENT {
-            let payload = hex::decode(text("event_payload")).expect("hexadecimal");
-            assert_eq!(event, Event::runtime(&text("event"), &payload));
-        }
-        event
-    };
-    let events: Vec<Event> = log.as_array().expect("a list").iter().map(event).collect();
+    let found = container::unwrap(Kind::Tdx, &file).expect("a quote");
+    let claims = dcap::check_signatures(Kind::Tdx, &found.document, &TrustRoots::pinned(), 1_758_076_095)
+        .expect("good signatures");
+    let events = found.companions.events.expect("a log");
     assert!(events.iter().any(|event| event.kind == eventlog::RUNTIME_EVENT));
     Some((claims, events))
 }

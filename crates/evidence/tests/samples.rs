@@ -3,10 +3,10 @@
 
 mod common;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{Row, rows};
 use opg_evidence::{
     Claims, EvidenceVerifier, Expected, Kind, Policy, Reject, RootGrade, TcbStatus, TrustRoots,
+    container::{self, Companions, Step, Unwrapped},
     dcap::{self, IntelCollateral, SgxVerifier, TdxVerifier},
     nitro::{self, NitroVerifier},
     nvidia::{GpuCertificates, NvidiaVerifier},
@@ -74,15 +74,19 @@ fn judge<V: EvidenceVerifier, G: RootGrade>(
         .map(|accepted| accepted.claims().clone())
 }
 
-/// The COSE_Sign1 in a file: base64, or behind dstack's four-byte wrapper with bytes after it.
+fn unwrap(kind: Kind, name: &str) -> Unwrapped {
+    container::unwrap(kind, &common::sample(name).expect("a sample")).expect("a document")
+}
+
 fn nitro_document(name: &str) -> Vec<u8> {
-    let file = common::sample(name).expect("a sample");
-    if name.ends_with(".b64") {
-        let text: Vec<u8> = file.into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        return STANDARD.decode(text).expect("base64");
-    }
-    let inner = &file[4..];
-    inner[..nitro::item_length(inner).expect("a CBOR item")].to_vec()
+    let found = unwrap(Kind::Nitro, name);
+    assert!(
+        matches!(found.steps[..], [Step::Base64] | [Step::Dstack { .. }]),
+        "{found:?}"
+    );
+    // The wrapper's length is that of the one CBOR item inside.
+    assert_eq!(nitro::item_length(&found.document), Ok(found.document.len()));
+    found.document
 }
 
 #[test]
@@ -180,52 +184,29 @@ fn nitro_claims_of_the_production_document() {
     assert!(matches!(late, Err(Reject::CertExpired { .. })));
 }
 
-/// The quote in a file.
-fn quote(name: &str) -> Vec<u8> {
-    let file = common::sample(name).expect("a sample");
-    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
-    if name.ends_with(".hex") {
-        let text = String::from_utf8(file).expect("text");
-        return hex::decode(text.trim().trim_start_matches("0x")).expect("hexadecimal");
-    }
-    if name.ends_with("quote-report.json") {
-        return hex::decode(json(&file)["quote"].as_str().expect("a quote")).expect("hexadecimal");
-    }
-    if name.ends_with("tdx-lite-attestation.json") {
-        let all = hex::decode(json(&file)["attestation"].as_str().expect("an attestation")).expect("hexadecimal");
-        return all[4..4 + 4_936].to_vec();
-    }
-    if name.ends_with("evidence-v0.json") {
-        let bytes = json(&file)["td_quote"].as_array().expect("bytes").clone();
-        return bytes
-            .iter()
-            .map(|byte| u8::try_from(byte.as_u64().expect("a byte")).expect("a byte"))
-            .collect();
-    }
-    if name.ends_with(".txt") {
-        let text = String::from_utf8(file).expect("text");
-        let body = text.split("-----").nth(2).expect("a block");
-        return STANDARD
-            .decode(body.split_ascii_whitespace().collect::<String>())
-            .expect("base64");
-    }
-    file
-}
-
-fn collateral(row: &Row) -> Option<IntelCollateral> {
-    let name = row
-        .names()
-        .into_iter()
-        .find(|name| name.ends_with("_collateral.json"))?;
-    Some(IntelCollateral::from_json(&common::sample(name).expect("collateral")).expect("collateral"))
-}
-
-fn judge_quote(row: &Row, raw: &[u8], policy: &Policy) -> Result<Claims, Reject> {
-    let (roots, expected) = (TrustRoots::pinned(), Expected::default());
+fn kind(row: &Row) -> Kind {
     if row.kind.starts_with("sgx") {
-        judge(&SgxVerifier, raw, &collateral(row), &roots, row.at, policy, &expected)
+        Kind::Sgx
     } else {
-        judge(&TdxVerifier, raw, &collateral(row), &roots, row.at, policy, &expected)
+        Kind::Tdx
+    }
+}
+
+/// The quote in a file, without its padding, and what else the file and its companions hold.
+fn quote(row: &Row) -> (Vec<u8>, Companions) {
+    let mut found = unwrap(kind(row), &row.file);
+    for name in row.names() {
+        let file = common::sample(name).expect("a sample");
+        assert!(found.companions.add(&file).expect("a companion").is_some(), "{name}");
+    }
+    (found.document, found.companions)
+}
+
+fn judge_quote(row: &Row, raw: &[u8], beside: &Companions, policy: &Policy) -> Result<Claims, Reject> {
+    let (roots, expected) = (TrustRoots::pinned(), Expected::default());
+    match kind(row) {
+        Kind::Sgx => judge(&SgxVerifier, raw, &beside.intel, &roots, row.at, policy, &expected),
+        _ => judge(&TdxVerifier, raw, &beside.intel, &roots, row.at, policy, &expected),
     }
 }
 
@@ -237,7 +218,7 @@ fn is_quote(row: &Row) -> bool {
 fn quote_rows() {
     let mut ids = BTreeMap::new();
     for row in rows(is_quote) {
-        let mut raw = quote(&row.file);
+        let (mut raw, beside) = quote(&row);
         let mut policy = Policy::default();
         match row.variant.as_str() {
             "base" | "stale" | "foreign-collateral" => {}
@@ -249,13 +230,20 @@ fn quote_rows() {
                     .extend(["INTEL-SA-00289", "INTEL-SA-00615"].map(str::to_owned));
             }
             "tail-changed" => {
+                // With its padding again, which the verifier takes as long as it is zero.
+                raw = common::sample(&row.file).expect("a sample");
                 let at = raw.len() - 35;
                 assert_eq!(raw[at], 0);
                 raw[at] = 1;
+                let found = container::unwrap(Kind::Tdx, &raw).expect("no layer");
+                assert_eq!(
+                    (found.document.as_slice(), found.steps.as_slice()),
+                    (raw.as_slice(), &[][..])
+                );
             }
             other => panic!("an unknown variant {other}"),
         }
-        let outcome = judge_quote(&row, &raw, &policy);
+        let outcome = judge_quote(&row, &raw, &beside, &policy);
         match row.expect.as_str() {
             "SIG_OK_NO_COLLATERAL" => {
                 assert!(
@@ -265,6 +253,7 @@ fn quote_rows() {
                 );
                 let claims = dcap::check_signatures(Kind::Tdx, &raw, &TrustRoots::pinned(), row.at).expect(&row.file);
                 assert_eq!(claims.tcb.status, TcbStatus::NoCollateral);
+                beside.check(&claims).expect("companions that belong to the quote");
                 ids.insert(row.file.clone(), claims.evidence_id);
             }
             "EITHER" => assert!(matches!(outcome, Err(Reject::TrailingBytes { .. })), "{outcome:?}"),
@@ -293,12 +282,13 @@ fn quote_rows() {
 #[test]
 fn a_quote_without_report_data_binds_nothing() {
     for row in rows(|row| row.file == "tdx/google_cos-113-tdx-quote.dat") {
-        let raw = quote(&row.file);
+        let (raw, _) = quote(&row);
         let claims = dcap::check_signatures(Kind::Tdx, &raw, &TrustRoots::pinned(), row.at).expect("good signatures");
         assert_eq!(claims.bound.as_ref(), [0; 64]);
     }
     for row in rows(|row| row.file == "sgx/phala_sgx_quote" && row.variant == "lenient") {
-        let verdict = SgxVerifier.verify(&quote(&row.file), &collateral(&row), &TrustRoots::pinned(), row.at);
+        let (raw, beside) = quote(&row);
+        let verdict = SgxVerifier.verify(&raw, &beside.intel, &TrustRoots::pinned(), row.at);
         let mut policy = Policy::default();
         policy.tcb_statuses.insert(TcbStatus::ConfigurationAndSwHardeningNeeded);
         let verdict = verdict.expect("good signatures");
@@ -345,7 +335,9 @@ fn gpu_rows() {
             check(&row, &outcome.map(|verdict| verdict.into_claims()));
             continue;
         }
-        let mut raw = hex::decode(String::from_utf8(file).expect("text").trim()).expect("hexadecimal");
+        let found = container::unwrap(Kind::NvidiaGpu, &file).expect("a report");
+        assert_eq!(found.steps, [Step::Hexadecimal, Step::ZeroPadding { bytes: 1 }]);
+        let mut raw = found.document;
         if row.variant == "flip" {
             raw[10] ^= 1;
         }

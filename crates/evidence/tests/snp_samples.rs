@@ -3,11 +3,12 @@
 mod common;
 mod snp_support;
 
-use base64::{Engine, engine::general_purpose::STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use common::Row;
 use opg_evidence::{
-    EvidenceVerifier, Expected, Policy, Reject, TrustRoots,
+    EvidenceVerifier, Expected, Kind, Policy, Reject, TrustRoots,
     claims::Claims,
+    container::{self, Checked, Companions, Step, TpmEvidence},
     snp::{
         SnpCollateral, SnpVerifier, azure,
         azure::HclReport,
@@ -15,7 +16,7 @@ use opg_evidence::{
     },
 };
 use serde_json::Value;
-use snp_support::{add, collateral, endorsement_first, read, report};
+use snp_support::{beside, collateral, read, report};
 
 /// Rows of the table that belong here.
 fn rows() -> Vec<Row> {
@@ -86,15 +87,13 @@ fn reports() {
             continue;
         }
         seen += 1;
-        let file = read(&row.file);
-        if row.file.ends_with(".json") {
-            check(&row, azure_json(&row, &file));
-            continue;
-        }
-        let mut bytes = report(&row.file, &file);
-        if row.kind.ends_with("-azure") {
-            bytes = unwrap_azure(&bytes);
-        }
+        let found = container::unwrap(Kind::Snp, &read(&row.file)).expect(&row.file);
+        let (mut bytes, mut beside) = (found.document, found.companions);
+        assert_eq!(
+            row.kind.ends_with("-azure"),
+            found.steps.contains(&Step::AzureHcl),
+            "{row:?}"
+        );
         if row.expect == "PARSE" {
             opg_evidence::snp::Report::parse(&bytes).unwrap();
             let refused = SnpVerifier::new().verify(&bytes, &SnpCollateral::default(), &TrustRoots::pinned(), row.at);
@@ -106,64 +105,42 @@ fn reports() {
             "padding" => bytes[0x2dc] = 1,
             _ => {}
         }
-        let beside = collateral(&row.names());
-        check(&row, judge(&row, &bytes, &beside));
+        for name in &row.companions {
+            assert!(beside.add(&read(name)).expect(name).is_some(), "{name}");
+        }
+        let outcome = beside.snp().and_then(|collateral| judge(&row, &bytes, &collateral));
+        if let Ok(claims) = &outcome {
+            azure(&row, claims, &beside);
+        }
+        check(&row, outcome);
     }
     assert_eq!(seen, 22, "rows of the table");
 }
 
-fn unwrap_azure(blob: &[u8]) -> Vec<u8> {
-    let (report, claims) = azure::split(blob).unwrap();
-    azure::check_runtime(report, claims).unwrap();
-    assert!(azure::check_runtime(report, &claims[1..]).is_err());
-    report.to_vec()
-}
-
-/// Azure evidence in JSON: the wrapper, the chip's certificate and a quote of the virtual TPM.
-fn azure_json(row: &Row, file: &[u8]) -> Result<Claims, Reject> {
-    let json: Value = serde_json::from_slice(file).unwrap();
-    let (blob, vcek, message, signature) = if json["report"].is_array() {
-        let quote = &json["quote"];
-        let vcek = json["vcek"].as_str().unwrap().as_bytes().to_vec();
-        (
-            array(&json["report"]),
-            vcek,
-            array(&quote["message"]),
-            array(&quote["signature"]),
-        )
-    } else {
-        let quote = &json["tpm_quote"];
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let hex = |value: &Value| hex::decode(text(value)).unwrap();
-        (
-            BASE64_URL_SAFE_NO_PAD
-                .decode(text(&json["hcl_report"]).trim_end_matches('='))
-                .unwrap(),
-            BASE64_URL_SAFE_NO_PAD
-                .decode(text(&json["vcek"]).trim_end_matches('='))
-                .unwrap(),
-            hex(&quote["message"]),
-            hex(&quote["signature"]),
-        )
-    };
-    let runtime = HclReport::parse(&blob).unwrap().runtime().unwrap();
-    TpmQuote::verify(&message, &signature, &runtime.attestation_key)?;
-    let mut beside = SnpCollateral::default();
-    add(&mut beside, &vcek);
-    for name in &row.companions {
-        add(&mut beside, &read(name));
+/// Azure's runtime data and the quote of its virtual TPM belong to the report that they came with, and to no other.
+fn azure(row: &Row, claims: &Claims, beside: &Companions) {
+    let checked = beside.check(claims).expect(&row.file);
+    let with_quote = row.file.ends_with(".json");
+    assert_eq!(
+        checked.len(),
+        usize::from(row.kind.ends_with("-azure")) + usize::from(with_quote)
+    );
+    let Some(blob) = beside.wrapper() else { return };
+    assert!(matches!(checked[0], Checked::RuntimeData { .. }));
+    let (report, runtime) = azure::split(blob).unwrap();
+    azure::check_runtime(report, runtime).unwrap();
+    assert!(azure::check_runtime(report, &runtime[1..]).is_err());
+    let mut other = claims.clone();
+    other.bound.0[0] ^= 1;
+    assert_eq!(beside.check(&other).unwrap_err().name(), "INNER_HASH");
+    if with_quote {
+        let mut changed = beside.clone();
+        changed.tpm.as_mut().unwrap().message[40] ^= 1;
+        assert_eq!(changed.check(claims).unwrap_err().name(), "SIGNATURE");
+        changed = beside.clone();
+        changed.tpm.as_mut().unwrap().registers[0][0] ^= 1;
+        assert_eq!(changed.check(claims).unwrap_err().name(), "INNER_HASH");
     }
-    endorsement_first(&mut beside);
-    judge(row, &unwrap_azure(&blob), &beside)
-}
-
-fn array(value: &Value) -> Vec<u8> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|byte| u8::try_from(byte.as_u64().unwrap()).unwrap())
-        .collect()
 }
 
 #[test]
@@ -180,7 +157,7 @@ fn certificates() {
         seen += 1;
         let mut files = vec![row.file.as_str()];
         files.extend(row.names());
-        let beside = collateral(&files);
+        let beside = beside(&files);
         assert!(!beside.certificates.is_empty());
         if row.kind == "snp-ca" {
             for der in &beside.certificates {
@@ -195,7 +172,7 @@ fn certificates() {
             }
             continue;
         }
-        let outcome = SnpVerifier::new().remember(&beside, &roots, row.at);
+        let outcome = SnpVerifier::new().remember(&beside.snp().expect(&row.file), &roots, row.at);
         match row.expect.as_str() {
             "AUX" => assert_eq!(outcome, Ok(()), "{}", row.file),
             _ => assert_eq!(
@@ -216,7 +193,7 @@ fn revocation_lists() {
         return;
     }
     let file = read("snp/openpcc_azure_sevsnp_report.txt");
-    let report = unwrap_azure(&report("snp/openpcc_azure_sevsnp_report.txt", &file));
+    let report = report("snp/openpcc_azure_sevsnp_report.txt", &file);
     let beside = collateral(&["snp/openpcc_sev_certificates.txt"]);
     assert_eq!(beside.crls.len(), 2);
     let roots = TrustRoots::pinned();
@@ -281,24 +258,15 @@ fn tpm_quotes() {
         } else {
             let blob = read(&row.companions[0]);
             let key = HclReport::parse(&blob).unwrap().runtime().unwrap().attestation_key;
-            if row.file.ends_with(".json") {
-                let json: Value = serde_json::from_slice(&file).unwrap();
-                let hex = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
-                (
-                    hex(&json["message"]),
-                    hex(&json["signature"]),
-                    hex_list(&json["pcrs"]),
-                    key,
-                )
-            } else {
-                let (signature, rest) = prefixed(&file);
-                let (message, rest) = prefixed(rest);
-                let registers = rest[8..]
-                    .chunks_exact(32)
-                    .map(|value| value.try_into().unwrap())
-                    .collect();
-                (message.to_vec(), signature.to_vec(), registers, key)
+            let TpmEvidence {
+                message,
+                signature,
+                registers,
+            } = TpmEvidence::parse(&file).unwrap();
+            for end in (0..file.trim_ascii_end().len()).step_by(3) {
+                assert!(TpmEvidence::parse(&file[..end]).is_err(), "{} cut at {end}", row.file);
             }
+            (message, signature, registers, key)
         };
         let quote = TpmQuote::verify(&message, &signature, &key).unwrap();
         let selected = quote.check_registers(&registers).unwrap();
@@ -316,11 +284,6 @@ fn tpm_quotes() {
         }
     }
     assert_eq!(seen, 6, "rows of the table");
-}
-
-fn prefixed(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
-    rest.split_at(usize::try_from(u64::from_le_bytes(*length)).unwrap())
 }
 
 fn hex_list(value: &Value) -> Vec<[u8; 32]> {

@@ -197,7 +197,9 @@ fn bad_schedules_are_refused() {
     type Change = fn(&mut GenesisFile);
     let changes: [(&str, Change); 9] = [
         // a bucket's address without its contract would lock what is allocated to it
-        ("allocations", |f| drop(f.vesting.remove(0))),
+        ("allocations", |f| {
+            f.vesting.remove(0);
+        }),
         ("vesting[6].address", |f| f.vesting.push(f.vesting[0].clone())),
         ("vesting[6].address", |f| {
             let mut other = f.vesting[0].clone();

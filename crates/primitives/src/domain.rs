@@ -62,6 +62,18 @@ tags! {
     IntegerProgram = "opg/integer-program/v1",
     /// Root of a model registered for proofs.
     ZkModel = "opg/zk-model/v1",
+    /// Randomness of a hiding commitment to weights.
+    HiddenWeights = "opg/zk-hidden-weights/v1",
+    /// Randomness of a hiding commitment to inputs.
+    HiddenInputs = "opg/zk-hidden-inputs/v1",
+    /// Randomness of a hiding proof.
+    HidingProof = "opg/zk-hiding-proof/v1",
+    /// Salted leaf of a hiding commitment.
+    HidingLeaf = "opg/zk-hiding-leaf/v1",
+    /// Inner node of the tree over such leaves.
+    HidingNode = "opg/zk-hiding-node/v1",
+    /// Slot in the list of a hiding model.
+    HidingSlot = "opg/zk-hiding-slot/v1",
     /// Transcript of a proof of inference.
     ZkProof = "opg/zk-proof/v1",
     /// Identity of an attestation document.
@@ -76,6 +88,10 @@ tags! {
     GpuNonce = "opg/gpu-nonce/v1",
     /// Binding of a CPU quote to the reports of its GPUs.
     CompositeEvidence = "opg/composite/v1",
+    /// Request body sealed to an attested key.
+    SealedRequest = "opg/sealed-request/v1",
+    /// Keys of the answer to such a request.
+    SealedResponse = "opg/sealed-response/v1",
     /// Development keys of the software attester.
     SoftwareAttester = "opg/software-attester/v1",
     /// Inputs and outputs in the transcript of a proof of inference.

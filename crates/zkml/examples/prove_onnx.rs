@@ -1,13 +1,17 @@
 //! Compiles ONNX files, proves one request (or several) and verifies it; prints times, sizes and security.
 //!
-//! `cargo run --release -p opg-zkml --example prove_onnx -- MODEL.onnx [BATCH] [RUNS]`
+//! `cargo run --release -p opg-zkml --example prove_onnx -- MODEL.onnx [BATCH] [RUNS] [hiding]`
 use std::{error::Error, fs, time::Instant};
 
 use opg_integer_program::{
     compile::{Options, compile},
     program::InputEncoding,
 };
-use opg_zkml::{Context, ParameterSet, Profile, RegisteredModel, Stage, prove, verify, verify_open};
+use opg_zkml::{
+    Context, ParameterSet, Profile, RegisteredModel, Stage,
+    hiding::{HidingModel, Secret, Seed, hiding_security, prove_hiding, verify_hiding},
+    prove, verify, verify_open,
+};
 
 fn cpu() -> f64 {
     // utime + stime of this process, in ticks of 10 ms.
@@ -27,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = args.next().ok_or("usage: prove_onnx MODEL.onnx [BATCH] [RUNS]")?;
     let batch: usize = args.next().map_or(Ok(1), |text| text.parse())?;
     let runs: u32 = args.next().map_or(Ok(5), |text| text.parse())?;
+    let hiding = args.next().is_some_and(|text| text == "hiding");
     let program = compile(&fs::read(&path)?, None, &Options::default())?.program;
     let (start, busy) = (Instant::now(), cpu());
     let model = RegisteredModel::new(program, ParameterSet::Bits100)?;
@@ -102,6 +107,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             proof.len()
         );
     }
+    if hiding {
+        return measure_hiding(&model, &inputs, runs);
+    }
     let mut last = (Instant::now(), String::new());
     let mut report = |stage: Stage<'_>| {
         if !last.1.is_empty() {
@@ -110,5 +118,73 @@ fn main() -> Result<(), Box<dyn Error>> {
         last = (Instant::now(), format!("{stage:?}"));
     };
     prove(&model, &inputs, Context::default(), Profile::Committed, &mut report)?;
+    Ok(())
+}
+
+/// Hiding proofs of the same requests: weights secret, and weights and inputs secret.
+fn measure_hiding(model: &RegisteredModel, inputs: &[Vec<Vec<i64>>], runs: u32) -> Result<(), Box<dyn Error>> {
+    let mut rng = rand::rng();
+    let (start, busy) = (Instant::now(), cpu());
+    let slots = 2 * runs;
+    let seed = Seed::random(&mut rng);
+    let mut hidden = HidingModel::new(model.program().clone(), ParameterSet::Bits100, slots, &seed)?;
+    println!(
+        "  register {slots} slots: {:.1} ms ({:.2} CPU-s); {:?}",
+        start.elapsed().as_secs_f64() * 1e3,
+        cpu() - busy,
+        hidden.verifying_key().code()
+    );
+    for secret_inputs in [false, true] {
+        let name = if secret_inputs { "weights and inputs" } else { "weights" };
+        let security = match hiding_security(hidden.verifying_key(), inputs.len(), secret_inputs) {
+            Ok(security) => security,
+            Err(error) => {
+                println!("  hiding {name}: {error}");
+                continue;
+            }
+        };
+        println!(
+            "  hiding {name}: {:.1} bits proven, {} of them by grinding",
+            security.bits(),
+            security.grinding_bits
+        );
+        for term in &security.terms {
+            println!("    {:>7.1}  {}", term.bits, term.name);
+        }
+        let (mut wall, mut used, mut out) = (0.0, 0.0, None);
+        for _ in 0..runs {
+            let own = Seed::random(&mut rng);
+            let secret = if secret_inputs {
+                Secret::WeightsAndInputs(&own)
+            } else {
+                Secret::Weights
+            };
+            let (start, busy) = (Instant::now(), cpu());
+            out = Some(prove_hiding(
+                &mut hidden,
+                inputs,
+                secret,
+                Context::default(),
+                &mut rng,
+                &mut |_| {},
+            )?);
+            wall += start.elapsed().as_secs_f64();
+            used += cpu() - busy;
+        }
+        let Some((statement, proof)) = out else { continue };
+        let (start, checked) = (Instant::now(), cpu());
+        for _ in 0..runs {
+            verify_hiding(hidden.verifying_key(), &hidden.root(), &statement, &proof)?;
+        }
+        let runs = f64::from(runs);
+        println!(
+            "  hiding {name}: prove {:.1} ms wall, {:.1} CPU-ms; verify {:.2} ms wall, {:.1} CPU-ms; proof {} bytes",
+            wall * 1e3 / runs,
+            used * 1e3 / runs,
+            start.elapsed().as_secs_f64() * 1e3 / runs,
+            (cpu() - checked) * 1e3 / runs,
+            proof.len()
+        );
+    }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! The protocol itself ([`crate::protocol`]) is written once, over [`Channel`]. Every message is absorbed before the
 //! next challenge is drawn.
 
+use std::ops::{Add, AddAssign, Mul, Neg, Sub, SubAssign};
+
 use p3_challenger::{CanObserve, FieldChallenger};
 use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
 use p3_multi_stark::fractional_gkr::{
@@ -22,19 +24,64 @@ use crate::{
 
 /// Where a sumcheck ended.
 #[derive(Debug)]
-pub(crate) struct Reduced {
+pub(crate) struct Reduced<V> {
     /// The point.
     pub(crate) point: Vec<EF>,
     /// What the product of the polynomials must be there.
-    pub(crate) expected: EF,
+    pub(crate) expected: V,
     /// The polynomials' values: the prover knows them, the verifier has none.
     pub(crate) finals: Vec<EF>,
 }
 
+/// Where the lookup argument ended.
+#[derive(Debug)]
+pub(crate) struct Fractions<V> {
+    /// The point.
+    pub(crate) point: Vec<EF>,
+    /// The numerators' extension there.
+    pub(crate) numerator: V,
+    /// The denominators' extension there.
+    pub(crate) denominator: V,
+}
+
+/// What the protocol computes with: numbers, or numbers that the verifier does not see and combines all the same.
+pub(crate) trait Value:
+    Clone
+    + std::fmt::Debug
+    + From<EF>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Neg<Output = Self>
+    + Mul<EF, Output = Self>
+    + AddAssign
+    + SubAssign
+{
+}
+
+impl<T> Value for T where
+    T: Clone
+        + std::fmt::Debug
+        + From<EF>
+        + Add<Output = T>
+        + Sub<Output = T>
+        + Neg<Output = T>
+        + Mul<EF, Output = T>
+        + AddAssign
+        + SubAssign
+{
+}
+
 /// One end of the protocol.
 pub(crate) trait Channel {
+    /// What messages are to this end.
+    type Value: Value;
+
     /// Elements of the extension field: `make` is called by the prover only.
-    fn values(&mut self, count: usize, make: impl FnOnce(&Witness<'_>) -> Vec<EF>) -> Result<Vec<EF>, VerifyError>;
+    fn values(
+        &mut self,
+        count: usize,
+        make: impl FnOnce(&Witness<'_>) -> Vec<EF>,
+    ) -> Result<Vec<Self::Value>, VerifyError>;
 
     /// A challenge.
     fn challenge(&mut self) -> EF;
@@ -47,24 +94,35 @@ pub(crate) trait Channel {
     /// Sumcheck of a product of `degree` polynomials over `variables` variables.
     fn sumcheck(
         &mut self,
-        claim: EF,
+        claim: Self::Value,
         variables: usize,
         degree: usize,
         make: impl FnOnce(&Witness<'_>) -> Vec<Table>,
-    ) -> Result<Reduced, VerifyError>;
+    ) -> Result<Reduced<Self::Value>, VerifyError>;
 
     /// Lookup argument over `2^variables` fractions; `make` gives numerators and denominators.
     fn fractions(
         &mut self,
         variables: usize,
         make: impl FnOnce(&Witness<'_>) -> (Vec<F>, Vec<EF>),
-    ) -> Result<FractionGkrOutput<EF>, VerifyError>;
+    ) -> Result<Fractions<Self::Value>, VerifyError>;
 
     /// Whether an argument is part of the protocol at all: `false` in tests of the tests only.
     fn makes(&self, check: Check) -> bool;
 
-    /// Refuses the proof unless a condition holds.
-    fn check(&self, check: Check, holds: bool, place: &str) -> Result<(), VerifyError>;
+    /// Refuses the proof unless a value is zero.
+    fn zero(&mut self, check: Check, value: Self::Value, place: &str) -> Result<(), VerifyError>;
+
+    /// Refuses the proof unless `factor * a * b = expected`.
+    fn product(
+        &mut self,
+        check: Check,
+        factor: EF,
+        a: &Self::Value,
+        b: &Self::Value,
+        expected: &Self::Value,
+        place: &str,
+    ) -> Result<(), VerifyError>;
 }
 
 /// The prover's end.
@@ -85,6 +143,8 @@ impl ProverChannel<'_, '_> {
 }
 
 impl Channel for ProverChannel<'_, '_> {
+    type Value = EF;
+
     fn values(&mut self, _: usize, make: impl FnOnce(&Witness<'_>) -> Vec<EF>) -> Result<Vec<EF>, VerifyError> {
         let values = make(self.witness);
         self.send(&values);
@@ -101,7 +161,7 @@ impl Channel for ProverChannel<'_, '_> {
         variables: usize,
         _: usize,
         make: impl FnOnce(&Witness<'_>) -> Vec<Table>,
-    ) -> Result<Reduced, VerifyError> {
+    ) -> Result<Reduced<EF>, VerifyError> {
         let mut product = Product::new(make(self.witness));
         let mut point = Vec::with_capacity(variables);
         for _ in 0..variables {
@@ -123,7 +183,7 @@ impl Channel for ProverChannel<'_, '_> {
         &mut self,
         _: usize,
         make: impl FnOnce(&Witness<'_>) -> (Vec<F>, Vec<EF>),
-    ) -> Result<FractionGkrOutput<EF>, VerifyError> {
+    ) -> Result<Fractions<EF>, VerifyError> {
         let (numerators, denominators) = make(self.witness);
         let numerators = Poly::new(numerators);
         let denominators = Poly::new(denominators);
@@ -141,14 +201,18 @@ impl Channel for ProverChannel<'_, '_> {
             self.challenger,
         );
         self.writer.fractions(&proof);
-        Ok(output)
+        Ok(output.into())
     }
 
     fn makes(&self, check: Check) -> bool {
         self.checks.is_made(check)
     }
 
-    fn check(&self, _: Check, _: bool, _: &str) -> Result<(), VerifyError> {
+    fn zero(&mut self, _: Check, _: EF, _: &str) -> Result<(), VerifyError> {
+        Ok(())
+    }
+
+    fn product(&mut self, _: Check, _: EF, _: &EF, _: &EF, _: &EF, _: &str) -> Result<(), VerifyError> {
         Ok(())
     }
 }
@@ -161,6 +225,8 @@ pub(crate) struct VerifierChannel<'a, 'b> {
 }
 
 impl Channel for VerifierChannel<'_, '_> {
+    type Value = EF;
+
     fn values(&mut self, count: usize, _: impl FnOnce(&Witness<'_>) -> Vec<EF>) -> Result<Vec<EF>, VerifyError> {
         let mut values = Vec::new();
         for _ in 0..count {
@@ -181,7 +247,7 @@ impl Channel for VerifierChannel<'_, '_> {
         variables: usize,
         degree: usize,
         make: impl FnOnce(&Witness<'_>) -> Vec<Table>,
-    ) -> Result<Reduced, VerifyError> {
+    ) -> Result<Reduced<EF>, VerifyError> {
         drop(make);
         let mut expected = claim;
         let mut point = Vec::with_capacity(variables);
@@ -202,10 +268,10 @@ impl Channel for VerifierChannel<'_, '_> {
         &mut self,
         variables: usize,
         _: impl FnOnce(&Witness<'_>) -> (Vec<F>, Vec<EF>),
-    ) -> Result<FractionGkrOutput<EF>, VerifyError> {
+    ) -> Result<Fractions<EF>, VerifyError> {
         let proof: FractionGkrProof<EF> = self.reader.fractions(variables)?;
         match verify_fractional_gkr::<F, EF, _>(&proof, variables, self.challenger) {
-            Ok(output) => Ok(output),
+            Ok(output) => Ok(output.into()),
             Err(error) => Err(VerifyError::Check {
                 check: Check::Lookup,
                 place: error.to_string(),
@@ -217,9 +283,43 @@ impl Channel for VerifierChannel<'_, '_> {
         self.checks.is_made(check)
     }
 
-    fn check(&self, check: Check, holds: bool, place: &str) -> Result<(), VerifyError> {
-        self.checks.require(check, holds, place)
+    fn zero(&mut self, check: Check, value: EF, place: &str) -> Result<(), VerifyError> {
+        self.checks.require(check, value == EF::ZERO, place)
     }
+
+    fn product(
+        &mut self,
+        check: Check,
+        factor: EF,
+        a: &EF,
+        b: &EF,
+        expected: &EF,
+        place: &str,
+    ) -> Result<(), VerifyError> {
+        self.checks.require(check, factor * *a * *b == *expected, place)
+    }
+}
+
+impl From<FractionGkrOutput<EF>> for Fractions<EF> {
+    fn from(output: FractionGkrOutput<EF>) -> Self {
+        Self {
+            point: output.point.as_slice().to_vec(),
+            numerator: output.numerator,
+            denominator: output.denominator,
+        }
+    }
+}
+
+/// The value of a message of one.
+pub(crate) fn single<V: Value>(values: Vec<V>) -> V {
+    values.into_iter().next().unwrap_or_else(|| V::from(EF::ZERO))
+}
+
+/// The values of a message of two.
+pub(crate) fn pair<V: Value>(values: Vec<V>) -> [V; 2] {
+    let mut values = values.into_iter();
+    let mut next = || values.next().unwrap_or_else(|| V::from(EF::ZERO));
+    [next(), next()]
 }
 
 /// Absorbs bytes with their length: three bytes an element.

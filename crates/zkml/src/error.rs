@@ -35,11 +35,29 @@ pub enum Check {
     OpenWeights,
     /// The proof ends where its last message ends.
     Trailing,
+    /// Hiding: the commitment to the weights is on the model's list.
+    Slot,
+    /// Hiding: the columns read of the inputs are those of the statement's commitment.
+    InputOpening,
+    /// Hiding: the combined rows have the claimed value.
+    Evaluation,
+    /// Hiding: the combined rows are those of the committed columns.
+    Columns,
+    /// Hiding: what must be zero is zero on the wires.
+    Wires,
+    /// Hiding: the wires are those of the committed columns.
+    WireColumns,
+    /// Hiding: what is sent of the factors of products is what they differ from wires by.
+    Differences,
+    /// Hiding: the products of wires are their products.
+    Triples,
+    /// Hiding: the proof of work before the queries.
+    Grinding,
 }
 
 impl Check {
     /// All checks.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 24] = [
         Self::PublicRange,
         Self::ModelRoot,
         Self::Transcript,
@@ -55,6 +73,15 @@ impl Check {
         Self::WeightOpening,
         Self::OpenWeights,
         Self::Trailing,
+        Self::Slot,
+        Self::InputOpening,
+        Self::Evaluation,
+        Self::Columns,
+        Self::Wires,
+        Self::WireColumns,
+        Self::Differences,
+        Self::Triples,
+        Self::Grinding,
     ];
 }
 
@@ -145,6 +172,12 @@ pub enum ProveError {
     /// The witness breaks a relation: a defect of the prover, since the program has a result.
     #[error("the witness breaks a relation of the protocol: {0}; please report the model")]
     Witness(#[from] VerifyError),
+    /// Every commitment to the weights has been opened once.
+    #[error("all {limit} slots of the model are used up; register the model again, with other slots")]
+    Slots {
+        /// Number of slots.
+        limit: u32,
+    },
     /// The caller asked to stop.
     #[error("proving was cancelled")]
     Cancelled,

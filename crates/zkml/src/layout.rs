@@ -46,11 +46,11 @@ pub struct Layout {
 
 /// A linear combination of functionals on columns and the value it is claimed to have.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct Claim<V = EF> {
     /// Columns with functionals.
     pub terms: Vec<(usize, Functional)>,
     /// The sum.
-    pub value: EF,
+    pub value: V,
 }
 
 /// Fewest variables of a commitment.
@@ -118,7 +118,7 @@ impl Layout {
 
     /// The weights of a combination of claims, over the whole stacked polynomial.
     #[must_use]
-    pub fn weights(&self, claims: &[Claim], gamma: EF) -> Vec<EF> {
+    pub fn weights<V>(&self, claims: &[Claim<V>], gamma: EF) -> Vec<EF> {
         let mut out = vec![EF::ZERO; 1 << self.variables];
         let mut power = EF::ONE;
         for claim in claims {
@@ -140,7 +140,7 @@ impl Layout {
     }
 
     /// The multilinear extension of [`Self::weights`] at a point.
-    pub fn evaluate(&self, claims: &[Claim], gamma: EF, point: &[EF]) -> EF {
+    pub fn evaluate<V>(&self, claims: &[Claim<V>], gamma: EF, point: &[EF]) -> EF {
         let mut sum = EF::ZERO;
         let mut power = EF::ONE;
         for claim in claims {

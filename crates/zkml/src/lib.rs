@@ -11,7 +11,7 @@
 //!   This rests on the declared ranges, which `Program::validate` derives from the weights: register validated programs.
 //! - Verifiers take any bytes: no panic, every length known or bounded before allocation, every byte consumed.
 //! - The protocol is written once for prover, verifier and the security calculator ([`security`]).
-//! - Pure: no clock, no I/O, no randomness.
+//! - Pure: no clock, no I/O; randomness of hiding proofs is an argument.
 //!
 //! # Example
 //! ```
@@ -54,7 +54,8 @@
 //! ```
 //!
 //! # Status
-//! Profiles committed and open, batches, the command line `opg zk`, proofs of receipts (crate `artefact`). Not there: a hiding profile.
+//! Profiles committed and open, hiding proofs ([`hiding`]), batches, the command line `opg zk` and proofs of receipts (crate
+//! `artefact`) of profile committed. Not there: hiding proofs of receipts.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -64,10 +65,14 @@
 mod channel;
 pub mod checks;
 pub mod commit;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 pub mod error;
 mod expression;
 pub mod field;
 pub mod functional;
+pub mod hiding;
 pub mod layout;
 pub mod model;
 #[cfg(all(test, feature = "mutation-testing"))]

@@ -8,6 +8,7 @@ use opg_integer_program::{interpret, program::Operand};
 use crate::{
     Context, ParameterSet, Profile, RegisteredModel, Request, Statement,
     checks::Checks,
+    common::{self, Builder},
     error::{Check, VerifyError},
     field::P,
     plan::{Plan, Quantity},
@@ -15,11 +16,6 @@ use crate::{
     verifier::verify_with,
     witness::Witness,
 };
-
-#[path = "../tests/common/mod.rs"]
-mod common;
-
-use common::Builder;
 
 /// A forger's work: the parts of a proof, honest until a test changes them.
 struct Forger {

@@ -9,13 +9,13 @@ use opg_integer_program::{
 };
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, pair},
     error::{Check, VerifyError},
     expression::Map,
     field::{EF, eq_table, ext, field, log2_ceil},
     functional::{Functional, Part, dot_integers, padded, variables},
     plan::aligned,
-    protocol::{Protocol, TensorClaim, combined, evaluate},
+    protocol::{Protocol, TensorClaim, combination, combined, evaluate},
     sumcheck::Table,
 };
 
@@ -45,7 +45,7 @@ fn dense(parts: &[Part]) -> Vec<EF> {
 
 impl<C: Channel> Protocol<'_, C> {
     /// Moves a claim to the operands; `false` if its weights do not have the form that the operation needs.
-    pub(crate) fn settled(&mut self, number: usize, claim: &TensorClaim) -> Result<bool, VerifyError> {
+    pub(crate) fn settled(&mut self, number: usize, claim: &TensorClaim<C::Value>) -> Result<bool, VerifyError> {
         let graph = self.graph;
         let Some(node) = graph.nodes.get(number) else {
             return Ok(false);
@@ -71,7 +71,7 @@ impl<C: Channel> Protocol<'_, C> {
                     shape: source,
                 }
                 .pull(vectors);
-                self.claim(*x, Functional::per_dim(pulled), claim.value)?;
+                self.claim(*x, Functional::per_dim(pulled), claim.value.clone())?;
                 Ok(true)
             }
             Op::View { sources, map } => self.view(number, sources, map, claim),
@@ -103,7 +103,12 @@ impl<C: Channel> Protocol<'_, C> {
         Ok(Functional::per_dim(map.pull(vectors)).reshaped(&own))
     }
 
-    fn sum(&mut self, number: usize, terms: &[(Operand, i32)], claim: &TensorClaim) -> Result<bool, VerifyError> {
+    fn sum(
+        &mut self,
+        number: usize,
+        terms: &[(Operand, i32)],
+        claim: &TensorClaim<C::Value>,
+    ) -> Result<bool, VerifyError> {
         let shape = self.shape(Operand::Node(u32::try_from(number).unwrap_or(0)))?;
         let mut pulled = Vec::with_capacity(terms.len());
         let mut vectors = None;
@@ -122,14 +127,14 @@ impl<C: Channel> Protocol<'_, C> {
             let Some(functional) = functional else { return Ok(false) };
             pulled.push((*operand, ext(i64::from(*multiplier)), functional));
         }
-        let mut left = claim.value;
+        let mut left = claim.value.clone();
         for (operand, multiplier, functional) in pulled {
             let value = self.state(operand, &functional)?;
-            left -= multiplier * value;
+            left -= value.clone() * multiplier;
             self.claim(operand, functional, value)?;
         }
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
-        self.channel.check(Check::Sum, left == EF::ZERO, name)?;
+        self.channel.zero(Check::Sum, left, name)?;
         Ok(true)
     }
 
@@ -139,7 +144,7 @@ impl<C: Channel> Protocol<'_, C> {
         number: usize,
         a: Operand,
         b: Operand,
-        claims: &[TensorClaim],
+        claims: &[TensorClaim<C::Value>],
     ) -> Result<(), VerifyError> {
         let shape = self.shape(Operand::Node(u32::try_from(number).unwrap_or(0)))?;
         let gamma = if claims.len() > 1 {
@@ -147,10 +152,7 @@ impl<C: Channel> Protocol<'_, C> {
         } else {
             EF::ZERO
         };
-        let value = claims
-            .iter()
-            .rev()
-            .fold(EF::ZERO, |sum, claim| sum * gamma + claim.value);
+        let value = combination(claims, gamma);
         let maps = [a, b].map(|operand| {
             let wide = aligned(self.graph, self.plan.batch, operand, shape.len())?;
             Map::broadcast(wide, &shape)
@@ -175,11 +177,11 @@ impl<C: Channel> Protocol<'_, C> {
         let finals = self
             .channel
             .values(2, |_| reduced.finals.get(1..).map(<[EF]>::to_vec).unwrap_or_default())?;
-        let [left, right] = [finals.first(), finals.get(1)].map(|value| value.copied().unwrap_or(EF::ZERO));
+        let [left, right] = pair(finals);
         let weight = evaluate(claims, &shape, gamma, &reduced.point);
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
         self.channel
-            .check(Check::Product, weight * left * right == reduced.expected, name)?;
+            .product(Check::Product, weight, &left, &right, &reduced.expected, name)?;
         for (operand, value) in [(a, left), (b, right)] {
             let point = Functional::point(&reduced.point, &shape);
             let vectors = point.parts.into_iter().map(|part| part.weights).collect();
@@ -198,7 +200,7 @@ impl<C: Channel> Protocol<'_, C> {
         x: Operand,
         w: Operand,
         bias: Option<Operand>,
-        claim: &TensorClaim,
+        claim: &TensorClaim<C::Value>,
     ) -> Result<bool, VerifyError> {
         let (left, right) = (self.shape(x)?, self.shape(w)?);
         let rank = left.len();
@@ -221,7 +223,7 @@ impl<C: Channel> Protocol<'_, C> {
         let (shared_weights, row_weights, column_weights) = (dense(shared), dense(row), dense(column));
         let batch_weights = dense(batch);
         let batch_shape = right.get(..pairs).map(<[usize]>::to_vec).unwrap_or_default();
-        let mut value = claim.value;
+        let mut value = claim.value.clone();
         if let Some(bias) = bias {
             let mass = Functional {
                 parts: claim
@@ -234,7 +236,7 @@ impl<C: Channel> Protocol<'_, C> {
             let mass = if mass.parts.is_empty() { EF::ONE } else { mass.mass() };
             let functional = Functional::per_dim(vec![column_weights.clone()]);
             let stated = self.state(bias, &functional)?;
-            value -= mass * stated;
+            value -= stated.clone() * mass;
             self.claim(bias, functional, stated)?;
         }
         let batch_variables = variables(&batch_shape);
@@ -283,7 +285,7 @@ impl<C: Channel> Protocol<'_, C> {
         let finals = self
             .channel
             .values(2, |_| reduced.finals.get(..2).map(<[EF]>::to_vec).unwrap_or_default())?;
-        let [a, c] = [finals.first(), finals.get(1)].map(|value| value.copied().unwrap_or(EF::ZERO));
+        let [a, c] = pair(finals);
         let (high, low) = reduced.point.split_at(batch_variables);
         let weight = if plain {
             EF::ONE
@@ -292,7 +294,7 @@ impl<C: Channel> Protocol<'_, C> {
         };
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
         self.channel
-            .check(Check::Product, weight * a * c == reduced.expected, name)?;
+            .product(Check::Product, weight, &a, &c, &reduced.expected, name)?;
         let batch_point = Functional::point(high, &batch_shape).parts;
         let inner_point = Part {
             dims: 1,
@@ -323,7 +325,7 @@ impl<C: Channel> Protocol<'_, C> {
         [x, w, bias]: [Option<Operand>; 3],
         window: &Window,
         groups: usize,
-        claim: &TensorClaim,
+        claim: &TensorClaim<C::Value>,
     ) -> Result<bool, VerifyError> {
         let (Some(x), Some(w)) = (x, w) else { return Ok(false) };
         let (image, kernel) = (self.shape(x)?, self.shape(w)?);
@@ -345,12 +347,13 @@ impl<C: Channel> Protocol<'_, C> {
         };
         let (lead_weights, out_weights) = (dense(lead), dense(out));
         let (vertical, horizontal) = (dense(vertical), dense(horizontal));
-        let mut value = claim.value;
+        let mut value = claim.value.clone();
         if let Some(bias) = bias {
             let mass = |weights: &[EF]| weights.iter().copied().sum::<EF>();
             let functional = Functional::per_dim(vec![out_weights.clone()]);
             let stated = self.state(bias, &functional)?;
-            value -= mass(&lead_weights) * mass(&vertical) * mass(&horizontal) * stated;
+            let all = mass(&lead_weights) * mass(&vertical) * mass(&horizontal);
+            value -= stated.clone() * all;
             self.claim(bias, functional, stated)?;
         }
         // Weights of image rows (columns) for each kernel row (column).
@@ -425,9 +428,10 @@ impl<C: Channel> Protocol<'_, C> {
             ]
         })?;
         let finals = self.channel.values(2, |_| reduced.finals.clone())?;
-        let [a, c] = [finals.first(), finals.get(1)].map(|value| value.copied().unwrap_or(EF::ZERO));
+        let [a, c] = pair(finals);
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
-        self.channel.check(Check::Product, a * c == reduced.expected, name)?;
+        self.channel
+            .product(Check::Product, EF::ONE, &a, &c, &reduced.expected, name)?;
         let point = Functional::point(&reduced.point, &shape);
         let vectors: Vec<Vec<EF>> = point.parts.into_iter().map(|part| part.weights).collect();
         let [group, channel, row, column] = vectors.as_slice() else {
@@ -461,7 +465,7 @@ impl<C: Channel> Protocol<'_, C> {
         Ok(true)
     }
 
-    fn gather(&mut self, table: Operand, indices: Operand, claim: &TensorClaim) -> Result<bool, VerifyError> {
+    fn gather(&mut self, table: Operand, indices: Operand, claim: &TensorClaim<C::Value>) -> Result<bool, VerifyError> {
         let rank = self.shape(indices)?.len();
         let rows = self.shape(table)?.first().copied().unwrap_or(0);
         let Operand::Input(number) = indices else {
@@ -487,7 +491,7 @@ impl<C: Channel> Protocol<'_, C> {
         let parts = std::iter::once(Part { dims: 1, weights })
             .chain(rest.iter().cloned())
             .collect();
-        self.claim(table, Functional { parts }, claim.value)?;
+        self.claim(table, Functional { parts }, claim.value.clone())?;
         Ok(true)
     }
 
@@ -496,7 +500,7 @@ impl<C: Channel> Protocol<'_, C> {
         number: usize,
         sources: &[Operand],
         map: &ViewMap,
-        claim: &TensorClaim,
+        claim: &TensorClaim<C::Value>,
     ) -> Result<bool, VerifyError> {
         let shape = self.shape(Operand::Node(u32::try_from(number).unwrap_or(0)))?;
         let Some(first) = sources.first().copied() else {
@@ -512,13 +516,13 @@ impl<C: Channel> Protocol<'_, C> {
             let Some(functional) = claim.functional.reshaped(&source) else {
                 return Ok(false);
             };
-            self.claim(first, functional, claim.value)?;
+            self.claim(first, functional, claim.value.clone())?;
             return Ok(true);
         }
         let Some(vectors) = claim.functional.separated(&shape) else {
             return Ok(false);
         };
-        let mut value = claim.value;
+        let mut value = claim.value.clone();
         let pulled = match map {
             ViewMap::Reshape => return Ok(false),
             ViewMap::Transpose { perm } => {
@@ -560,7 +564,7 @@ impl<C: Channel> Protocol<'_, C> {
                     .collect();
                 let masses = [vectors, inner.clone()].map(|vectors| Functional::per_dim(vectors).mass());
                 let [all, covered] = masses;
-                value -= (all - covered) * ext(i64::from(*fill));
+                value -= ((all - covered) * ext(i64::from(*fill))).into();
                 inner
             }
             ViewMap::Select { axis, indices } => {
@@ -580,7 +584,7 @@ impl<C: Channel> Protocol<'_, C> {
             ViewMap::Concat { axis } => {
                 let axis = usize::from(*axis) + 1;
                 let mut start = 0;
-                let mut left = value;
+                let mut left = value.clone();
                 for operand in sources {
                     let own = self.shape(*operand)?;
                     let source = wide(*operand, own.clone());
@@ -599,11 +603,11 @@ impl<C: Channel> Protocol<'_, C> {
                         return Ok(false);
                     };
                     let stated = self.state(*operand, &functional)?;
-                    left -= stated;
+                    left -= stated.clone();
                     self.claim(*operand, functional, stated)?;
                 }
                 let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
-                self.channel.check(Check::Sum, left == EF::ZERO, name)?;
+                self.channel.zero(Check::Sum, left, name)?;
                 return Ok(true);
             }
         };

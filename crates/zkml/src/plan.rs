@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use opg_integer_program::{
-    program::{Graph, Operand, Sort},
+    program::{Graph, Op, Operand, Sort},
     range::Range,
 };
 
@@ -139,6 +139,10 @@ pub struct Plan {
     pub(crate) pair_layout: Layout,
     pub(crate) products: Vec<ProductPlan>,
     pub(crate) relations: Vec<Relation>,
+    /// Inputs that the verifier does not see: committed, and proven to lie in their ranges.
+    pub(crate) secret_inputs: bool,
+    /// Where secret inputs lie in their commitment.
+    pub(crate) inputs: Layout,
 }
 
 impl Plan {
@@ -147,6 +151,18 @@ impl Plan {
     /// # Errors
     /// [`PlanError`]: the graph breaks its rules, a relation could wrap modulo `p`, or something is too large.
     pub fn new(graph: &Graph, batch: usize) -> Result<Self, PlanError> {
+        Self::with(graph, batch, false)
+    }
+
+    /// The same for inputs that the verifier does not see: their ranges are proven instead of read.
+    ///
+    /// # Errors
+    /// [`PlanError`]: as [`Self::new`]; an input that selects rows of a table cannot be secret.
+    pub fn with_secret_inputs(graph: &Graph, batch: usize) -> Result<Self, PlanError> {
+        Self::with(graph, batch, true)
+    }
+
+    fn with(graph: &Graph, batch: usize, secret_inputs: bool) -> Result<Self, PlanError> {
         if batch == 0 || batch > MAX_BATCH {
             return Err(PlanError::Batch {
                 got: batch,
@@ -160,6 +176,9 @@ impl Plan {
             for number in 0..graph.nodes.len() {
                 builder.node(number)?;
             }
+            if secret_inputs {
+                builder.secret_inputs()?;
+            }
             let room = builder.room();
             if best.as_ref().is_none_or(|(least, _)| room < *least) {
                 best = Some((room, builder));
@@ -170,7 +189,7 @@ impl Plan {
             limit: MAX_BATCH,
         })?
         .1
-        .finish()
+        .finish(secret_inputs)
     }
 
     /// What every node adds to a proof, and after the nodes, under no number, the tables of the lookups.
@@ -433,7 +452,50 @@ impl<'a> Builder<'a> {
         )
     }
 
-    fn finish(self) -> Result<Plan, PlanError> {
+    /// Every element of every input lies in the input's range.
+    fn secret_inputs(&mut self) -> Result<(), PlanError> {
+        let graph = self.graph;
+        let refuse = |name: &str, op, reason| PlanError::Graph {
+            node: name.to_owned(),
+            op,
+            reason,
+        };
+        for node in &graph.nodes {
+            if matches!(
+                node.op,
+                Op::Gather {
+                    indices: Operand::Input(_),
+                    ..
+                }
+            ) {
+                let reason = "rows of a table that a secret input selects cannot be proven; keep the inputs public";
+                return Err(refuse(&node.name, node.op.name(), reason));
+            }
+        }
+        for (number, input) in graph.inputs.iter().enumerate() {
+            let operand = Operand::Input(u32::try_from(number).unwrap_or(u32::MAX));
+            let range = input.integer_type().1;
+            let width = u64::try_from(i128::from(range.hi) - i128::from(range.lo) + 1).unwrap_or(0);
+            // Limbs of a value and of its distance to the bound: neither sum may reach p.
+            if width == 0 || width > u64::from(P) / 8 {
+                return Err(refuse(&input.name, "input", "its range is too wide for a secret input"));
+            }
+            let shape = self.shape(operand).unwrap_or_default();
+            let terms = vec![
+                Term::new(1, Source::Operand(operand)),
+                Term::new(range.lo.saturating_neg(), Source::One),
+            ];
+            self.ranged(graph.nodes.len(), Expression::new(shape, terms), width);
+        }
+        Ok(())
+    }
+
+    fn finish(self, secret_inputs: bool) -> Result<Plan, PlanError> {
+        let shapes = (0..self.graph.inputs.len()).filter(|_| secret_inputs).map(|number| {
+            let operand = Operand::Input(u32::try_from(number).unwrap_or(u32::MAX));
+            self.shape(operand).unwrap_or_default()
+        });
+        let inputs = Layout::new(shapes.collect());
         let layout = Layout::new(self.columns.iter().map(|column| column.shape.clone()).collect());
         let weights = Layout::new(
             self.graph
@@ -450,6 +512,7 @@ impl<'a> Builder<'a> {
         for (what, layout) in [
             ("elements of the witness", &layout),
             ("elements of the weights", &weights),
+            ("elements of the inputs", &inputs),
             ("lookups", &leaves),
             ("constraints", &pair_layout),
         ] {
@@ -477,6 +540,8 @@ impl<'a> Builder<'a> {
             pair_layout,
             products: self.products,
             relations: self.relations,
+            secret_inputs,
+            inputs,
         })
     }
 }

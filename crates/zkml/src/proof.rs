@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn word(&mut self, what: &'static str) -> Result<u32, VerifyError> {
+    pub(crate) fn word(&mut self, what: &'static str) -> Result<u32, VerifyError> {
         let (head, tail) = self.rest.split_first_chunk::<4>().ok_or(VerifyError::Truncated(what))?;
         self.advance(tail);
         Ok(u32::from_le_bytes(*head))

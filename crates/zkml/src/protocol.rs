@@ -6,7 +6,7 @@ use p3_field::PrimeCharacteristicRing;
 use opg_integer_program::program::{Graph, Op, Operand};
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, Value, pair, single},
     error::{Check, PlanError, VerifyError},
     expression::{Expression, Source, Term},
     field::{EF, F, eq_points, eq_table, ext, field},
@@ -18,24 +18,26 @@ use crate::{
 
 /// A claim on a tensor.
 #[derive(Debug, Clone)]
-pub(crate) struct TensorClaim {
+pub(crate) struct TensorClaim<V> {
     pub(crate) functional: Functional,
-    pub(crate) value: EF,
+    pub(crate) value: V,
 }
 
 /// State of a run.
-pub(crate) struct Protocol<'a, C> {
+pub(crate) struct Protocol<'a, C: Channel> {
     pub(crate) graph: &'a Graph,
     pub(crate) plan: &'a Plan,
-    /// Public inputs, requests one after the other.
+    /// Public inputs, requests one after the other; not read if the plan's inputs are secret.
     pub(crate) inputs: &'a [Vec<i64>],
     pub(crate) channel: C,
     /// Open claims on nodes that are not committed.
-    pub(crate) open: Vec<Vec<TensorClaim>>,
+    pub(crate) open: Vec<Vec<TensorClaim<C::Value>>>,
     /// Claims on the witness commitment.
-    pub(crate) witness: Vec<Claim>,
+    pub(crate) witness: Vec<Claim<C::Value>>,
     /// Claims on the constants.
-    pub(crate) weights: Vec<Claim>,
+    pub(crate) weights: Vec<Claim<C::Value>>,
+    /// Claims on secret inputs.
+    pub(crate) secrets: Vec<Claim<C::Value>>,
     /// Called with the name of the node or argument that comes next.
     pub(crate) progress: &'a mut dyn FnMut(Stage<'_>),
 }
@@ -105,12 +107,24 @@ impl<C: Channel> Protocol<'_, C> {
     }
 
     /// Takes a claim on a tensor to where it is settled.
-    pub(crate) fn claim(&mut self, operand: Operand, functional: Functional, value: EF) -> Result<(), VerifyError> {
+    pub(crate) fn claim(
+        &mut self,
+        operand: Operand,
+        functional: Functional,
+        value: C::Value,
+    ) -> Result<(), VerifyError> {
         match operand {
+            Operand::Input(index) if self.plan.secret_inputs => {
+                self.secrets.push(Claim {
+                    terms: vec![(index as usize, functional)],
+                    value,
+                });
+                Ok(())
+            }
             Operand::Input(index) => {
                 let values = self.inputs.get(index as usize).map_or(&[][..], Vec::as_slice);
-                self.channel
-                    .check(Check::Input, functional.apply(values) == value, "input")
+                let own = C::Value::from(functional.apply(values));
+                self.channel.zero(Check::Input, value - own, "input")
             }
             Operand::Constant(index) => {
                 self.weights.push(Claim {
@@ -143,7 +157,7 @@ impl<C: Channel> Protocol<'_, C> {
             let point = self.channel.challenges(variables(&shape));
             let functional = Functional::point(&point, &shape);
             let value = functional.apply(values);
-            self.claim(output.source, functional, value)?;
+            self.claim(output.source, functional, value.into())?;
         }
         Ok(())
     }
@@ -155,13 +169,13 @@ impl<C: Channel> Protocol<'_, C> {
         vectors: &[Vec<EF>],
         factor: EF,
         columns: &mut Vec<(usize, Functional)>,
-    ) -> Result<EF, VerifyError> {
-        let mut rest = EF::ZERO;
+    ) -> Result<C::Value, VerifyError> {
+        let mut rest = C::Value::from(EF::ZERO);
         for term in expression_terms {
             let coefficient = factor * ext(term.coefficient);
             let weights = Functional::per_dim(Expression::term_weights(term, vectors));
             match term.source {
-                Source::One => rest += coefficient * weights.mass(),
+                Source::One => rest += (coefficient * weights.mass()).into(),
                 Source::Column(index) => columns.push((index, weights.scaled(coefficient))),
                 Source::Operand(operand) => {
                     let shape = self.shape(operand)?;
@@ -173,9 +187,9 @@ impl<C: Channel> Protocol<'_, C> {
                         })
                     })?;
                     match operand {
-                        Operand::Input(index) => {
+                        Operand::Input(index) if !self.plan.secret_inputs => {
                             let values = self.inputs.get(index as usize).map_or(&[][..], Vec::as_slice);
-                            rest += coefficient * weights.apply(values);
+                            rest += (coefficient * weights.apply(values)).into();
                         }
                         Operand::Node(index)
                             if self.plan.committed.get(index as usize).is_some_and(Option::is_some) =>
@@ -183,9 +197,9 @@ impl<C: Channel> Protocol<'_, C> {
                             let column = self.plan.committed.get(index as usize).copied().flatten().unwrap_or(0);
                             columns.push((column, weights.scaled(coefficient)));
                         }
-                        Operand::Node(_) | Operand::Constant(_) => {
+                        Operand::Node(_) | Operand::Constant(_) | Operand::Input(_) => {
                             let value = self.state(operand, &weights)?;
-                            rest += coefficient * value;
+                            rest += value.clone() * coefficient;
                             self.claim(operand, weights, value)?;
                         }
                     }
@@ -196,15 +210,15 @@ impl<C: Channel> Protocol<'_, C> {
     }
 
     /// The prover states the value of a functional.
-    pub(crate) fn state(&mut self, operand: Operand, weights: &Functional) -> Result<EF, VerifyError> {
+    pub(crate) fn state(&mut self, operand: Operand, weights: &Functional) -> Result<C::Value, VerifyError> {
         let values = self
             .channel
             .values(1, |witness| vec![weights.apply(witness.operand(operand))])?;
-        Ok(values.first().copied().unwrap_or(EF::ZERO))
+        Ok(single(values))
     }
 
     /// A sum of columns and numbers that must be zero.
-    fn settle(&mut self, terms: Vec<(usize, Functional)>, rest: EF) {
+    fn settle(&mut self, terms: Vec<(usize, Functional)>, rest: C::Value) {
         // Also where no column is left: a claim without terms and of another value than 0 fails with the others.
         self.witness.push(Claim { terms, value: -rest });
     }
@@ -307,18 +321,18 @@ impl<C: Channel> Protocol<'_, C> {
             }
             (numerators, denominators)
         })?;
-        let point = output.point.as_slice().to_vec();
+        let point = output.point;
         // What the numerators and denominators are, apart from the committed columns.
         let mut numerator = -output.numerator;
-        let mut denominator = alpha - output.denominator;
+        let mut denominator = C::Value::from(alpha) - output.denominator;
         let mut numerator_terms = Vec::new();
         let mut denominator_terms = Vec::new();
         for (lookup, leaf) in plan.lookups.iter().zip(&plan.leaves.columns) {
             for block in &leaf.blocks {
                 let (here, low) = block.place(&point);
                 let vectors = lookup.key.weights_within(low, &block.starts, &block.sizes);
-                numerator += here * Functional::per_dim(vectors.clone()).mass();
-                denominator -= here * identity(lookup.table);
+                numerator += (here * Functional::per_dim(vectors.clone()).mass()).into();
+                denominator -= (here * identity(lookup.table)).into();
                 denominator -= self.linearise(&lookup.key.terms, &vectors, here, &mut denominator_terms)?;
                 if let Some(second) = &lookup.second {
                     let second = std::slice::from_ref(second);
@@ -341,7 +355,7 @@ impl<C: Channel> Protocol<'_, C> {
                     .filter(|(_, weight)| **weight != EF::ZERO)
                     .map(|(row, weight)| *weight * graph_row(graph, table.kind, row, beta))
                     .sum();
-                denominator -= here * (identity(number) + rows);
+                denominator -= (here * (identity(number) + rows)).into();
                 numerator_terms.push((table.multiplicity, Functional::per_dim(vec![weights]).scaled(here)));
             }
         }
@@ -359,7 +373,7 @@ impl<C: Channel> Protocol<'_, C> {
         }
         let total = plan.pair_layout.variables;
         let tau = self.channel.challenges(total);
-        let reduced = self.channel.sumcheck(EF::ZERO, total, 3, |witness| {
+        let reduced = self.channel.sumcheck(EF::ZERO.into(), total, 3, |witness| {
             let mut tables = [vec![F::ZERO; 1 << total], vec![F::ZERO; 1 << total]];
             for (pair, column) in plan.pairs.iter().zip(&plan.pair_layout.columns) {
                 for (table, expression) in tables.iter_mut().zip([&pair.e, &pair.d]) {
@@ -389,9 +403,10 @@ impl<C: Channel> Protocol<'_, C> {
         let finals = self
             .channel
             .values(2, |_| reduced.finals.get(1..).map(<[EF]>::to_vec).unwrap_or_default())?;
-        let [e, d] = [finals.first(), finals.get(1)].map(|value| value.copied().unwrap_or(EF::ZERO));
-        let holds = eq_points(&tau, &reduced.point) * e * d == reduced.expected;
-        self.channel.check(Check::Pair, holds, "constraints")?;
+        let [e, d] = pair(finals);
+        let weight = eq_points(&tau, &reduced.point);
+        self.channel
+            .product(Check::Pair, weight, &e, &d, &reduced.expected, "constraints")?;
         for (value, side) in [(e, 0), (d, 1)] {
             let mut terms = Vec::new();
             let mut rest = -value;
@@ -420,10 +435,10 @@ impl<C: Channel> Protocol<'_, C> {
             let stated = self
                 .channel
                 .values(1, |witness| vec![weights.apply(&witness.expression(&product.rest))])?;
-            let value = stated.first().copied().unwrap_or(EF::ZERO);
+            let value = single(stated);
             let mut terms = Vec::new();
             let rest = self.linearise(&product.rest.terms, &vectors, EF::ONE, &mut terms)?;
-            self.settle(terms, rest - value);
+            self.settle(terms, rest - value.clone());
             let divisor = Expression::new(shape.clone(), vec![product.divisor.clone()]);
             let reduced = self.channel.sumcheck(value, count, 3, |witness| {
                 let lift = |values: &[i64]| Table::Base(padded(values, shape));
@@ -437,10 +452,11 @@ impl<C: Channel> Protocol<'_, C> {
             let finals = self
                 .channel
                 .values(2, |_| reduced.finals.get(1..).map(<[EF]>::to_vec).unwrap_or_default())?;
-            let [q, d] = [finals.first(), finals.get(1)].map(|value| value.copied().unwrap_or(EF::ZERO));
-            let holds = eq_points(&tau, &reduced.point) * q * d == reduced.expected;
+            let [q, d] = pair(finals);
+            let weight = eq_points(&tau, &reduced.point);
             let name = self.graph.nodes.get(product.node).map_or("", |node| node.name.as_str());
-            self.channel.check(Check::Product, holds, name)?;
+            self.channel
+                .product(Check::Product, weight, &q, &d, &reduced.expected, name)?;
             let vectors = divisor.weights(&reduced.point);
             let terms = vec![(product.quotient, Functional::per_dim(vectors.clone()))];
             self.witness.push(Claim { terms, value: q });
@@ -452,15 +468,16 @@ impl<C: Channel> Protocol<'_, C> {
     }
 
     /// Several claims on one tensor become one at a random point.
-    pub(crate) fn merge(&mut self, number: usize, claims: &[TensorClaim]) -> Result<TensorClaim, VerifyError> {
+    pub(crate) fn merge(
+        &mut self,
+        number: usize,
+        claims: &[TensorClaim<C::Value>],
+    ) -> Result<TensorClaim<C::Value>, VerifyError> {
         let operand = Operand::Node(u32::try_from(number).unwrap_or(u32::MAX));
         let shape = self.shape(operand)?;
         let count = variables(&shape);
         let gamma = self.channel.challenge();
-        let claim = claims
-            .iter()
-            .rev()
-            .fold(EF::ZERO, |sum, claim| sum * gamma + claim.value);
+        let claim = combination(claims, gamma);
         let reduced = self.channel.sumcheck(claim, count, 2, |witness| {
             vec![
                 Table::Extension(combined(claims, &shape, gamma)),
@@ -470,11 +487,11 @@ impl<C: Channel> Protocol<'_, C> {
         let stated = self
             .channel
             .values(1, |_| reduced.finals.get(1..).map(<[EF]>::to_vec).unwrap_or_default())?;
-        let value = stated.first().copied().unwrap_or(EF::ZERO);
+        let value = single(stated);
         let weight = evaluate(claims, &shape, gamma, &reduced.point);
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
         self.channel
-            .check(Check::Merge, weight * value == reduced.expected, name)?;
+            .zero(Check::Merge, value.clone() * weight - reduced.expected, name)?;
         Ok(TensorClaim {
             functional: Functional::point(&reduced.point, &shape),
             value,
@@ -482,7 +499,7 @@ impl<C: Channel> Protocol<'_, C> {
     }
 
     /// Claims on a node that is not committed become claims on its operands.
-    fn node(&mut self, number: usize, claims: Vec<TensorClaim>) -> Result<(), VerifyError> {
+    fn node(&mut self, number: usize, claims: Vec<TensorClaim<C::Value>>) -> Result<(), VerifyError> {
         let graph = self.graph;
         let Some(node) = graph.nodes.get(number) else {
             return Ok(());
@@ -504,8 +521,16 @@ impl<C: Channel> Protocol<'_, C> {
     }
 }
 
+/// The value of a combination of claims.
+pub(crate) fn combination<V: Value>(claims: &[TensorClaim<V>], gamma: EF) -> V {
+    claims
+        .iter()
+        .rev()
+        .fold(V::from(EF::ZERO), |sum, claim| sum * gamma + claim.value.clone())
+}
+
 /// Weights of a combination of claims on the padded cube.
-pub(crate) fn combined(claims: &[TensorClaim], shape: &[usize], gamma: EF) -> Vec<EF> {
+pub(crate) fn combined<V>(claims: &[TensorClaim<V>], shape: &[usize], gamma: EF) -> Vec<EF> {
     let mut out = vec![EF::ZERO; 1 << variables(shape)];
     let mut power = EF::ONE;
     for claim in claims {
@@ -516,7 +541,7 @@ pub(crate) fn combined(claims: &[TensorClaim], shape: &[usize], gamma: EF) -> Ve
 }
 
 /// The multilinear extension of [`combined`] at a point.
-pub(crate) fn evaluate(claims: &[TensorClaim], shape: &[usize], gamma: EF, point: &[EF]) -> EF {
+pub(crate) fn evaluate<V>(claims: &[TensorClaim<V>], shape: &[usize], gamma: EF, point: &[EF]) -> EF {
     claims.iter().rev().fold(EF::ZERO, |sum, claim| {
         sum * gamma + claim.functional.evaluate(point, shape)
     })

@@ -1,6 +1,6 @@
 //! The prover.
 
-use opg_integer_program::interpret;
+use opg_integer_program::{interpret, program::Program};
 use p3_field::PrimeCharacteristicRing;
 
 use crate::{
@@ -34,7 +34,14 @@ pub fn prove(
     profile: Profile,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<(Statement, Vec<u8>), ProveError> {
-    let program = model.program();
+    let (requests, nodes) = run(model.program(), inputs)?;
+    let statement = Statement { requests, context };
+    let proof = prove_trace(model, &statement, nodes, profile, progress)?;
+    Ok((statement, proof))
+}
+
+/// Requests with their outputs, and the values of all nodes, requests one after the other.
+pub(crate) fn run(program: &Program, inputs: &[Vec<Vec<i64>>]) -> Result<(Vec<Request>, Vec<Vec<i64>>), ProveError> {
     let mut nodes: Vec<Vec<i64>> = vec![Vec::new(); program.graph.nodes.len()];
     let mut requests = Vec::with_capacity(inputs.len());
     for (request, inputs) in inputs.iter().enumerate() {
@@ -61,9 +68,7 @@ pub fn prove(
             all.extend(own);
         }
     }
-    let statement = Statement { requests, context };
-    let proof = prove_trace(model, &statement, nodes, profile, progress)?;
-    Ok((statement, proof))
+    Ok((requests, nodes))
 }
 
 /// Proves a statement from given values of all nodes, requests one after the other. For values that are not the
@@ -143,8 +148,8 @@ pub(crate) fn prove_witness(proving: &Proving<'_>, progress: &mut dyn FnMut(Stag
     writer.digest(&committed.root);
     let mut challenger = statement.transcript(
         &key.graph,
-        key.parameters,
-        profile,
+        &key.parameters.describe(),
+        profile.id(),
         &proving.root,
         key.graph_digest(),
         checks,
@@ -163,6 +168,7 @@ pub(crate) fn prove_witness(proving: &Proving<'_>, progress: &mut dyn FnMut(Stag
         open: vec![Vec::new(); key.graph.nodes.len()],
         witness: Vec::new(),
         weights: Vec::new(),
+        secrets: Vec::new(),
         progress,
     };
     protocol.run(proving.outputs)?;

@@ -4,15 +4,16 @@
 //! challenges instead of sending messages. The terms of the commitments come from the commitment scheme's own report
 //! (Johnson bound; the capacity conjecture is not used anywhere).
 
+use opg_integer_program::program::Graph;
 use p3_field::{Field, PrimeCharacteristicRing};
-use p3_multi_stark::fractional_gkr::FractionGkrOutput;
-use p3_multilinear_util::point::Point;
 
 use crate::{
-    channel::{Channel, Reduced},
+    channel::{Channel, Fractions, Reduced},
+    checks::Checks,
     commit::Scheme,
     error::{Check, PlanError, VerifyError},
     field::{EF, F},
+    hiding::Wires,
     model::{Profile, VerifyingKey},
     plan::Plan,
     protocol::Protocol,
@@ -59,52 +60,10 @@ impl Security {
 /// [`PlanError`]: such a proof cannot be made.
 pub fn security(key: &VerifyingKey, batch: usize, profile: Profile) -> Result<Security, PlanError> {
     let plan = Plan::new(&key.graph, batch)?;
-    let mut protocol = Protocol {
-        graph: &key.graph,
-        plan: &plan,
-        inputs: &[],
-        channel: Count::default(),
-        open: vec![Vec::new(); key.graph.nodes.len()],
-        witness: Vec::new(),
-        weights: Vec::new(),
-        progress: &mut |_| {},
-    };
-    let outputs = vec![Vec::new(); key.graph.outputs.len()];
-    match protocol.run(&outputs) {
-        Ok(()) => {}
-        Err(VerifyError::Plan(error)) => return Err(error),
-        // The counting channel checks nothing and reads nothing.
-        Err(_) => {}
-    }
-    let (claims, weights) = (protocol.witness.len(), protocol.weights.len());
-    let count = protocol.channel;
+    let count = walk(&key.graph, &plan, Checks::default())?;
+    let weights = count.claims[1];
     let field = EF::order_bits();
-    // A lone challenge combines at most all claims that there are.
-    let combined = (claims + weights + key.graph.nodes.len()) as f64;
-    let mut terms = vec![
-        Term {
-            name: "evaluation points",
-            bits: field - count.points.max(1.0).log2(),
-        },
-        Term {
-            name: "sumchecks",
-            bits: field - count.rounds.max(1.0).log2(),
-        },
-        Term {
-            name: "combinations of claims",
-            bits: field - ((count.challenges + 2.0) * combined).max(1.0).log2(),
-        },
-    ];
-    if count.fractions > 0.0 {
-        terms.push(Term {
-            name: "lookup fingerprints",
-            bits: field - count.fractions.log2(),
-        });
-        terms.push(Term {
-            name: "lookup sumchecks",
-            bits: field - count.layers.max(1.0).log2(),
-        });
-    }
+    let mut terms = count.terms(key.graph.nodes.len());
     let witness = Scheme::new(key.parameters, plan.layout.variables)?;
     let mut reductions = plan.layout.variables as f64 * 2.0;
     let mut schemes = vec![("witness opening", witness)];
@@ -146,7 +105,37 @@ pub fn security(key: &VerifyingKey, batch: usize, profile: Profile) -> Result<Se
     })
 }
 
-trait OrderBits {
+/// Walks the protocol of a plan and counts.
+pub(crate) fn walk(graph: &Graph, plan: &Plan, checks: Checks) -> Result<Count, PlanError> {
+    let mut protocol = Protocol {
+        graph,
+        plan,
+        inputs: &[],
+        channel: Count {
+            checks,
+            ..Count::default()
+        },
+        open: vec![Vec::new(); graph.nodes.len()],
+        witness: Vec::new(),
+        weights: Vec::new(),
+        secrets: Vec::new(),
+        progress: &mut |_| {},
+    };
+    let outputs = vec![Vec::new(); graph.outputs.len()];
+    match protocol.run(&outputs) {
+        Ok(()) => {}
+        Err(VerifyError::Plan(error)) => return Err(error),
+        // The counting channel checks nothing and reads nothing.
+        Err(_) => {}
+    }
+    let claims = [&protocol.witness, &protocol.weights, &protocol.secrets].map(Vec::len);
+    Ok(Count {
+        claims,
+        ..protocol.channel
+    })
+}
+
+pub(crate) trait OrderBits {
     fn order_bits() -> f64;
 }
 
@@ -159,16 +148,67 @@ impl OrderBits for EF {
 
 /// Counts challenges.
 #[derive(Debug, Default)]
-struct Count {
+pub(crate) struct Count {
     points: f64,
     rounds: f64,
     challenges: f64,
     fractions: f64,
     layers: f64,
+    /// Messages of a run whose values are hidden, and products of hidden values.
+    pub(crate) messages: usize,
+    pub(crate) products: usize,
+    checks: Checks,
+    /// Claims on witness, weights and secret inputs.
+    pub(crate) claims: [usize; 3],
+}
+
+impl Count {
+    /// Errors of the steps before the openings, of a protocol with so many nodes.
+    pub(crate) fn terms(&self, nodes: usize) -> Vec<Term> {
+        let field = EF::order_bits();
+        // A lone challenge combines at most all claims that there are.
+        let combined = (self.claims.iter().sum::<usize>() + nodes) as f64;
+        let mut terms = vec![
+            Term {
+                name: "evaluation points",
+                bits: field - self.points.max(1.0).log2(),
+            },
+            Term {
+                name: "sumchecks",
+                bits: field - self.rounds.max(1.0).log2(),
+            },
+            Term {
+                name: "combinations of claims",
+                bits: field - ((self.challenges + 2.0) * combined).max(1.0).log2(),
+            },
+        ];
+        if self.fractions > 0.0 {
+            terms.push(Term {
+                name: "lookup fingerprints",
+                bits: field - self.fractions.log2(),
+            });
+            terms.push(Term {
+                name: "lookup sumchecks",
+                bits: field - self.layers.max(1.0).log2(),
+            });
+        }
+        terms
+    }
+
+    /// Wires of a hiding proof whose last reduction has so many variables: also those of its messages.
+    pub(crate) const fn wires(&self, variables: usize) -> Wires {
+        Wires {
+            messages: self.messages + 2 * variables + 2,
+            products: self.products,
+        }
+    }
 }
 
 impl Channel for Count {
+    type Value = EF;
+
     fn values(&mut self, count: usize, _: impl FnOnce(&Witness<'_>) -> Vec<EF>) -> Result<Vec<EF>, VerifyError> {
+        self.messages += count;
         Ok(vec![EF::ZERO; count])
     }
 
@@ -188,8 +228,9 @@ impl Channel for Count {
         variables: usize,
         degree: usize,
         _: impl FnOnce(&Witness<'_>) -> Vec<Table>,
-    ) -> Result<Reduced, VerifyError> {
+    ) -> Result<Reduced<EF>, VerifyError> {
         self.rounds += (variables * degree) as f64;
+        self.messages += variables * degree;
         Ok(Reduced {
             point: vec![EF::GENERATOR; variables],
             expected: EF::ZERO,
@@ -201,23 +242,31 @@ impl Channel for Count {
         &mut self,
         variables: usize,
         _: impl FnOnce(&Witness<'_>) -> (Vec<F>, Vec<EF>),
-    ) -> Result<FractionGkrOutput<EF>, VerifyError> {
+    ) -> Result<Fractions<EF>, VerifyError> {
         // The difference of both sides, cleared of denominators: a polynomial of that degree in the two challenges.
         self.fractions += (2 * (1usize << variables)) as f64;
         // Each layer: its sumcheck (degree 3), the combination of numerator and denominator, the joining variable.
         self.layers += (0..variables).map(|layer| (3 * layer + 2) as f64).sum::<f64>();
-        Ok(FractionGkrOutput {
-            point: Point::new(vec![EF::GENERATOR; variables]),
+        // The root's denominator and its inverse; three values a round and four children a layer.
+        self.messages += 2 + (0..variables).map(|layer| 3 * layer + 4).sum::<usize>();
+        self.products += 1 + 2 * variables;
+        Ok(Fractions {
+            point: vec![EF::GENERATOR; variables],
             numerator: EF::ZERO,
             denominator: EF::ZERO,
         })
     }
 
-    fn makes(&self, _: Check) -> bool {
-        true
+    fn makes(&self, check: Check) -> bool {
+        self.checks.is_made(check)
     }
 
-    fn check(&self, _: Check, _: bool, _: &str) -> Result<(), VerifyError> {
+    fn zero(&mut self, _: Check, _: EF, _: &str) -> Result<(), VerifyError> {
+        Ok(())
+    }
+
+    fn product(&mut self, _: Check, _: EF, _: &EF, _: &EF, _: &EF, _: &str) -> Result<(), VerifyError> {
+        self.products += 1;
         Ok(())
     }
 }

@@ -6,9 +6,9 @@ use opg_primitives::domain::Tag;
 use crate::{
     channel::absorb,
     checks::Checks,
-    commit::{Challenger, ParameterSet, challenger},
+    commit::{Challenger, challenger},
     error::{Check, VerifyError},
-    model::{ModelRoot, Profile},
+    model::ModelRoot,
 };
 
 /// One request: the integers of all inputs and of all outputs, in the order of the graph.
@@ -46,6 +46,11 @@ impl Statement {
     /// # Errors
     /// [`VerifyError::Shape`] and [`VerifyError::Value`].
     pub fn check(&self, graph: &Graph) -> Result<(), VerifyError> {
+        self.check_with(graph, false)
+    }
+
+    /// The same; with secret inputs, requests have none.
+    pub(crate) fn check_with(&self, graph: &Graph, secret_inputs: bool) -> Result<(), VerifyError> {
         let shape = |what, expected: usize, got: usize| {
             if expected == got {
                 Ok(())
@@ -54,7 +59,8 @@ impl Statement {
             }
         };
         for request in &self.requests {
-            shape("inputs", graph.inputs.len(), request.inputs.len())?;
+            let inputs = if secret_inputs { 0 } else { graph.inputs.len() };
+            shape("inputs", inputs, request.inputs.len())?;
             shape("outputs", graph.outputs.len(), request.outputs.len())?;
             for (index, (input, values)) in graph.inputs.iter().zip(&request.inputs).enumerate() {
                 shape("input elements", input.shape.iter().product(), values.len())?;
@@ -89,8 +95,8 @@ impl Statement {
     pub(crate) fn transcript(
         &self,
         graph: &Graph,
-        set: ParameterSet,
-        profile: Profile,
+        protocol: &str,
+        profile: u8,
         root: &ModelRoot,
         digest: &[u8; 32],
         checks: Checks,
@@ -99,8 +105,8 @@ impl Statement {
         if !checks.is_made(Check::Transcript) {
             return transcript;
         }
-        absorb(&mut transcript, blake3::hash(set.describe().as_bytes()).as_bytes());
-        absorb(&mut transcript, &[profile.id()]);
+        absorb(&mut transcript, blake3::hash(protocol.as_bytes()).as_bytes());
+        absorb(&mut transcript, &[profile]);
         absorb(&mut transcript, &root.0);
         absorb(&mut transcript, digest);
         let mut io = blake3::Hasher::new_derive_key(Tag::Statement.as_str());

@@ -154,25 +154,25 @@ impl Product {
     }
 }
 
-fn pack(values: &[EF]) -> Vec<Lanes> {
+pub(crate) fn pack(values: &[EF]) -> Vec<Lanes> {
     values
         .chunks_exact(BaseLanes::WIDTH)
         .map(Lanes::from_ext_slice)
         .collect()
 }
 
-fn unpack(lanes: &[Lanes]) -> Vec<EF> {
+pub(crate) fn unpack(lanes: &[Lanes]) -> Vec<EF> {
     lanes
         .iter()
         .flat_map(|lanes| (0..BaseLanes::WIDTH).map(|lane| lanes.extract(lane)))
         .collect()
 }
 
-fn total(lanes: &Lanes) -> EF {
+pub(crate) fn total(lanes: &Lanes) -> EF {
     (0..BaseLanes::WIDTH).map(|lane| lanes.extract(lane)).sum()
 }
 
-fn fold<A: Algebra<EF> + Copy + Send + Sync>(table: &mut Vec<A>, r: EF) {
+pub(crate) fn fold<A: Algebra<EF> + Copy + Send + Sync>(table: &mut Vec<A>, r: EF) {
     let half = table.len() / 2;
     let r = A::from(r);
     let (low, high) = table.split_at_mut(half);
@@ -242,7 +242,7 @@ where
     })
 }
 
-fn sum_chunks<A: PrimeCharacteristicRing + Copy + Send, const N: usize>(
+pub(crate) fn sum_chunks<A: PrimeCharacteristicRing + Copy + Send, const N: usize>(
     len: usize,
     body: impl Fn(std::ops::Range<usize>) -> [A; N] + Sync + Send,
 ) -> [A; N] {
@@ -277,4 +277,18 @@ pub fn interpolate(values: &[EF], claim: EF, r: EF) -> EF {
         sum += *value * weight * scale.try_inverse().unwrap_or(EF::ZERO);
     }
     sum
+}
+
+/// Weights of the values at `0, 1, .., count - 1` in the value at `r` of the polynomial through them.
+pub(crate) fn lagrange(count: usize, r: EF) -> Vec<EF> {
+    let weight = |i: usize| {
+        let mut weight = EF::ONE;
+        let mut scale = EF::ONE;
+        for j in (0..count).filter(|j| *j != i) {
+            weight *= r - EF::from_usize(j);
+            scale *= EF::from_usize(i) - EF::from_usize(j);
+        }
+        weight * scale.try_inverse().unwrap_or(EF::ZERO)
+    };
+    (0..count).map(weight).collect()
 }

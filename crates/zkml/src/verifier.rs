@@ -123,7 +123,14 @@ fn verify_reading(
     let inputs = statement.gather(graph.inputs.len(), |request| &request.inputs);
     let outputs = statement.gather(graph.outputs.len(), |request| &request.outputs);
     let commitment = reader.digest("the witness commitment")?;
-    let mut challenger = statement.transcript(graph, key.parameters, profile, root, key.graph_digest(), checks);
+    let mut challenger = statement.transcript(
+        graph,
+        &key.parameters.describe(),
+        profile.id(),
+        root,
+        key.graph_digest(),
+        checks,
+    );
     let scheme = Scheme::new(key.parameters, plan.layout.variables)?;
     scheme.observe(&commitment, &mut challenger);
     let mut protocol = Protocol {
@@ -138,6 +145,7 @@ fn verify_reading(
         open: vec![Vec::new(); graph.nodes.len()],
         witness: Vec::new(),
         weights: Vec::new(),
+        secrets: Vec::new(),
         progress,
     };
     protocol.run(&outputs)?;

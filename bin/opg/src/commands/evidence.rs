@@ -1,23 +1,23 @@
 //! `opg evidence`: attestation documents, judged offline.
 
+mod time;
+
 use std::{
-    ffi::OsStr,
     io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opg_client::text::one_line;
 use opg_evidence::{
-    Accepted, Claims, EvidenceVerifier, Expected, Hardware, Kind, Policy, Reject, TrustRoots,
-    dcap::{IntelCollateral, SgxVerifier, TdxVerifier},
-    der::unix_seconds,
+    Anchor, Claims, EvidenceVerifier, Expected, Kind, Policy, Reject, RootGrade, TrustRoots,
+    container::{self, Checked, Unwrapped},
+    dcap::{self, SgxVerifier, TdxVerifier},
     nitro::NitroVerifier,
-    nvidia::{GpuCertificates, NvidiaVerifier},
+    nvidia::NvidiaVerifier,
     pem,
-    snp::{SnpCollateral, SnpVerifier, azure},
+    snp::{Product, SnpVerifier},
 };
 use serde_json::json;
 
@@ -28,10 +28,8 @@ use crate::{
 };
 
 /// Largest file read; the crate has a tighter bound for each format.
-const MAX_FILE: u64 = 2 << 20;
-/// Object identifier 1.3.132.0.34 in DER: a P-384 key (RFC 5480, section 2.1.1.1).
-const SECP384R1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
-/// Most files of a collateral folder.
+const MAX_FILE: u64 = container::MAX_FILE as u64;
+/// Most files of a collateral folder, and most roots of a file.
 const MAX_FILES: usize = 64;
 
 /// Runs an evidence command. Nothing here uses the network.
@@ -43,7 +41,7 @@ pub(crate) fn run(command: EvidenceCommand, output: Output) -> Result<ExitCode, 
 
 fn verify(args: &EvidenceVerifyArgs, output: Output) -> Result<ExitCode, Failure> {
     let at = match &args.at {
-        Some(text) => rfc3339(text).ok_or_else(|| {
+        Some(text) => time::rfc3339(text).ok_or_else(|| {
             Failure::usage(format!(
                 "--at {text:?}: expected a time as RFC 3339 has it, such as 2026-11-21T04:00:00Z"
             ))
@@ -58,74 +56,286 @@ fn verify(args: &EvidenceVerifyArgs, output: Output) -> Result<ExitCode, Failure
             .map_err(|error| Failure::usage(format!("--policy {}: {error}", path.display())))?,
         None => Policy::default(),
     };
-    let (document, unwrapped) = unwrap(args.kind, read(&args.file)?);
-    let folder = Folder::open(args.collateral.as_deref())?;
-    let checked = match args.kind {
-        Kind::Nitro => judge(&NitroVerifier::new(), &document, Ok(()), &policy, at),
-        Kind::Tdx => judge(&TdxVerifier, &document, folder.intel()?, &policy, at),
-        Kind::Sgx => judge(&SgxVerifier, &document, folder.intel()?, &policy, at),
-        Kind::Snp => judge(&SnpVerifier::new(), &document, folder.amd(), &policy, at),
-        Kind::NvidiaGpu => judge(&NvidiaVerifier, &document, folder.gpu(), &policy, at),
-        other => {
-            return Err(Failure::usage(format!(
-                "--kind {other}: this version does not verify it"
-            )));
-        }
+    let (nonce, bound) = (
+        hex("--nonce", args.nonce.as_ref())?,
+        hex("--bound", args.bound.as_ref())?,
+    );
+    let expected = Expected {
+        nonce: nonce.as_deref(),
+        bound: bound.as_deref(),
+        public_key: None,
     };
-    show(args.kind, at, &unwrapped, checked, output)
+    let mut question = Question {
+        kind: args.kind,
+        at,
+        policy,
+        expected,
+        unwrapped: Unwrapped::default(),
+        unused: Vec::new(),
+    };
+    let document = read(&args.file)?;
+    let unwrapped = if args.raw {
+        Ok(Unwrapped {
+            document,
+            ..Unwrapped::default()
+        })
+    } else {
+        container::unwrap(args.kind, &document)
+    };
+    let ready = match unwrapped {
+        Ok(unwrapped) => {
+            question.unwrapped = unwrapped;
+            question.read_beside(&args.collateral)?
+        }
+        Err(reject) => Err(reject),
+    };
+    let answer = match (ready, args.development_root.as_slice()) {
+        (Err(reject), _) => Answer::refused(reject, None),
+        (Ok(()), []) => question.answer(&TrustRoots::pinned())?,
+        (Ok(()), files) => question.answer(&development(args.kind, files)?)?,
+    };
+    let grade = match args.development_root.as_slice() {
+        [] => TrustRoots::pinned().grade(),
+        _ => TrustRoots::development(Vec::new()).grade(),
+    };
+    question.show(&answer, grade.as_str(), output)
 }
 
-/// Signatures first, then the policy: a refusal by the policy still shows what the document says.
-fn judge<V: EvidenceVerifier<Collateral: Sized>>(
-    verifier: &V,
-    document: &[u8],
-    collateral: Result<V::Collateral, Reject>,
-    policy: &Policy,
-    at: u64,
-) -> Result<Accepted<Hardware>, (Reject, Option<Box<Claims>>)> {
-    let signed = collateral
-        .and_then(|collateral| verifier.verify(document, &collateral, &TrustRoots::pinned(), at))
-        .map_err(|reject| (reject, None))?;
-    let claims = signed.claims().clone();
-    policy
-        .judge(signed, &Expected::default(), at)
-        .map_err(|reject| (reject, Some(Box::new(claims))))
-}
-
-fn show(
+/// What is asked: one document and everything that its verdict depends on.
+struct Question<'a> {
     kind: Kind,
     at: u64,
-    unwrapped: &[&str],
-    checked: Result<Accepted<Hardware>, (Reject, Option<Box<Claims>>)>,
-    output: Output,
-) -> Result<ExitCode, Failure> {
-    let (reject, claims) = match &checked {
-        Ok(accepted) => (None, Some(accepted.claims())),
-        Err((reject, claims)) => (Some(reject), claims.as_deref()),
-    };
-    let document = json!({
-        "kind": kind, "at": at, "unwrapped": unwrapped, "accepted": reject.is_none(),
-        "grade": reject.is_none().then(|| TrustRoots::pinned().grade()),
-        "reject": reject.map(|reject| json!({ "code": reject.code(), "name": reject.name(), "reason": reject.to_string() })),
-        "signatures_good": claims.is_some(), "claims": claims,
-    });
-    output.result(&document, || {
-        let mut text = match reject {
-            None => "ACCEPTED  hardware evidence: signatures, chain and policy\n".to_owned(),
-            Some(reject) => format!("REFUSED   {} ({}): {reject}\n", reject.name(), reject.code()),
-        };
-        for step in unwrapped {
-            text.push_str(&format!("unwrapped {step}\n"));
+    policy: Policy,
+    expected: Expected<'a>,
+    unwrapped: Unwrapped,
+    /// Files of a collateral folder that nothing uses.
+    unused: Vec<String>,
+}
+
+/// What is answered.
+struct Answer {
+    reject: Option<Reject>,
+    /// Present where the document's own signatures are good.
+    claims: Option<Claims>,
+    /// What the companions prove.
+    checked: Vec<Checked>,
+}
+
+impl Answer {
+    const fn refused(reject: Reject, claims: Option<Claims>) -> Self {
+        Self {
+            reject: Some(reject),
+            claims,
+            checked: Vec::new(),
         }
-        if let Some(claims) = claims {
-            if reject.is_some() {
-                text.push_str("The signatures are good; this is what the document says:\n");
+    }
+}
+
+impl Question<'_> {
+    fn answer<G: RootGrade>(&self, roots: &TrustRoots<G>) -> Result<Answer, Failure> {
+        let beside = &self.unwrapped.companions;
+        Ok(match self.kind {
+            Kind::Nitro => self.judge(&NitroVerifier::new(), Ok(()), roots),
+            Kind::Tdx => self.judge(&TdxVerifier, Ok(beside.intel.clone()), roots),
+            Kind::Sgx => self.judge(&SgxVerifier, Ok(beside.intel.clone()), roots),
+            Kind::Snp => self.judge(&SnpVerifier::new(), beside.snp(), roots),
+            Kind::NvidiaGpu => self.judge(&NvidiaVerifier, Ok(beside.gpu()), roots),
+            other => {
+                return Err(Failure::usage(format!(
+                    "--kind {other}: this version does not verify it"
+                )));
             }
-            text.push_str(&describe(claims));
+        })
+    }
+
+    /// Signatures first, then what lies beside the document, then the policy: a refusal still shows what the document
+    /// says.
+    fn judge<V: EvidenceVerifier<Collateral: Sized>, G: RootGrade>(
+        &self,
+        verifier: &V,
+        collateral: Result<V::Collateral, Reject>,
+        roots: &TrustRoots<G>,
+    ) -> Answer {
+        let document = &self.unwrapped.document;
+        let verdict = collateral.and_then(|collateral| verifier.verify(document, &collateral, roots, self.at));
+        let (verdict, claims) = match verdict {
+            Ok(verdict) => {
+                let claims = verdict.claims().clone();
+                (Ok(verdict), claims)
+            }
+            // Without collateral a quote is never accepted, but its signatures can be judged.
+            Err(reject @ (Reject::NoCollateral { .. } | Reject::DebugMode)) => {
+                match dcap::check_signatures(self.kind, document, roots, self.at) {
+                    Ok(claims) => (Err(reject), claims),
+                    Err(_) => return Answer::refused(reject, None),
+                }
+            }
+            Err(reject) => return Answer::refused(reject, None),
+        };
+        let checked = match self.unwrapped.companions.check(&claims) {
+            Ok(checked) => checked,
+            Err(reject) => return Answer::refused(reject, Some(claims)),
+        };
+        let judged = verdict.and_then(|verdict| self.policy.judge(verdict, &self.expected, self.at));
+        Answer {
+            reject: judged.err(),
+            claims: Some(claims),
+            checked,
         }
-        text
-    })?;
-    Ok(ExitCode::from(u8::from(reject.is_some())))
+    }
+
+    /// Reads the files that belong to the document. The inner error is a verdict: a file that was recognised and is
+    /// broken.
+    fn read_beside(&mut self, paths: &[PathBuf]) -> Result<Result<(), Reject>, Failure> {
+        for path in paths {
+            let cannot = |error: std::io::Error| Failure::usage(format!("--collateral {}: {error}", path.display()));
+            let folder = path.is_dir();
+            let mut files = Vec::new();
+            if folder {
+                for entry in std::fs::read_dir(path).map_err(cannot)? {
+                    let file = entry.map_err(cannot)?.path();
+                    if file.is_file() {
+                        files.push(file);
+                    }
+                }
+            } else {
+                files.push(path.clone());
+            }
+            if files.len() > MAX_FILES {
+                return Err(Failure::usage(format!(
+                    "--collateral {}: {} files, at most {MAX_FILES} are read; name the files that belong to the document",
+                    path.display(),
+                    files.len()
+                )));
+            }
+            files.sort();
+            for file in files {
+                match self.unwrapped.companions.add(&read(&file)?) {
+                    Ok(Some(_)) => {}
+                    Ok(None) if folder => self.unused.push(name(&file)),
+                    Ok(None) => {
+                        return Err(Failure::usage(format!(
+                            "--collateral {}: neither certificates, revocation lists, Intel's collateral, Azure's wrapper, \
+                             a TPM quote nor an event log",
+                            file.display()
+                        )));
+                    }
+                    Err(reject) => return Ok(Err(reject)),
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn show(&self, answer: &Answer, grade: &str, output: Output) -> Result<ExitCode, Failure> {
+        let Answer {
+            reject,
+            claims,
+            checked,
+        } = answer;
+        let steps = &self.unwrapped.steps;
+        let words: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        let document = json!({
+            "kind": self.kind, "at": self.at, "accepted": reject.is_none(),
+            "grade": reject.is_none().then_some(grade), "roots": grade,
+            "unwrapped": steps.iter().zip(&words).map(|(step, words)| json!({ "name": step.name(), "what": words })).collect::<Vec<_>>(),
+            "unused": self.unused,
+            "reject": reject.as_ref().map(|reject| json!({ "code": reject.code(), "name": reject.name(), "reason": reject.to_string() })),
+            "signatures_good": claims.is_some(), "claims": claims, "checked": checked,
+        });
+        output.result(&document, || {
+            let mut text = match reject {
+                None if grade == "hardware" => "ACCEPTED  hardware evidence: signatures, chain and policy\n".to_owned(),
+                None => format!("ACCEPTED  {grade} evidence: it proves nothing about hardware\n"),
+                Some(reject) => format!("REFUSED   {} ({}): {reject}\n", reject.name(), reject.code()),
+            };
+            for step in words {
+                text.push_str(&format!("unwrapped {step}\n"));
+            }
+            for file in &self.unused {
+                text.push_str(&format!("not used  {}\n", one_line(file, 200)));
+            }
+            if let Some(claims) = claims {
+                if reject.is_some() {
+                    text.push_str("The document's signatures are good; this is what it says:\n");
+                }
+                text.push_str(&describe(claims));
+            }
+            for proven in checked {
+                text.push_str(&format!("also checked: {}\n", proof(proven)));
+            }
+            text
+        })?;
+        Ok(ExitCode::from(u8::from(reject.is_some())))
+    }
+}
+
+fn proof(checked: &Checked) -> String {
+    match checked {
+        Checked::RuntimeData { user_data } => {
+            format!("the report binds Azure's runtime data; user data {user_data:?}")
+        }
+        Checked::TpmQuote { registers, extra_data } => {
+            format!("the virtual TPM signed registers {registers:?} and the bytes {extra_data:?}")
+        }
+        Checked::EventLog { events } => format!("the log of {events} events replays to the run-time registers"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Roots of software attesters, in PEM or DER.
+fn development(kind: Kind, files: &[PathBuf]) -> Result<TrustRoots<opg_evidence::Development>, Failure> {
+    let mut anchors = Vec::new();
+    for path in files {
+        let wrong = |reject: Reject| Failure::usage(format!("--development-root {}: {reject}", path.display()));
+        let bytes = read(path)?;
+        let ders = if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
+            pem::certificates(&bytes, MAX_FILES).map_err(wrong)?
+        } else {
+            vec![bytes]
+        };
+        for der in ders {
+            opg_evidence::x509::Certificate::parse(&der).map_err(wrong)?;
+            match kind {
+                // A root of AMD's is looked up by the product of the chip.
+                Kind::Snp => anchors.extend(
+                    [Product::Milan, Product::Genoa, Product::Turin]
+                        .map(|product| Anchor::new(kind, product.name(), der.clone())),
+                ),
+                _ => anchors.push(Anchor::new(kind, name(path), der)),
+            }
+        }
+    }
+    Ok(TrustRoots::development(anchors))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn hex(option: &str, text: Option<&String>) -> Result<Option<Vec<u8>>, Failure> {
+    let decode = |text: &String| {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let value = |digit: u8| {
+            char::from(digit)
+                .to_digit(16)
+                .and_then(|value| u8::try_from(value).ok())
+        };
+        let pair = |pair: &[u8]| match pair {
+            [high, low] => Some(value(*high)? << 4 | value(*low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
+        bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+            Failure::usage(format!(
+                "{option} {text:?}: expected hexadecimal digits, two for each byte"
+            ))
+        })
+    };
+    text.map(decode).transpose()
 }
 
 fn describe(claims: &Claims) -> String {
@@ -183,134 +393,6 @@ fn describe(claims: &Claims) -> String {
     text
 }
 
-/// Takes the document out of what commonly surrounds it: text encodings, and Azure's wrapper of SNP reports.
-fn unwrap(kind: Kind, bytes: Vec<u8>) -> (Vec<u8>, Vec<&'static str>) {
-    let mut steps = Vec::new();
-    let mut document = bytes;
-    let text = || -> Option<Vec<u8>> {
-        let text = std::str::from_utf8(&document).ok()?;
-        Some(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect())
-    };
-    if let Some(text) = text().filter(|text| !text.is_empty()) {
-        let digits = text.strip_prefix(b"0x").unwrap_or(&text);
-        if let Some(bytes) = from_hex(digits) {
-            document = bytes;
-            steps.push("hexadecimal text");
-        } else if let Ok(bytes) = STANDARD.decode(&text) {
-            document = bytes;
-            steps.push("base64 text");
-        }
-    }
-    if kind == Kind::Snp
-        && let Ok((report, runtime)) = azure::split(&document)
-        && azure::check_runtime(report, runtime).is_ok()
-    {
-        document = report.to_vec();
-        steps.push("Azure's HCL wrapper; the report binds its runtime data");
-    }
-    (document, steps)
-}
-
-fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
-    let value = |digit: &u8| {
-        char::from(*digit)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
-    };
-    let pairs = digits.chunks(2).map(|pair| match pair {
-        [high, low] => Some(value(high)? << 4 | value(low)?),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-/// Files that lie beside a document.
-struct Folder {
-    files: Vec<(PathBuf, Vec<u8>)>,
-}
-
-impl Folder {
-    /// Reads every file of the folder, in the order of the names.
-    fn open(folder: Option<&Path>) -> Result<Self, Failure> {
-        let Some(folder) = folder else {
-            return Ok(Self { files: Vec::new() });
-        };
-        let cannot = |error: std::io::Error| Failure::usage(format!("--collateral {}: {error}", folder.display()));
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(cannot)? {
-            let path = entry.map_err(cannot)?.path();
-            if path.is_file() {
-                paths.push(path);
-            }
-        }
-        if paths.len() > MAX_FILES {
-            return Err(Failure::usage(format!(
-                "--collateral {}: {} files, at most {MAX_FILES} are read; name a folder with the collateral only",
-                folder.display(),
-                paths.len()
-            )));
-        }
-        paths.sort();
-        let files = paths
-            .into_iter()
-            .map(|path| Ok((path.clone(), read(&path)?)))
-            .collect::<Result<_, Failure>>()?;
-        Ok(Self { files })
-    }
-
-    fn with(&self, extensions: &[&str]) -> impl Iterator<Item = &[u8]> {
-        let wanted = |path: &Path| {
-            let extension = path
-                .extension()
-                .and_then(OsStr::to_str)
-                .unwrap_or_default()
-                .to_ascii_lowercase();
-            extensions.contains(&extension.as_str())
-        };
-        self.files
-            .iter()
-            .filter(move |(path, _)| wanted(path))
-            .map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// The one `*.json` file: TCB information, identity of the quoting enclave, revocation lists.
-    fn intel(&self) -> Result<Result<Option<IntelCollateral>, Reject>, Failure> {
-        let files: Vec<_> = self.with(&["json"]).collect();
-        match files.as_slice() {
-            [] => Ok(Ok(None)),
-            [one] => Ok(IntelCollateral::from_json(one).map(Some)),
-            _ => Err(Failure::usage(
-                "--collateral: more than one .json file; which one belongs to the quote?",
-            )),
-        }
-    }
-
-    /// Certificates (`*.pem`, `*.der`, `*.crt`, `*.cer`) and revocation lists (`*.crl`).
-    fn amd(&self) -> Result<SnpCollateral, Reject> {
-        // The chip's key is on P-384, AMD's authorities have RSA keys: the leaf comes first whatever its file is called.
-        let mut certificates = self.certificates()?;
-        certificates.sort_by_key(|der| !der.windows(SECP384R1.len()).any(|bytes| bytes == SECP384R1));
-        let crls = self.with(&["crl"]).map(<[u8]>::to_vec).collect();
-        Ok(SnpCollateral { certificates, crls })
-    }
-
-    fn gpu(&self) -> Result<GpuCertificates, Reject> {
-        self.certificates().map(GpuCertificates)
-    }
-
-    fn certificates(&self) -> Result<Vec<Vec<u8>>, Reject> {
-        let mut found = Vec::new();
-        for file in self.with(&["pem", "der", "crt", "cer"]) {
-            if file.trim_ascii_start().starts_with(b"-----BEGIN") {
-                found.extend(pem::certificates(file, MAX_FILES)?);
-            } else {
-                found.push(file.to_vec());
-            }
-        }
-        Ok(found)
-    }
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(cannot)?;
@@ -323,81 +405,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(bytes)
-}
-
-/// Unix seconds of `YYYY-MM-DDThh:mm:ss`, with `Z` or an offset (RFC 3339); fractions of a second are cut.
-fn rfc3339(text: &str) -> Option<u64> {
-    let (date, rest) = text.split_at_checked(19)?;
-    let shape = date.bytes().enumerate().all(|(i, byte)| match i {
-        4 | 7 => byte == b'-',
-        10 => byte == b'T' || byte == b't' || byte == b' ',
-        13 | 16 => byte == b':',
-        _ => byte.is_ascii_digit(),
-    });
-    let number = |from: usize, to: usize| date.get(from..to)?.parse::<u64>().ok();
-    let local = unix_seconds(
-        number(0, 4)?,
-        number(5, 7)?,
-        number(8, 10)?,
-        number(11, 13)?,
-        number(14, 16)?,
-        number(17, 19)?,
-    )?;
-    let zone = match rest.strip_prefix('.') {
-        Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
-        None => rest,
-    };
-    if !shape {
-        return None;
-    }
-    if zone.eq_ignore_ascii_case("z") {
-        return Some(local);
-    }
-    let (sign, clock) = zone.split_at_checked(1)?;
-    let (hours, minutes) = clock.split_once(':')?;
-    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
-    if clock.len() != 5 || hours > 23 || minutes > 59 {
-        return None;
-    }
-    let offset = hours * 3_600 + minutes * 60;
-    match sign {
-        "+" => local.checked_sub(offset),
-        "-" => local.checked_add(offset),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        assert_eq!(rfc3339("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(rfc3339("2026-02-12T17:56:02Z"), Some(1_770_918_962));
-        assert_eq!(rfc3339("2026-02-12T18:56:02.250+01:00"), Some(1_770_918_962));
-        for wrong in [
-            "",
-            "2026-02-12",
-            "2026-02-12T17:56:02",
-            "2026-02-30T00:00:00Z",
-            "2026-02-12T17:56:02+1:00",
-            "now",
-        ] {
-            assert_eq!(rfc3339(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn text_encodings_are_taken_off_and_said() {
-        assert_eq!(
-            unwrap(Kind::Tdx, b"0x04 00\n02".to_vec()),
-            (vec![4, 0, 2], vec!["hexadecimal text"])
-        );
-        assert_eq!(
-            unwrap(Kind::Nitro, b"hEShATgi\n".to_vec()),
-            (vec![0x84, 0x44, 0xa1, 1, 0x38, 0x22], vec!["base64 text"])
-        );
-        assert_eq!(unwrap(Kind::Tdx, vec![4, 0, 2]), (vec![4, 0, 2], vec![]));
-    }
 }

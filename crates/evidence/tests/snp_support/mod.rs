@@ -2,11 +2,10 @@
 #![allow(dead_code)]
 
 use crate::common;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use opg_evidence::{
-    Claims, EvidenceVerifier as _, Reject, TrustRoots,
+    Claims, EvidenceVerifier as _, Kind, Reject, TrustRoots,
+    container::{self, Companions},
     snp::{SnpCollateral, SnpVerifier},
-    x509::Certificate,
 };
 
 /// Seconds at which most samples are valid.
@@ -17,58 +16,23 @@ pub(crate) fn read(name: &str) -> Vec<u8> {
     common::sample(name).expect("the folder of samples")
 }
 
-/// Blocks of a PEM text with a label.
-pub(crate) fn pem(text: &str, label: &str) -> Vec<Vec<u8>> {
-    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-    text.split(&begin)
-        .skip(1)
-        .map(|block| {
-            let body: String = block.split(&end).next().unwrap().split_whitespace().collect();
-            STANDARD.decode(body).unwrap()
-        })
-        .collect()
-}
-
-/// Adds a file of certificates (DER or PEM, lists included) to collateral.
-pub(crate) fn add(collateral: &mut SnpCollateral, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if text.contains("-----BEGIN") => {
-            collateral.certificates.extend(pem(text, "CERTIFICATE"));
-            collateral.crls.extend(pem(text, "X509 CRL"));
-        }
-        _ => collateral.certificates.push(bytes.to_vec()),
+/// What some files hold beside a document.
+pub(crate) fn beside(names: &[&str]) -> Companions {
+    let mut found = Companions::default();
+    for name in names {
+        assert!(found.add(&read(name)).expect(name).is_some(), "{name}");
     }
+    found
 }
 
 /// Collateral of some files, the endorsement certificate first.
 pub(crate) fn collateral(names: &[&str]) -> SnpCollateral {
-    let mut found = SnpCollateral::default();
-    for name in names {
-        add(&mut found, &read(name));
-    }
-    endorsement_first(&mut found);
-    found
-}
-
-/// Moves the VCEK or VLEK to the front: the one that is no authority.
-pub(crate) fn endorsement_first(collateral: &mut SnpCollateral) {
-    collateral
-        .certificates
-        .sort_by_key(|der| Certificate::parse(der).is_ok_and(|c| c.is_authority()));
+    beside(names).snp().expect("one endorsement certificate")
 }
 
 /// The report in a sample, unwrapped.
 pub(crate) fn report(name: &str, bytes: &[u8]) -> Vec<u8> {
-    if name.ends_with(".hex") {
-        return hex::decode(std::str::from_utf8(bytes).unwrap().trim()).unwrap();
-    }
-    if name.contains("dstack_sev_snp_attestation") {
-        return bytes[4..4 + 1184].to_vec();
-    }
-    if name.ends_with(".txt") {
-        return pem(std::str::from_utf8(bytes).unwrap(), "REPORT").remove(0);
-    }
-    bytes.to_vec()
+    container::unwrap(Kind::Snp, bytes).expect(name).document
 }
 
 pub(crate) fn name(outcome: Result<Claims, Reject>) -> &'static str {

@@ -10,7 +10,7 @@ use super::files::read;
 use crate::failure::Failure;
 
 /// Largest proof file.
-const MAX_PROOF_FILE: usize = 64 << 20;
+pub(super) const MAX_PROOF_FILE: usize = 64 << 20;
 /// Largest graph that leaves room for a proof in its file.
 const MAX_GRAPH_IN_PROOF: usize = MAX_PROOF_FILE - MAX_PROOF_BYTES - 1_024;
 /// Bytes from which the kind of a file is told.
@@ -22,6 +22,16 @@ const VERSION: u64 = 1;
 
 /// Whether a file starts like a proof file.
 pub(super) fn is_proof(path: &Path) -> Result<bool, Failure> {
+    starts_with(path, MAGIC)
+}
+
+/// Whether a file starts like a file of hiding proofs.
+pub(super) fn is_hiding_proof(path: &Path) -> Result<bool, Failure> {
+    starts_with(path, super::hiding::MAGIC)
+}
+
+/// Whether a file is a list whose first entry is this short text.
+fn starts_with(path: &Path, magic: &str) -> Result<bool, Failure> {
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     let mut start = Vec::new();
     File::open(path)
@@ -29,8 +39,11 @@ pub(super) fn is_proof(path: &Path) -> Result<bool, Failure> {
         .take(PREFIX)
         .read_to_end(&mut start)
         .map_err(cannot)?;
-    // One byte of array header, one of text header.
-    Ok(start.get(2..).is_some_and(|rest| rest.starts_with(MAGIC.as_bytes())))
+    // One byte of array header; one of text header, or two from 24 bytes on.
+    let header = if magic.len() < 24 { 2 } else { 3 };
+    Ok(start
+        .get(header..)
+        .is_some_and(|rest| rest.starts_with(magic.as_bytes())))
 }
 
 /// Refuses a graph that is too large for a proof file, before anything is proven.
@@ -80,6 +93,9 @@ pub(super) enum ProofFileError {
         /// Layout found.
         got: u64,
     },
+    /// The graph inside cannot be proven.
+    #[error("the graph in the proof file: {0}")]
+    Plan(String),
     /// The graph inside is not one.
     #[error("the graph in the proof file: {0}")]
     Graph(#[from] ProgramError),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     clock::{Clock, Measured, Step},
-    container::{ProofFile, is_proof, profile_name, security_bits},
+    container::{ProofFile, is_hiding_proof, is_proof, profile_name, security_bits},
     files, hex, millis, register, stage_name, tensors,
     verify::{open_model, statement},
 };
@@ -20,6 +20,11 @@ use crate::{
 
 /// Shows a file; with inputs it also proves (a program) or verifies (a proof) and shows where time and bytes go.
 pub(super) fn run(args: &ZkInspectArgs, output: Output) -> Result<ExitCode, Failure> {
+    if is_hiding_proof(&args.file)? {
+        return Err(Failure::usage(
+            "a hiding proof shows no layers; `opg zk verify` says what it proves",
+        ));
+    }
     if is_proof(&args.file)? {
         proof(args, output)
     } else {

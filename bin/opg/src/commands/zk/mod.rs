@@ -4,6 +4,7 @@
 mod clock;
 mod container;
 pub(super) mod files;
+mod hiding;
 mod inspect;
 mod prove;
 mod requests;
@@ -33,8 +34,14 @@ use crate::{
 pub(crate) fn run(command: ZkCommand, output: Output) -> Result<ExitCode, Failure> {
     match command {
         ZkCommand::Compile(args) => compile(&args, output),
-        ZkCommand::Commit(args) => commit(&args.program, args.security.into(), output),
-        ZkCommand::Prove(args) => prove::run(&args, output),
+        ZkCommand::Commit(args) => match &args.hide {
+            Some(secret) => hiding::commit(&args, secret, output),
+            None => commit(&args.program, args.security.into(), output),
+        },
+        ZkCommand::Prove(args) => match &args.hide {
+            Some(secret) => hiding::prove(&args, secret, output),
+            None => prove::run(&args, output),
+        },
         ZkCommand::Verify(args) => verify::run(&args, output),
         ZkCommand::Inspect(args) => inspect::run(&args, output),
     }

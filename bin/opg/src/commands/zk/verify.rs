@@ -13,8 +13,8 @@ use opg_zkml::{
 use serde_json::json;
 
 use super::{
-    container::{ProofFile, profile_name, security_bits},
-    files, hex, millis, register, tensors,
+    container::{ProofFile, is_hiding_proof, profile_name, security_bits},
+    files, hex, hiding, millis, register, tensors,
 };
 use crate::{
     args::ZkVerifyArgs,
@@ -24,40 +24,98 @@ use crate::{
 
 /// Checks a proof. A proof that does not hold is told on stderr, and with `--json` in a document too.
 pub(super) fn run(args: &ZkVerifyArgs, output: Output) -> Result<ExitCode, Failure> {
-    let judged = judge(args, output);
+    let judged = if is_hiding_proof(&args.proof)? {
+        hiding::judge(args, output).map(Verdict::from)
+    } else {
+        judge(args, output).map(Verdict::from)
+    };
     if let (Err(Failure::Failed(_)), true) = (&judged, output.json) {
         let reason = judged.as_ref().err().map(ToString::to_string);
         output.say_json(&json!({ "verified": false, "reason": reason }))?;
     }
-    let Judged { file, took } = judged?;
+    let Verdict {
+        root,
+        profile,
+        hidden,
+        input_root,
+        security_bits,
+        requests,
+        proof_bytes,
+        took,
+    } = judged?;
     let receipt = args.receipt;
-    let document = json!({
-        "verified": true, "root": hex(&file.key.root().0), "profile": profile_name(file.profile),
-        "security_bits": security_bits(file.key.parameters), "requests": file.requests, "receipt": receipt,
-        "verify_ms": millis(took), "proof_bytes": file.proof.len(),
+    let mut document = json!({
+        "verified": true, "root": root, "profile": profile, "security_bits": security_bits, "requests": requests,
+        "receipt": receipt, "verify_ms": millis(took), "proof_bytes": proof_bytes,
     });
+    if let Some(hidden) = hidden {
+        document["hidden"] = json!(hidden);
+        document["input_commitment"] = json!(input_root);
+    }
     output.result(&document, || {
-        let mut text = "VERIFIED  the model with this root gives these outputs for these inputs\n".to_owned();
-        text.push_str(&facts([
-            ("root", hex(&file.key.root().0)),
-            (
-                "profile",
-                format!(
-                    "{}, {} bits",
-                    profile_name(file.profile),
-                    security_bits(file.key.parameters)
-                ),
-            ),
-            ("requests", file.requests.to_string()),
-            (
-                "receipt",
-                receipt.map_or("none".to_owned(), |receipt| receipt.to_string()),
-            ),
-            ("checked in", format!("{:.1} ms", millis(took))),
-        ]));
+        let about = match (&input_root, &args.opening) {
+            (Some(_), None) => "some inputs that are hidden",
+            _ => "these inputs",
+        };
+        let mut text = format!("VERIFIED  the model with this root gives these outputs for {about}\n");
+        let mut rows = vec![
+            ("root", root.clone()),
+            ("profile", format!("{profile}, {security_bits} bits")),
+        ];
+        rows.extend(hidden.map(|hidden| ("hidden", hidden.to_owned())));
+        rows.extend(input_root.clone().map(|root| ("inputs", format!("commitment {root}"))));
+        rows.push(("requests", requests.to_string()));
+        rows.push((
+            "receipt",
+            receipt.map_or("none".to_owned(), |receipt| receipt.to_string()),
+        ));
+        rows.push(("checked in", format!("{:.1} ms", millis(took))));
+        text.push_str(&facts(rows));
         text
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is told about a proof that holds.
+struct Verdict {
+    root: String,
+    profile: &'static str,
+    hidden: Option<&'static str>,
+    input_root: Option<String>,
+    security_bits: u16,
+    requests: usize,
+    proof_bytes: usize,
+    took: Duration,
+}
+
+impl From<Judged> for Verdict {
+    fn from(Judged { file, took }: Judged) -> Self {
+        Self {
+            root: hex(&file.key.root().0),
+            profile: profile_name(file.profile),
+            hidden: None,
+            input_root: None,
+            security_bits: security_bits(file.key.parameters),
+            requests: file.requests,
+            proof_bytes: file.proof.len(),
+            took,
+        }
+    }
+}
+
+impl From<hiding::Judged> for Verdict {
+    fn from(judged: hiding::Judged) -> Self {
+        Self {
+            root: hex(&judged.root),
+            profile: "hiding",
+            hidden: Some(judged.hidden),
+            input_root: judged.input_root.as_ref().map(hex),
+            security_bits: judged.security_bits,
+            requests: judged.requests,
+            proof_bytes: judged.proof_bytes,
+            took: judged.took,
+        }
+    }
 }
 
 /// A proof that holds.
@@ -86,7 +144,12 @@ fn judge(args: &ZkVerifyArgs, output: Output) -> Result<Judged, Failure> {
             None => format!("the proof is tied to a receipt; name it with --receipt {own} if that is the one you mean"),
         }));
     }
-    let statement = statement(&file, &args.input, &args.output, stated.0)?;
+    let (Some(input), None) = (&args.input, &args.opening) else {
+        return Err(Failure::usage(
+            "the inputs of this proof are public: add --input IN.json, without --opening",
+        ));
+    };
+    let statement = statement(&file, input, &args.output, stated.0)?;
     let model = open_model(&file, args.program.as_deref(), output)?;
     let spinner = output.spinner("verifying");
     let started = Instant::now();
