@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// Run one role from a configuration file
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Use a model hub
+    #[command(subcommand)]
+    Hub(HubCommand),
     /// Make a wallet, look at it, send from it
     #[command(subcommand)]
     Wallet(WalletCommand),
@@ -118,6 +121,45 @@ pub(crate) enum NodeCommand {
     Full(NodeArgs),
     /// An inference node: models, payments, receipts
     Inference(NodeArgs),
+    /// A model hub: repositories for Hugging Face's tools
+    Hub(NodeArgs),
+}
+
+/// Hub commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Sign in with the wallet and print an access token (the value of HF_TOKEN)
+    Token {
+        /// URL of the hub
+        #[arg(
+            long,
+            env = "HF_ENDPOINT",
+            default_value = "http://127.0.0.1:8700",
+            value_name = "URL"
+        )]
+        hub: String,
+        /// What the token allows
+        #[arg(long, value_enum, default_value = "write")]
+        scope: HubScopeArg,
+        /// How long it lives
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
+        days: u32,
+        /// Chain id in the signed message
+        #[arg(long, default_value_t = 10_740)]
+        chain_id: u64,
+        /// The wallet
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+/// What a hub token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HubScopeArg {
+    /// Download, also private and gated models
+    Read,
+    /// Upload and change as well
+    Write,
 }
 
 /// Options of `opg node`.

@@ -61,6 +61,7 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
             match other {
                 Command::Up(args) => commands::up::run(args, output).await,
                 Command::Status(args) => commands::status::run(args, output).await,
+                Command::Hub(command) => commands::hub::run(command, output).await,
                 Command::Wallet(command) => commands::wallet::run(command, output).await,
                 Command::Faucet(args) => commands::wallet::faucet(args, output).await,
                 Command::Models(command) => commands::models::run(command, output).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod evidence;
+pub(crate) mod hub;
 pub(crate) mod infer;
 pub(crate) mod models;
 pub(crate) mod node;

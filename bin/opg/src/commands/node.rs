@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use opg_full_node::{FullNode, config::FullNodeConfig};
+use opg_hub::{ModelHub, config::HubConfig};
 use opg_inference_node::{InferenceNode, config::InferenceNodeConfig};
 
 use serde_json::json;
@@ -16,6 +17,7 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
         match command {
             NodeCommand::Full(args) => full(&args.config, output).await,
             NodeCommand::Inference(args) => inference(&args.config, output).await,
+            NodeCommand::Hub(args) => hub(&args.config, output).await,
         }
     })
 }
@@ -50,5 +52,22 @@ async fn inference(path: &Path, output: Output) -> Result<ExitCode, Failure> {
         error = node.stopped() => return Err(Failure::failed(error)),
     }
     node.shutdown().await.map_err(Failure::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn hub(path: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let config = HubConfig::load(path).map_err(Failure::input)?;
+    // Waits from here on: a signal right after the hub says it is ready ends it in order, too.
+    let stop = stop_signal();
+    tokio::pin!(stop);
+    let hub = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
+        hub = ModelHub::start(config) => hub.map_err(Failure::failed)?,
+    };
+    let document = json!({ "event": "ready", "role": "hub", "url": hub.url() });
+    output.result(&document, || format!("model hub ready at {}", hub.url()))?;
+    stop.await;
+    hub.shutdown().await.map_err(Failure::failed)?;
     Ok(ExitCode::SUCCESS)
 }

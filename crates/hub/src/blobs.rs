@@ -1,0 +1,451 @@
+//! Content-addressed files on disk.
+//!
+//! A blob is written to `incoming/` while it is hashed, flushed, and then renamed to `blobs/aa/bb/<sha256>`: it is there
+//! whole or not at all. Whatever lies in `incoming/` at start-up is of uploads that ended with the process. A published
+//! file is read-only and never written again.
+
+use crate::{
+    git,
+    tree::{Blob, Hash},
+};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+use subtle::ConstantTimeEq as _;
+
+/// Bytes read or written at a time.
+pub const CHUNK: usize = 1 << 20;
+
+/// Why a blob was refused or could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// The disk's reason.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// More or fewer bytes than were announced.
+    #[error("the content has {got} bytes, {expected} were announced")]
+    Size {
+        /// Announced size.
+        expected: u64,
+        /// Size found.
+        got: u64,
+    },
+    /// The content is not what its name says.
+    #[error("the content has SHA-256 {got}, {expected} was announced")]
+    Hash {
+        /// Announced hash.
+        expected: String,
+        /// Hash found.
+        got: String,
+    },
+}
+
+/// The three hashes of content that comes in pieces.
+#[derive(Clone)]
+pub struct Hasher {
+    sha256: Sha256,
+    blake3: blake3::Hasher,
+    git: sha1::Sha1,
+    announced: u64,
+    size: u64,
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hasher")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    /// A hasher for content of an announced size (git's id needs it first).
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        Self {
+            sha256: Sha256::new(),
+            blake3: blake3::Hasher::new(),
+            git: git::header("blob", size),
+            announced: size,
+            size: 0,
+        }
+    }
+
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Size`] as soon as there are more than announced.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        if self.size > self.announced {
+            return Err(BlobError::Size {
+                expected: self.announced,
+                got: self.size,
+            });
+        }
+        self.sha256.update(bytes);
+        self.blake3.update(bytes);
+        sha1::Digest::update(&mut self.git, bytes);
+        Ok(())
+    }
+
+    /// The hashes.
+    ///
+    /// # Errors
+    /// [`BlobError::Size`] if bytes are missing.
+    pub fn finish(self) -> Result<Blob, BlobError> {
+        if self.size != self.announced {
+            return Err(BlobError::Size {
+                expected: self.announced,
+                got: self.size,
+            });
+        }
+        Ok(Blob {
+            sha256: self.sha256.finalize().into(),
+            blake3: self.blake3.finalize().into(),
+            git: sha1::Digest::finalize(self.git).into(),
+            size: self.size,
+        })
+    }
+}
+
+/// The hashes of bytes at hand.
+#[must_use]
+pub fn describe(bytes: &[u8]) -> Blob {
+    Blob {
+        sha256: Sha256::digest(bytes).into(),
+        blake3: *blake3::hash(bytes).as_bytes(),
+        git: git::object("blob", bytes),
+        size: bytes.len() as u64,
+    }
+}
+
+/// Fails unless a blob has the announced hash.
+///
+/// # Errors
+/// [`BlobError::Hash`].
+pub fn expect_hash(blob: &Blob, expected: &Hash) -> Result<(), BlobError> {
+    if bool::from(blob.sha256.ct_eq(expected)) {
+        return Ok(());
+    }
+    Err(BlobError::Hash {
+        expected: hex::encode(expected),
+        got: hex::encode(blob.sha256),
+    })
+}
+
+/// The directory of blobs. All calls block.
+#[derive(Debug)]
+pub struct BlobStore {
+    blobs: PathBuf,
+    incoming: PathBuf,
+    waiting: PathBuf,
+    counter: AtomicU64,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> BlobError + '_ {
+    |source| BlobError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes a rename or a new name in a directory durable.
+fn sync_directory(path: &Path) -> Result<(), BlobError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
+}
+
+impl BlobStore {
+    /// Opens or makes the store, and removes what unfinished uploads left.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn open(root: &Path) -> Result<Self, BlobError> {
+        let (blobs, incoming, waiting) = (root.join("blobs"), root.join("incoming"), root.join("waiting"));
+        for dir in [&blobs, &incoming, &waiting] {
+            fs::create_dir_all(dir).map_err(at(dir))?;
+        }
+        for entry in fs::read_dir(&incoming).map_err(at(&incoming))?.flatten() {
+            let path = entry.path();
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(at(&path))?;
+        }
+        sync_directory(root)?;
+        Ok(Self {
+            blobs,
+            incoming,
+            waiting,
+            counter: AtomicU64::new(0),
+        })
+    }
+
+    /// Directory of xorbs that wait for their shard. They survive a restart, and are removed by age.
+    #[must_use]
+    pub fn waiting(&self) -> &Path {
+        &self.waiting
+    }
+
+    /// Removes waiting xorbs that are older than `age`, and returns how many.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn forget_waiting(&self, age: std::time::Duration) -> Result<usize, BlobError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.waiting).map_err(at(&self.waiting))?.flatten() {
+            let path = entry.path();
+            let modified = entry.metadata().and_then(|meta| meta.modified()).map_err(at(&path))?;
+            if modified.elapsed().is_ok_and(|elapsed| elapsed >= age) {
+                fs::remove_file(&path).map_err(at(&path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Where a blob lies, whether it is there or not.
+    #[must_use]
+    pub fn path(&self, sha256: &Hash) -> PathBuf {
+        let name = hex::encode(sha256);
+        let (a, b) = (name.get(..2).unwrap_or_default(), name.get(2..4).unwrap_or_default());
+        self.blobs.join(a).join(b).join(&name)
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`], also if it is not there.
+    pub fn open_blob(&self, sha256: &Hash) -> Result<File, BlobError> {
+        let path = self.path(sha256);
+        File::open(&path).map_err(at(&path))
+    }
+
+    /// A fresh file for incoming bytes. It is removed when dropped unless published.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn incoming(&self) -> Result<Incoming, BlobError> {
+        let name = self.counter.fetch_add(1, Ordering::Relaxed);
+        let path = self.incoming.join(format!("{name:016x}"));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(at(&path))?;
+        Ok(Incoming { file, path: Some(path) })
+    }
+
+    /// Publishes a flushed file under its hash. If the blob is there already, the file is dropped.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn publish(&self, mut incoming: Incoming, blob: &Blob) -> Result<(), BlobError> {
+        let target = self.path(&blob.sha256);
+        let Some(source) = incoming.path.as_ref() else {
+            return Ok(());
+        };
+        // Same hash and size: the same bytes, unless the disk lost some; then the new file replaces it.
+        if fs::metadata(&target).is_ok_and(|meta| meta.len() == blob.size) {
+            return Ok(());
+        }
+        incoming.file.sync_all().map_err(at(source))?;
+        let mut permissions = incoming.file.metadata().map_err(at(source))?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(source, permissions).map_err(at(source))?;
+        let parents: Vec<&Path> = target.ancestors().skip(1).take(3).collect();
+        if let Some(parent) = parents.first() {
+            fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        fs::rename(source, &target).map_err(at(&target))?;
+        incoming.path = None;
+        // The file's name, and those of the two directories above it, which may be new.
+        for parent in parents {
+            sync_directory(parent)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a blob; not an error if it is gone.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn remove(&self, sha256: &Hash) -> Result<(), BlobError> {
+        let path = self.path(sha256);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hashes of all blobs on disk, in no order.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn list(&self) -> Result<Vec<Hash>, BlobError> {
+        let mut found = Vec::new();
+        let mut pending = vec![(self.blobs.clone(), 0)];
+        while let Some((dir, depth)) = pending.pop() {
+            for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+                let entry = entry.map_err(at(&dir))?;
+                if depth < 2 {
+                    pending.push((entry.path(), depth + 1));
+                } else if let Some(hash) = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|n| hex::decode(n).ok()?.try_into().ok())
+                {
+                    found.push(hash);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads a blob's first bytes, at most `limit`.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn front(&self, sha256: &Hash, limit: u64) -> Result<Vec<u8>, BlobError> {
+        let path = self.path(sha256);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(at(&path))?;
+        Ok(bytes)
+    }
+
+    /// Hashes a stored blob again.
+    ///
+    /// # Errors
+    /// [`BlobError`]: not readable, or not the bytes of its name.
+    pub fn verify(&self, sha256: &Hash) -> Result<Blob, BlobError> {
+        let path = self.path(sha256);
+        let mut file = File::open(&path).map_err(at(&path))?;
+        let size = file.metadata().map_err(at(&path))?.len();
+        let mut hasher = Hasher::new(size);
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let n = file.read(&mut buffer).map_err(at(&path))?;
+            let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else {
+                break;
+            };
+            hasher.update(bytes)?;
+        }
+        let blob = hasher.finish()?;
+        expect_hash(&blob, sha256)?;
+        Ok(blob)
+    }
+}
+
+/// A file that is being received.
+#[derive(Debug)]
+pub struct Incoming {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Incoming {
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Flushes the file and gives it a name of its own.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn keep_as(mut self, target: &Path) -> Result<(), BlobError> {
+        self.file.sync_all().map_err(at(target))?;
+        if let Some(source) = &self.path {
+            fs::rename(source, target).map_err(at(target))?;
+            self.path = None;
+        }
+        target.parent().map_or(Ok(()), sync_directory)
+    }
+
+    /// A second handle to the same file, for writes at a position.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn clone_file(&self) -> Result<File, BlobError> {
+        let path = self.path.clone().unwrap_or_default();
+        self.file.try_clone().map_err(at(&path))
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn write(&mut self, bytes: &Bytes) -> Result<(), BlobError> {
+        let path = self.path.clone().unwrap_or_default();
+        self.file.write_all(bytes).map_err(at(&path))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Also removed at the next start.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_published_whole_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let content = Bytes::from_static(b"hello");
+        let mut hasher = Hasher::new(5);
+        let mut incoming = store.incoming().unwrap();
+        incoming.write(&content).unwrap();
+        hasher.update(&content).unwrap();
+        let blob = hasher.finish().unwrap();
+        assert_eq!(blob, describe(b"hello"));
+        // Known answers: sha256sum, b3sum, git hash-object.
+        assert!(hex::encode(blob.sha256).starts_with("2cf24dba5fb0a30e"));
+        assert!(hex::encode(blob.blake3).starts_with("ea8f163db3868292"));
+        assert_eq!(hex::encode(blob.git), "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0");
+        store.publish(incoming, &blob).unwrap();
+        assert_eq!(store.front(&blob.sha256, 3).unwrap(), b"hel");
+        assert_eq!(store.list().unwrap(), [blob.sha256]);
+        assert_eq!(store.verify(&blob.sha256).unwrap(), blob);
+        store.remove(&blob.sha256).unwrap();
+        store.remove(&blob.sha256).unwrap();
+        assert!(store.open_blob(&blob.sha256).is_err());
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_wrong_sizes_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let mut incoming = store.incoming().unwrap();
+        incoming.write(&Bytes::from_static(b"half")).unwrap();
+        let _left = std::mem::ManuallyDrop::new(incoming);
+        assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 1);
+        drop(store);
+        BlobStore::open(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+        assert!(matches!(Hasher::new(3).update(b"four"), Err(BlobError::Size { .. })));
+        assert!(matches!(Hasher::new(3).finish(), Err(BlobError::Size { .. })));
+    }
+}

@@ -1,0 +1,228 @@
+//! Configuration (TOML) of a hub. Unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown field, or a value of the wrong type.
+    #[error("{}: {source}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Position and reason.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot work.
+    #[error("{field} {problem}")]
+    Value {
+        /// Field of the configuration.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A hub.
+///
+/// ```
+/// let config: opg_hub::config::HubConfig = toml::from_str("listen = '127.0.0.1:8700'\ndata_dir = 'hub'")?;
+/// assert_eq!(config.limits.file_bytes, 64 << 30);
+/// assert!(toml::from_str::<opg_hub::config::HubConfig>("data_dir = 'hub'\nlisten = '127.0.0.1:1'\nx = 1").is_err());
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubConfig {
+    /// Address to serve on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Directory of database and blobs. One process at a time.
+    pub data_dir: PathBuf,
+    /// URL under which clients reach the hub, without a slash at the end; by default `http://` and the address served
+    /// on. Upload links and sign-in messages name it.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Bounds on what one client, or all of them, can make the hub do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest file, bytes.
+    pub file_bytes: u64,
+    /// Largest file inside a commit request, bytes; larger ones are uploaded apart.
+    pub regular_bytes: u64,
+    /// From this size on, clients are told to upload a file apart even if it is text.
+    pub large_bytes: u64,
+    /// Largest commit request, bytes.
+    pub commit_bytes: u64,
+    /// Most operations of a commit.
+    pub commit_operations: usize,
+    /// Most files of a revision.
+    pub files: usize,
+    /// Size of an upload's part, bytes; files above it are uploaded in parts.
+    pub part_bytes: u64,
+    /// Most bytes that a name space may store; 0 for no bound.
+    pub owner_bytes: u64,
+    /// Most repositories of a name space.
+    pub owner_repos: u64,
+    /// Requests a minute of one account.
+    pub account_requests: u32,
+    /// Requests a minute of one network address without a token.
+    pub anonymous_requests: u32,
+    /// Sign-ins a minute of one network address.
+    pub sign_ins: u32,
+    /// Uploads worked on at the same time; more get 503.
+    pub uploads: usize,
+    /// Longest life of a token, days.
+    pub token_days: u32,
+    /// Hours for which an upload without a commit is kept.
+    pub garbage_hours: u32,
+    /// Seconds that running requests get at shutdown.
+    pub shutdown_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 30,
+            regular_bytes: 10 << 20,
+            large_bytes: 1 << 20,
+            commit_bytes: 256 << 20,
+            commit_operations: 20_000,
+            files: 100_000,
+            part_bytes: 64 << 20,
+            owner_bytes: 0,
+            owner_repos: 10_000,
+            account_requests: 6_000,
+            anonymous_requests: 3_000,
+            sign_ins: 60,
+            uploads: 64,
+            token_days: 365,
+            garbage_hours: 24,
+            shutdown_seconds: 30,
+        }
+    }
+}
+
+impl HubConfig {
+    /// A hub with default bounds.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
+        Self {
+            listen,
+            data_dir,
+            public_url: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Toml {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let no = |field, problem: &str| {
+            Err(ConfigError::Value {
+                field,
+                problem: problem.to_owned(),
+            })
+        };
+        if let Some(url) = &self.public_url {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            let fine = |host: &str| {
+                !host.is_empty()
+                    && host
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+            };
+            if !host.is_some_and(fine) {
+                return no(
+                    "public_url",
+                    "must be http:// or https:// and a host, with nothing after it",
+                );
+            }
+        }
+        if self.public_url.is_none() && self.listen.ip().is_unspecified() {
+            return no(
+                "public_url",
+                "must be set when listening on all addresses: clients need one to come back to",
+            );
+        }
+        let limits = &self.limits;
+        if limits.part_bytes < 1 << 20 {
+            return no("limits.part_bytes", "must be at least 1048576");
+        }
+        if limits.file_bytes / limits.part_bytes >= 10_000 {
+            return no("limits.file_bytes", "must be less than 10000 parts");
+        }
+        if limits.large_bytes > limits.regular_bytes || limits.regular_bytes > limits.commit_bytes {
+            return no("limits", "must have large_bytes <= regular_bytes <= commit_bytes");
+        }
+        if limits.account_requests == 0 || limits.anonymous_requests == 0 || limits.sign_ins == 0 || limits.uploads == 0
+        {
+            return no("limits", "must allow at least one request, sign-in and upload");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_named() {
+        let mut config = HubConfig::new(([127, 0, 0, 1], 0).into(), "x".into());
+        config.check().unwrap();
+        for url in ["ftp://x", "http://", "http://x/", "http://x/y", "x", "http://a b"] {
+            config.public_url = Some(url.into());
+            assert!(
+                config.check().unwrap_err().to_string().starts_with("public_url"),
+                "{url}"
+            );
+        }
+        config.public_url = Some("https://hub.example:8443".into());
+        config.check().unwrap();
+        config.listen = ([0, 0, 0, 0], 80).into();
+        config.check().unwrap();
+        config.public_url = None;
+        assert!(config.check().is_err());
+        config.listen = ([127, 0, 0, 1], 80).into();
+        config.limits.part_bytes = 1;
+        assert!(config.check().is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! Repositories: create, find, list, change, delete.
+
+use super::{DbError, Found, like};
+use crate::names::{RepoKind, RepoName};
+use crate::time::now_ms;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params_from_iter, types::Value};
+
+/// A repository's row.
+#[derive(Debug, Clone)]
+pub(crate) struct Repo {
+    pub(crate) id: i64,
+    pub(crate) kind: RepoKind,
+    pub(crate) name: RepoName,
+    pub(crate) created: i64,
+    pub(crate) updated: i64,
+    pub(crate) private: bool,
+    /// `false`, `auto` or `manual`.
+    pub(crate) gated: String,
+    /// Commit of `main`.
+    pub(crate) head: String,
+    pub(crate) likes: i64,
+    pub(crate) pipeline: Option<String>,
+    pub(crate) library: Option<String>,
+    pub(crate) license: Option<String>,
+    /// The card's metadata, JSON.
+    pub(crate) card: String,
+    /// Formats of servable files in `main`, separated by spaces.
+    pub(crate) formats: String,
+}
+
+const COLUMNS: &str = "repos.id, repos.kind, repos.owner, repos.name, repos.created, repos.updated, repos.private, repos.gated, \
+     repos.head, repos.likes, repos.pipeline, repos.library, repos.license, repos.card, repos.formats";
+
+fn repo(row: &Row<'_>) -> rusqlite::Result<Repo> {
+    Ok(Repo {
+        id: row.get(0)?,
+        kind: if row.get_ref(1)?.as_str()? == "dataset" {
+            RepoKind::Dataset
+        } else {
+            RepoKind::Model
+        },
+        name: RepoName {
+            owner: row.get(2)?,
+            name: row.get(3)?,
+        },
+        created: row.get(4)?,
+        updated: row.get(5)?,
+        private: row.get(6)?,
+        gated: row.get(7)?,
+        head: row.get(8)?,
+        likes: row.get(9)?,
+        pipeline: row.get(10)?,
+        library: row.get(11)?,
+        license: row.get(12)?,
+        card: row.get(13)?,
+        formats: row.get(14)?,
+    })
+}
+
+fn folded(name: &RepoName) -> String {
+    name.to_string().to_ascii_lowercase()
+}
+
+/// A repository by name, or by a former name.
+pub(crate) fn find(db: &Connection, kind: RepoKind, name: &RepoName) -> Found<Option<Repo>> {
+    let key = (kind.as_str(), folded(name));
+    let sql = format!("SELECT {COLUMNS} FROM repos WHERE kind = ?1 AND folded = ?2");
+    if let Some(found) = db.prepare_cached(&sql)?.query_row((key.0, &key.1), repo).optional()? {
+        return Ok(Some(found));
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM repos JOIN moved ON moved.repo = repos.id WHERE moved.kind = ?1 AND moved.folded = ?2"
+    );
+    Ok(db.prepare_cached(&sql)?.query_row(key, repo).optional()?)
+}
+
+/// Adds a repository without a commit; `head` is set by the first one. `None` if the name is taken.
+pub(crate) fn create(tx: &Transaction<'_>, kind: RepoKind, name: &RepoName, private: bool) -> Found<Option<i64>> {
+    let key = (kind.as_str(), folded(name));
+    let sql = "SELECT 1 FROM repos WHERE kind = ?1 AND folded = ?2";
+    if tx.query_row(sql, (key.0, &key.1), |_| Ok(())).optional()?.is_some() {
+        return Ok(None);
+    }
+    // A new repository takes the name over from one that moved away.
+    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", (key.0, &key.1))?;
+    let now = now_ms();
+    tx.execute(
+        "INSERT INTO repos (kind, owner, name, folded, created, updated, private, gated, head)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, 'false', '')",
+        (key.0, &name.owner, &name.name, &key.1, now, private),
+    )?;
+    Ok(Some(tx.last_insert_rowid()))
+}
+
+/// Removes a repository and everything that belongs to it. Its blobs become garbage unless others use them.
+pub(crate) fn delete(tx: &Transaction<'_>, id: i64) -> Found<()> {
+    for table in ["refs", "commits", "tags", "blob_refs", "likes", "access", "moved"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [id])?;
+    }
+    tx.execute("DELETE FROM repos WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Renames a repository and leaves its former name pointing to it. False if the new name is taken.
+pub(crate) fn rename(tx: &Transaction<'_>, from: &Repo, to: &RepoName) -> Found<bool> {
+    let kind = from.kind.as_str();
+    let key = folded(to);
+    let sql = "SELECT id FROM repos WHERE kind = ?1 AND folded = ?2";
+    let there: Option<i64> = tx.query_row(sql, (kind, &key), |row| row.get(0)).optional()?;
+    if there.is_some_and(|id| id != from.id) {
+        return Ok(false);
+    }
+    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", (kind, &key))?;
+    if folded(&from.name) != key {
+        tx.execute(
+            "INSERT INTO moved (kind, folded, repo) VALUES (?1, ?2, ?3)
+             ON CONFLICT (kind, folded) DO UPDATE SET repo = excluded.repo",
+            (kind, folded(&from.name), from.id),
+        )?;
+    }
+    tx.execute(
+        "UPDATE repos SET owner = ?2, name = ?3, folded = ?4, updated = ?5 WHERE id = ?1",
+        (from.id, &to.owner, &to.name, &key, now_ms()),
+    )?;
+    Ok(true)
+}
+
+/// Changes visibility and gating.
+pub(crate) fn set_settings(tx: &Transaction<'_>, id: i64, private: Option<bool>, gated: Option<&str>) -> Found<()> {
+    let sql = "UPDATE repos SET private = COALESCE(?2, private), gated = COALESCE(?3, gated) WHERE id = ?1";
+    tx.execute(sql, (id, private, gated))?;
+    Ok(())
+}
+
+/// What the card and the files of `main` say about a repository.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Summary {
+    pub(crate) pipeline: Option<String>,
+    pub(crate) library: Option<String>,
+    pub(crate) license: Option<String>,
+    pub(crate) card: String,
+    pub(crate) formats: String,
+    pub(crate) tags: Vec<String>,
+}
+
+/// Records the summary of a new head.
+pub(crate) fn set_summary(tx: &Transaction<'_>, id: i64, summary: &Summary) -> Found<()> {
+    tx.execute(
+        "UPDATE repos SET pipeline = ?2, library = ?3, license = ?4, card = ?5, formats = ?6 WHERE id = ?1",
+        (
+            id,
+            &summary.pipeline,
+            &summary.library,
+            &summary.license,
+            &summary.card,
+            &summary.formats,
+        ),
+    )?;
+    tx.execute("DELETE FROM tags WHERE repo = ?1", [id])?;
+    for tag in &summary.tags {
+        tx.execute(
+            "INSERT INTO tags (repo, tag) VALUES (?1, ?2) ON CONFLICT (repo, tag) DO NOTHING",
+            (id, tag),
+        )?;
+    }
+    Ok(())
+}
+
+/// Tags of a repository, sorted.
+pub(crate) fn tags(db: &Connection, id: i64) -> Found<Vec<String>> {
+    let mut statement = db.prepare_cached("SELECT tag FROM tags WHERE repo = ?1 ORDER BY tag")?;
+    let rows = statement.query_map([id], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// How a list is sorted, always descending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Sort {
+    /// By last change.
+    #[default]
+    Updated,
+    /// By creation.
+    Created,
+    /// By likes, then last change.
+    Likes,
+}
+
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query {
+    pub(crate) search: Option<String>,
+    pub(crate) author: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) pipeline: Option<String>,
+    pub(crate) gated: Option<bool>,
+    /// Only repositories with a servable file of this format.
+    pub(crate) format: Option<String>,
+    pub(crate) sort: Sort,
+    pub(crate) limit: usize,
+    pub(crate) offset: usize,
+    /// Name spaces whose private repositories are shown.
+    pub(crate) spaces: Vec<String>,
+}
+
+/// Repositories of a kind, newest first or by likes.
+pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<Repo>> {
+    let mut values: Vec<Value> = vec![kind.as_str().to_owned().into()];
+    let mut conditions = vec!["repos.kind = ?1".to_owned()];
+    let mut add = |sql: &dyn Fn(usize) -> String, value: Value| {
+        values.push(value);
+        conditions.push(sql(values.len()));
+    };
+    for word in query.search.iter().flat_map(|s| s.split_whitespace()).take(8) {
+        add(
+            &|n| format!("instr(repos.folded, ?{n}) > 0"),
+            word.to_lowercase().into(),
+        );
+    }
+    if let Some(author) = &query.author {
+        add(&|n| format!("repos.owner = ?{n}"), author.to_ascii_lowercase().into());
+    }
+    if let Some(pipeline) = &query.pipeline {
+        add(&|n| format!("repos.pipeline = ?{n}"), pipeline.clone().into());
+    }
+    if let Some(format) = &query.format {
+        add(&|n| format!("repos.formats LIKE ?{n} ESCAPE '\\'"), like(format).into());
+    }
+    for tag in query.tags.iter().take(16) {
+        add(
+            &|n| format!("EXISTS (SELECT 1 FROM tags WHERE tags.repo = repos.id AND tags.tag = ?{n})"),
+            tag.clone().into(),
+        );
+    }
+    match query.gated {
+        Some(true) => conditions.push("repos.gated <> 'false'".into()),
+        Some(false) => conditions.push("repos.gated = 'false'".into()),
+        None => {}
+    }
+    let mut visible = "repos.private = 0".to_owned();
+    for space in query.spaces.iter().take(256) {
+        values.push(space.clone().into());
+        visible.push_str(&format!(" OR repos.owner = ?{}", values.len()));
+    }
+    conditions.push(format!("({visible})"));
+    let order = match query.sort {
+        Sort::Updated => "repos.updated DESC, repos.id DESC",
+        Sort::Created => "repos.created DESC, repos.id DESC",
+        Sort::Likes => "repos.likes DESC, repos.updated DESC, repos.id DESC",
+    };
+    values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
+    values.push(i64::try_from(query.offset).unwrap_or(i64::MAX).into());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM (SELECT repos.id AS hit FROM repos WHERE {} ORDER BY {order} LIMIT ?{} OFFSET ?{}) AS hits
+         JOIN repos ON repos.id = hits.hit ORDER BY {order}",
+        conditions.join(" AND "),
+        values.len() - 1,
+        values.len()
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), repo)?;
+    rows.map(|row| row.map_err(DbError::from)).collect()
+}
+
+/// The most used tags of public repositories with how many use them.
+pub(crate) fn facets(db: &Connection, kind: RepoKind, limit: usize) -> Found<Vec<(String, i64)>> {
+    let sql = "SELECT tag, COUNT(*) AS n FROM tags JOIN repos ON repos.id = tags.repo
+               WHERE repos.kind = ?1 AND repos.private = 0 GROUP BY tag ORDER BY n DESC, tag LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map((kind.as_str(), limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Number of repositories of a name space, or of all (`None`).
+pub(crate) fn count(db: &Connection, kind: RepoKind, owner: Option<&str>) -> Found<i64> {
+    let sql = "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND (?2 IS NULL OR owner = ?2)";
+    Ok(db.query_row(sql, (kind.as_str(), owner), |row| row.get(0))?)
+}

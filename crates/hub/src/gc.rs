@@ -1,0 +1,102 @@
+//! Garbage collection: blobs that no commit and no fresh upload refers to, directory objects of deleted repositories, and
+//! files without a row.
+
+use crate::{
+    db::{DbError, blobs},
+    error::{Answer, ApiError},
+    state::Hub,
+    time::now_ms,
+    tree::Hash,
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Blobs removed in one transaction.
+const BATCH: usize = 500;
+/// Pause between collections.
+pub(crate) const EVERY: Duration = Duration::from_secs(3600);
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs.
+    pub blobs: usize,
+    /// Directory objects.
+    pub directories: usize,
+    /// Files that had no row: left by a crash.
+    pub orphans: usize,
+    /// Uploaded xorbs that no shard used.
+    pub xorbs: usize,
+}
+
+/// Removes what nothing refers to and what is older than `hours`.
+pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
+    let before = now_ms() - i64::from(hours) * 3_600_000;
+    let mut collected = Collected::default();
+    // Only a deleted repository leaves directory objects behind, and finding them walks all commits.
+    if hub.deleted.swap(false, Ordering::Relaxed) {
+        collected.directories = hub.db.write(blobs::sweep_trees).await?;
+    }
+    loop {
+        // No blob is published while rows and files are removed: one that comes again just now keeps its file.
+        let _alone = hub.publishing.write().await;
+        let (rows, files) = hub
+            .db
+            .write(move |tx| {
+                let (n, _) = blobs::totals(tx)?;
+                let files = blobs::sweep(tx, before, BATCH)?;
+                let (left, _) = blobs::totals(tx)?;
+                Ok::<_, DbError>((usize::try_from(n - left).unwrap_or(0), files))
+            })
+            .await?;
+        let store = Arc::clone(&hub.blobs);
+        hub.blocking(move || {
+            for sha256 in files {
+                store.remove(&sha256)?;
+            }
+            Ok(())
+        })
+        .await?;
+        collected.blobs += rows;
+        if rows < BATCH {
+            break;
+        }
+    }
+    collected.orphans = orphans(hub).await?;
+    let store = Arc::clone(&hub.blobs);
+    let age = Duration::from_secs(u64::from(hours) * 3_600);
+    collected.xorbs = hub.blocking(move || Ok(store.forget_waiting(age)?)).await?;
+    hub.metrics
+        .collected
+        .inc_by((collected.blobs + collected.orphans) as u64);
+    Ok(collected)
+}
+
+/// Removes files that no row knows.
+async fn orphans(hub: &Arc<Hub>) -> Answer<usize> {
+    let _alone = hub.publishing.write().await;
+    let store = Arc::clone(&hub.blobs);
+    let on_disk = hub.blocking(move || Ok(store.list()?)).await?;
+    let dead: HashSet<Hash> = hub
+        .db
+        .read(move |db| {
+            let unknown = |sha256: Hash| Ok(blobs::get(db, &sha256)?.is_none().then_some(sha256));
+            on_disk
+                .into_iter()
+                .filter_map(|h| unknown(h).transpose())
+                .collect::<Result<_, DbError>>()
+        })
+        .await?;
+    let (count, store) = (dead.len(), Arc::clone(&hub.blobs));
+    hub.blocking(move || {
+        for sha256 in dead {
+            store.remove(&sha256).map_err(ApiError::from)?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(count)
+}

@@ -1,0 +1,135 @@
+//! The network's view of a revision: content roots of its models, and hashes of all its files.
+
+use super::{Params, RepoPath};
+use crate::{
+    db::history,
+    error::{Answer, ApiError},
+    inspect::{self, Model},
+    names::RepoKind,
+    state::{Caller, Hub, Want},
+    validate::{FileKind, kind_of},
+};
+use axum::{
+    Json,
+    extract::{OriginalUri, Path, State},
+    http::StatusCode,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Most model files of a revision that are described.
+const MODELS: usize = 1_000;
+
+/// A model file as the API shows it.
+pub(super) fn describe(model: &Model) -> Value {
+    let mut object = json!({
+        "path": model.path,
+        "format": model.report.format,
+        "size": model.blob.size,
+        "sha256": hex::encode(model.blob.sha256),
+        "servable": model.report.servable,
+        "problem": model.report.problem,
+        "panel": model.report.panel,
+    });
+    if let Some((root, _)) = &model.named {
+        object["root"] = root.to_string().into();
+    }
+    object
+}
+
+/// The root of a model: of the only model file, or of the one that `file` names.
+pub(super) async fn root(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path((owner, name)): RepoPath,
+    OriginalUri(uri): OriginalUri,
+) -> Answer<Json<Value>> {
+    let repo = hub.repo(RepoKind::Model, &owner, &name, &caller, Want::See).await?;
+    let params = Params::of(&uri);
+    let commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
+    let tree = commit.tree;
+    let files = hub.db.read(move |db| history::files(db, &tree)).await?;
+    let models = inspect::models(&hub, &files, MODELS).await?;
+    let no = |message: String| ApiError::new(StatusCode::NOT_FOUND, "EntryNotFound", message);
+    let model = match params.get("file") {
+        Some(file) => models
+            .iter()
+            .find(|m| m.path == file)
+            .ok_or_else(|| no(format!("no model file {file:?}")))?,
+        None => {
+            let mut named = models.iter().filter(|m| m.named.is_some());
+            match (named.next(), named.next()) {
+                (Some(only), None) => only,
+                (None, _) => return Err(no("this revision has no servable ONNX or GGUF file".into())),
+                _ => {
+                    return Err(ApiError::new(
+                        StatusCode::CONFLICT,
+                        "SeveralModels",
+                        "this revision has several models; choose one with ?file=PATH (see /manifest)",
+                    )
+                    .param("file"));
+                }
+            }
+        }
+    };
+    let Some((root, manifest)) = &model.named else {
+        let why = model
+            .report
+            .problem
+            .clone()
+            .unwrap_or_else(|| "its format has no content root".into());
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "NotServable", why));
+    };
+    Ok(Json(json!({
+        "id": repo.name.to_string(),
+        "revision": commit.oid,
+        "file": model.path,
+        "format": model.report.format,
+        "root": root.to_string(),
+        "manifest": manifest,
+        "manifest_cbor": hex::encode(manifest.encode().map_err(ApiError::internal)?),
+    })))
+}
+
+/// Every file of a revision with its hashes and whether it may be served, and the models with their roots.
+pub(super) async fn manifest(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path((owner, name)): RepoPath,
+    OriginalUri(uri): OriginalUri,
+) -> Answer<Json<Value>> {
+    let repo = hub.repo(RepoKind::Model, &owner, &name, &caller, Want::See).await?;
+    let params = Params::of(&uri);
+    let commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
+    let tree = commit.tree;
+    let files = hub.db.read(move |db| history::files(db, &tree)).await?;
+    let models = inspect::models(&hub, &files, MODELS).await?;
+    let list: Vec<Value> = files
+        .iter()
+        .map(|(path, file)| {
+            let (class, detail) = match kind_of(path) {
+                FileKind::Model(format) => ("model", Some(format.as_str())),
+                FileKind::Executable(kind) => ("executable", Some(kind)),
+                FileKind::Archive => ("archive", None),
+                FileKind::Other => ("other", None),
+            };
+            let servable = models.iter().any(|m| m.path == *path && m.report.servable);
+            json!({
+                "path": path,
+                "size": file.blob.size,
+                "sha256": hex::encode(file.blob.sha256),
+                "blake3": hex::encode(file.blob.blake3),
+                "git_sha1": hex::encode(file.blob.git),
+                "class": class,
+                "format": detail,
+                "servable": servable,
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "id": repo.name.to_string(),
+        "revision": commit.oid,
+        "files": list,
+        "models": models.iter().map(describe).collect::<Vec<_>>(),
+    })))
+}

@@ -1,0 +1,152 @@
+//! From a stream of bytes to a stored blob.
+
+use crate::{
+    blobs::{BlobError, Hasher, Incoming, describe, expect_hash},
+    db::blobs::{self, INLINE_LIMIT},
+    error::{Answer, ApiError},
+    state::Hub,
+    tree::{Blob, Hash},
+};
+use axum::body::Body;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// Longest pause between two pieces of an upload.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The next piece of a body; `None` at its end.
+pub(crate) async fn next_piece(body: &mut axum::body::BodyDataStream) -> Answer<Option<Bytes>> {
+    let piece = tokio::time::timeout(PAUSE, body.next()).await.map_err(|_| {
+        ApiError::new(
+            axum::http::StatusCode::REQUEST_TIMEOUT,
+            "Timeout",
+            "no data came for 60 s; nothing was stored",
+        )
+    })?;
+    piece
+        .transpose()
+        .map_err(|e| ApiError::bad_request("Truncated", format!("the upload broke off: {e}; nothing was stored")))
+}
+
+/// Receives a blob of an announced size and hash, and lets a repository use it. Bytes that are not what was announced are
+/// dropped.
+pub(crate) async fn receive(hub: &Arc<Hub>, repo: i64, body: Body, size: u64, expected: Hash) -> Answer<Blob> {
+    let mut body = body.into_data_stream();
+    if size <= INLINE_LIMIT as u64 {
+        let mut content = Vec::new();
+        while let Some(piece) = next_piece(&mut body).await? {
+            content.extend_from_slice(&piece);
+            if content.len() as u64 > size {
+                break;
+            }
+        }
+        let blob = describe(&content);
+        check(hub, &blob, size, &expected)?;
+        hub.metrics.received.inc_by(size);
+        store_small(hub, repo, vec![(blob, content)]).await?;
+        return Ok(blob);
+    }
+    // Pieces go to a thread that writes and hashes; the queue is short, so memory stays bounded.
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(16);
+    let store = Arc::clone(&hub.blobs);
+    let writer = tokio::task::spawn_blocking(move || -> Result<(Incoming, Blob), BlobError> {
+        let mut incoming = store.incoming()?;
+        let mut hasher = Hasher::new(size);
+        while let Some(piece) = pieces.blocking_recv() {
+            hasher.update(&piece)?;
+            incoming.write(&piece)?;
+        }
+        Ok((incoming, hasher.finish()?))
+    });
+    let sent: Answer<()> = async {
+        while let Some(piece) = next_piece(&mut body).await? {
+            hub.metrics.received.inc_by(piece.len() as u64);
+            if sender.send(piece).await.is_err() {
+                // The writer has stopped and says why.
+                break;
+            }
+        }
+        Ok(())
+    }
+    .await;
+    drop(sender);
+    let written = writer.await.map_err(ApiError::internal)?;
+    sent?;
+    let (incoming, blob) = written.inspect_err(|_| {
+        hub.metrics.refused_blobs.inc();
+    })?;
+    check(hub, &blob, size, &expected)?;
+    publish(hub, repo, incoming, blob).await?;
+    Ok(blob)
+}
+
+fn check(hub: &Hub, blob: &Blob, size: u64, expected: &Hash) -> Answer<()> {
+    let size = if blob.size == size {
+        Ok(())
+    } else {
+        Err(BlobError::Size {
+            expected: size,
+            got: blob.size,
+        })
+    };
+    size.and_then(|()| expect_hash(blob, expected)).map_err(|error| {
+        hub.metrics.refused_blobs.inc();
+        error.into()
+    })
+}
+
+/// Publishes a received file and records it.
+pub(crate) async fn publish(hub: &Arc<Hub>, repo: i64, incoming: Incoming, blob: Blob) -> Answer<()> {
+    // In a task of its own: a client that leaves now does not stop between the two steps.
+    let hub = Arc::clone(hub);
+    let done: Result<Answer<()>, _> = tokio::spawn(async move {
+        let _publishing = hub.publishing.read().await;
+        let store = Arc::clone(&hub.blobs);
+        hub.blocking(move || Ok(store.publish(incoming, &blob)?)).await?;
+        hub.db.write(move |tx| Ok(blobs::add(tx, repo, &blob, None)?)).await
+    })
+    .await;
+    done.map_err(ApiError::internal)?
+}
+
+/// Stores small blobs, all in one transaction. Each must be at most [`INLINE_LIMIT`] bytes.
+pub(crate) async fn store_small(hub: &Hub, repo: i64, small: Vec<(Blob, Vec<u8>)>) -> Answer<()> {
+    hub.db
+        .write(move |tx| {
+            for (blob, content) in &small {
+                blobs::add(tx, repo, blob, Some(content))?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Stores content that is in memory, and lets a repository use it.
+pub(crate) async fn store(hub: &Arc<Hub>, repo: i64, content: Vec<u8>) -> Answer<Blob> {
+    let blob = describe(&content);
+    if content.len() <= INLINE_LIMIT {
+        store_small(hub, repo, vec![(blob, content)]).await?;
+        return Ok(blob);
+    }
+    let files = Arc::clone(&hub.blobs);
+    let incoming = hub
+        .blocking(move || {
+            let mut incoming = files.incoming()?;
+            incoming.write(&content.into())?;
+            Ok(incoming)
+        })
+        .await?;
+    publish(hub, repo, incoming, blob).await?;
+    Ok(blob)
+}
+
+/// All bytes of a stored blob, if it has at most `limit`.
+pub(crate) async fn load(hub: &Hub, sha256: Hash, limit: u64) -> Answer<Vec<u8>> {
+    if let Some(content) = hub.db.read(move |db| blobs::inline(db, &sha256)).await? {
+        return Ok(content);
+    }
+    let store = Arc::clone(&hub.blobs);
+    hub.blocking(move || Ok(store.front(&sha256, limit)?)).await
+}

@@ -1,0 +1,133 @@
+//! Runs the validators over stored files and remembers what they found.
+
+use crate::{
+    card,
+    db::{blobs, repos::Summary},
+    error::Answer,
+    ingest,
+    state::Hub,
+    tree::{Blob, Files},
+    validate::{self, FileKind, Look, ModelFormat, Report},
+};
+use opg_models::{FileEntry, Manifest, ModelRoot};
+use opg_primitives::B256;
+use std::sync::Arc;
+
+/// From this size on, only one file is in memory at a time.
+const LARGE: u64 = 16 << 20;
+
+/// What the validator of a format says about a blob, from the database if it was asked before.
+pub(crate) async fn report(hub: &Hub, blob: Blob, format: ModelFormat) -> Answer<Report> {
+    let sha256 = blob.sha256;
+    let known = hub
+        .db
+        .read(move |db| blobs::check(db, &sha256, format.as_str()))
+        .await?;
+    if let Some(report) = known.and_then(|text| serde_json::from_str(&text).ok()) {
+        return Ok(report);
+    }
+    let mut need = validate::first_look(format, blob.size);
+    let report = loop {
+        // One large file at a time, so that memory stays bounded.
+        let _alone = if need > LARGE {
+            hub.inspecting.acquire().await.ok()
+        } else {
+            None
+        };
+        let front = ingest::load(hub, sha256, need).await?;
+        let seen = front.len() as u64;
+        let look = hub
+            .blocking(move || Ok(validate::look(format, &front, blob.size)))
+            .await?;
+        match look {
+            Look::Done(report) => break report,
+            Look::More(more) if more > seen => need = more,
+            // The blob is shorter than recorded: its file was damaged.
+            Look::More(_) => {
+                return Err(crate::error::ApiError::internal(
+                    "a stored blob is shorter than recorded",
+                ));
+            }
+        }
+    };
+    let text = serde_json::to_string(&report).map_err(crate::error::ApiError::internal)?;
+    hub.db
+        .write(move |tx| Ok::<_, crate::error::ApiError>(blobs::set_check(tx, &sha256, format.as_str(), &text)?))
+        .await?;
+    Ok(report)
+}
+
+/// A model of a revision: one file of a data format.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) path: String,
+    pub(crate) blob: Blob,
+    pub(crate) report: Report,
+    /// The network's name of it, and what that name is the hash of; only for formats that the network runs.
+    pub(crate) named: Option<(ModelRoot, Manifest)>,
+}
+
+/// The manifest and root of a one-file model. They are those of the same file anywhere: independent of its name here.
+pub(crate) fn name_model(format: ModelFormat, blob: &Blob) -> Option<(ModelRoot, Manifest)> {
+    let format = format.root_format()?;
+    let entry = FileEntry {
+        path: format.canonical_path().to_owned(),
+        size: blob.size,
+        sha256: B256::new(blob.sha256),
+    };
+    let manifest = Manifest::new(format, format.canonical_path(), vec![entry]).ok()?;
+    Some((manifest.root().ok()?, manifest))
+}
+
+/// All model files among `files`, at most `limit`, each with its report.
+pub(crate) async fn models(hub: &Hub, files: &Files, limit: usize) -> Answer<Vec<Model>> {
+    let mut found = Vec::new();
+    for (path, file) in files {
+        let FileKind::Model(format) = validate::kind_of(path) else {
+            continue;
+        };
+        if found.len() == limit {
+            break;
+        }
+        let report = report(hub, file.blob, format).await?;
+        found.push(Model {
+            path: path.clone(),
+            blob: file.blob,
+            named: if report.servable {
+                name_model(format, &file.blob)
+            } else {
+                None
+            },
+            report,
+        });
+    }
+    Ok(found)
+}
+
+/// The card of a revision.
+pub(crate) async fn card_text(hub: &Hub, files: &Files) -> Answer<String> {
+    let Some(file) = files
+        .get("README.md")
+        .filter(|file| file.blob.size <= card::CARD_LIMIT as u64)
+    else {
+        return Ok(String::new());
+    };
+    let bytes = ingest::load(hub, file.blob.sha256, card::CARD_LIMIT as u64).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What lists show of a revision. Metadata that cannot be read counts as none: a card never blocks a commit.
+pub(crate) async fn summarise(hub: &Arc<Hub>, files: &Files) -> Answer<Summary> {
+    let text = card_text(hub, files).await?;
+    let metadata = card::split(&text)
+        .0
+        .and_then(|yaml| card::read_yaml(yaml).ok())
+        .unwrap_or_default();
+    let mut formats = Vec::new();
+    for model in models(hub, files, 1_000).await? {
+        if model.report.servable && !formats.contains(&model.report.format.as_str()) {
+            formats.push(model.report.format.as_str());
+        }
+    }
+    Ok(card::summary(&metadata, &formats))
+}

@@ -1,0 +1,150 @@
+//! A hub in a process of its own, as it runs in the product.
+#![allow(unreachable_pub, reason = "shared by several test programs")]
+#![allow(dead_code, reason = "every test file uses a part of this")]
+
+use opg_hub::{client, siwe::Scope};
+use secp256k1::SecretKey;
+use serde_json::Value;
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// A running hub. Killed when dropped.
+pub struct Hub {
+    child: Child,
+    pub url: String,
+    pub dir: PathBuf,
+    pub http: reqwest::Client,
+}
+
+impl Hub {
+    /// Starts a hub over a directory, with lines for `[limits]`.
+    pub fn start(dir: &Path, limits: &str) -> Self {
+        let config = dir.join("hub.toml");
+        let data = dir.join("data");
+        let text = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[limits]\n{limits}\n");
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_opg-hub"))
+            .arg("--config")
+            .arg(&config)
+            .env("RUST_LOG", "opg_hub=debug")
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.join("hub.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let log = || std::fs::read_to_string(dir.join("hub.log")).unwrap_or_default();
+        let url = line
+            .trim()
+            .strip_prefix("hub ready at ")
+            .unwrap_or_else(|| panic!("{line:?} {}", log()));
+        Self {
+            child,
+            url: url.to_owned(),
+            dir: dir.to_owned(),
+            http: reqwest::Client::new(),
+        }
+    }
+
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+
+    /// A token of the wallet whose key is 32 times `seed`.
+    pub async fn token(&self, seed: u8, scope: Scope) -> client::Token {
+        let key = SecretKey::from_byte_array(&[seed; 32]).unwrap();
+        client::sign_in(&self.http, &self.url, &key, scope, 30, "test", 1)
+            .await
+            .unwrap()
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Sends JSON; returns status and answer.
+    pub async fn post(&self, token: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.post(self.at(path)).bearer_auth(token).json(&body);
+        answer(request).await
+    }
+
+    pub async fn get(&self, token: Option<&str>, path: &str) -> (u16, Value) {
+        let mut request = self.http.get(self.at(path));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        answer(request).await
+    }
+
+    pub async fn create(&self, token: &str, name: &str) -> String {
+        let (status, answer) = self
+            .post(token, "/api/repos/create", serde_json::json!({"name": name}))
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        answer["name"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends lines of a commit.
+    pub async fn commit(&self, token: &str, id: &str, lines: &[Value]) -> (u16, Value) {
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let request = self.http.post(self.at(&format!("/api/models/{id}/commit/main")));
+        answer(request.bearer_auth(token).body(body)).await
+    }
+
+    pub async fn bytes(&self, id: &str, revision: &str, path: &str) -> (u16, Vec<u8>) {
+        let url = self.at(&format!("/{id}/resolve/{revision}/{path}"));
+        let response = self.http.get(url).send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.bytes().await.unwrap_or_default().to_vec(),
+        )
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or(Value::Null))
+}
+
+/// Header line of a commit.
+pub fn header(summary: &str) -> Value {
+    serde_json::json!({"key": "header", "value": {"summary": summary}})
+}
+
+/// Line that adds a small file.
+pub fn file(path: &str, content: &[u8]) -> Value {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let content = STANDARD.encode(content);
+    serde_json::json!({"key": "file", "value": {"path": path, "content": content, "encoding": "base64"}})
+}
+
+/// Line that adds an uploaded file.
+pub fn large(path: &str, oid: &str, size: usize) -> Value {
+    serde_json::json!({"key": "lfsFile", "value": {"path": path, "algo": "sha256", "oid": oid, "size": size}})
+}

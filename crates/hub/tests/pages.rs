@@ -1,0 +1,161 @@
+//! Pages, metrics and shutdown of a running hub.
+
+mod common;
+
+use common::{Hub, answer, file, header};
+use opg_hub::siwe::Scope;
+use serde_json::json;
+
+const CARD: &str = "---\nlicense: mit\ntags: [digits, \"<b>bold</b>\"]\npipeline_tag: image-classification\n---\n\
+    # Digits\n\nA <script>alert(1)</script> classifier.\n\n[bad](javascript:alert(1)) [good](https://example.org)\n";
+
+async fn page(hub: &Hub, path: &str) -> String {
+    let response = hub.http.get(hub.at(path)).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    let policy = response.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    let html = response.text().await.unwrap();
+    assert!(
+        html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>"),
+        "{path}"
+    );
+    assert!(
+        !html.contains("<script") && !html.contains("javascript:") && !html.contains("<b>"),
+        "{path}"
+    );
+    // Tags are balanced, but for those that have no end.
+    for tag in [
+        "div", "main", "section", "aside", "ul", "li", "table", "tr", "td", "p", "a", "h1", "h2", "pre", "code",
+    ] {
+        let count = |text: &str| html.matches(text).count();
+        let open = count(&format!("<{tag}>")) + count(&format!("<{tag} "));
+        assert_eq!(open, count(&format!("</{tag}>")), "{path} {tag}");
+    }
+    html
+}
+
+#[tokio::test]
+async fn pages_show_what_the_api_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), "");
+    assert!(page(&hub, "/").await.contains("No models here"));
+    let token = hub.token(1, Scope::Write).await;
+    let id = hub.create(&token.token, "digits").await;
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testing/fixtures/digits/digits_mlp.onnx"
+    );
+    let onnx = std::fs::read(fixture).unwrap();
+    let lines = [
+        header("first <b>version</b>"),
+        file("README.md", CARD.as_bytes()),
+        file("digits.onnx", &onnx),
+        file("weights.pkl", b"\x80\x04."),
+        file("broken.safetensors", b"not at all"),
+    ];
+    let (status, commit) = hub.commit(&token.token, &id, &lines).await;
+    assert_eq!(status, 200, "{commit}");
+    let oid = commit["commitOid"].as_str().unwrap();
+    let tag = hub
+        .http
+        .post(hub.at(&format!("/api/models/{id}/tag/main")))
+        .bearer_auth(&token.token);
+    assert_eq!(answer(tag.json(&json!({"tag": "v1.0"}))).await.0, 200);
+
+    let home = page(&hub, "/").await;
+    assert!(home.contains(&id) && home.contains("image-classification") && home.contains("&lt;b&gt;"));
+    assert!(
+        page(&hub, "/models?search=DIGI&filter=digits&format=onnx&sort=likes")
+            .await
+            .contains(&id)
+    );
+    assert!(!page(&hub, "/models?search=other").await.contains(&id));
+    assert!(!page(&hub, "/models?format=gguf").await.contains(&id));
+    assert!(page(&hub, &format!("/{}", token.address)).await.contains(&id));
+    let (_, root) = hub.get(None, &format!("/api/opg/models/{id}/root")).await;
+    let card = page(&hub, &format!("/{id}")).await;
+    for text in [
+        root["root"].as_str().unwrap(),
+        "<h1>Digits</h1>",
+        "Not servable",
+        "https://example.org",
+        &hub.url,
+        "Operators",
+    ] {
+        assert!(card.contains(text), "{text}");
+    }
+    let files = page(&hub, &format!("/{id}/tree/main")).await;
+    assert!(files.contains("not servable: pickle can run code") && files.contains("checked") && files.contains(oid));
+    let versions = page(&hub, &format!("/{id}/commits/main")).await;
+    assert!(versions.contains("v1.0") && versions.contains("initial commit") && versions.contains("&lt;b&gt;version"));
+    assert!(page(&hub, &format!("/{id}/commit/{oid}")).await.contains("digits.onnx"));
+    assert!(page(&hub, "/datasets").await.contains("No data sets here"));
+
+    // Private repositories have no page.
+    let settings = hub
+        .http
+        .put(hub.at(&format!("/api/models/{id}/settings")))
+        .bearer_auth(&token.token);
+    assert_eq!(answer(settings.json(&json!({"private": true}))).await.0, 200);
+    assert_eq!(hub.get(None, &format!("/{id}")).await.0, 404);
+    assert!(!page(&hub, "/").await.contains(&id));
+
+    let metrics = hub
+        .http
+        .get(hub.at("/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    for line in ["opg_hub_commits_total 1", "opg_hub_repositories 1", "# EOF"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    // The log is JSON, and holds no token.
+    let log = std::fs::read_to_string(dir.path().join("hub.log")).unwrap();
+    assert!(
+        log.lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    );
+    assert!(!log.contains(&token.token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_lets_a_running_upload_finish() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), "");
+    let token = hub.token(1, Scope::Write).await.token;
+    let id = hub.create(&token, "late").await;
+    let lines = [header("late"), file("late.txt", b"in time")];
+    let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let (head, tail) = body.split_at(40);
+    let (head, tail) = (head.to_owned(), tail.to_owned());
+    let slow = futures::stream::unfold(0, move |step| {
+        let (head, tail) = (head.clone(), tail.clone());
+        async move {
+            match step {
+                0 => Some((Ok::<_, std::io::Error>(head), 1)),
+                1 => {
+                    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+                    Some((Ok(tail), 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    let url = hub.at(&format!("/api/models/{id}/commit/main"));
+    let request = hub
+        .http
+        .post(url)
+        .bearer_auth(&token)
+        .body(reqwest::Body::wrap_stream(slow));
+    let upload = tokio::spawn(answer(request));
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let status = tokio::task::spawn_blocking(move || hub.terminate()).await.unwrap();
+    assert!(status.success());
+    let (status, answer) = upload.await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let hub = Hub::start(dir.path(), "");
+    assert_eq!(hub.bytes(&id, "main", "late.txt").await, (200, b"in time".to_vec()));
+}
