@@ -69,14 +69,6 @@ pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {
         });
     }
     if options.filter.is_none() {
-        // A verifier whose checks can be switched off is in no build but this one. The workspace's features, so that only
-        // this crate is compiled again.
-        steps.step("verifier without each of its checks", |tests| {
-            let command = Cmd::cargo(context)
-                .args(["test", "--workspace", "--lib", "--locked"])
-                .args(["--features", "opg-zkml/mutation-testing", "mutation::"]);
-            libtest(command, tests)
-        });
         // nextest does not run documentation tests.
         steps.step("doc tests", |tests| {
             let command = Cmd::cargo(context).args(["test", "--workspace", "--doc", "--no-fail-fast", "--locked"]);

@@ -14,8 +14,9 @@ use opg_receipt::{
     commit::{self, LeafKind},
 };
 use opg_zkml::{
-    Context, ParameterSet, Profile, RegisteredModel, Request, Stage, Statement, VerifyingKey, prove, verify,
+    Context, ParameterSet, Profile, RegisteredModel, Request, Stage, Statement, VerifyingKey, prove_unless, verify,
 };
+use std::sync::atomic::AtomicBool;
 
 /// Largest artefact that full nodes take.
 pub const MAX_ARTEFACT_BYTES: usize = 1 << 20;
@@ -60,11 +61,13 @@ pub fn statement(core: &Core, program: &B256) -> B256 {
 }
 
 impl ZkArtefact {
-    /// Proves the answer of a receipt. `body` and `answer` are the bytes that its core commits to with `salt`.
+    /// Proves the answer of a receipt, unless `cancel` is set. `body` and `answer` are the bytes that its core commits to with
+    /// `salt`.
     ///
     /// # Errors
-    /// [`ArtefactError`]: the bytes are others than those of the core, or the program has another result.
+    /// [`ArtefactError`]: the bytes are others than those of the core, the program has another result, or it was cancelled.
     pub fn prove(
+        cancel: &AtomicBool,
         model: &RegisteredModel,
         core: &Core,
         salt: B256,
@@ -73,7 +76,7 @@ impl ZkArtefact {
         progress: &mut dyn FnMut(Stage<'_>),
     ) -> Result<Self, ArtefactError> {
         let inputs = inputs(&model.verifying_key().graph, body)?;
-        let (_, proof) = prove(model, &[inputs], context(core), Profile::Committed, progress)?;
+        let (_, proof) = prove_unless(cancel, model, &[inputs], context(core), Profile::Committed, progress)?;
         let artefact = Self {
             key: model.verifying_key().clone(),
             salt,

@@ -8,8 +8,12 @@ use opg_primitives::{
 };
 use opg_receipt::{Core, FinishReason, UsageUnit};
 use opg_samples::{Sale, cases, edit, payment, proof};
+use opg_zkml::ProveError;
 use proptest::{prelude::*, sample::Index};
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 const DONE: u64 = 1_790_000_000;
 
@@ -137,6 +141,7 @@ fn an_answer_has_one_text() {
         let hash = statement(&core, &proof::program_root());
         core.evidence.as_mut().unwrap().statement_hash = Some(hash);
         let made = ZkArtefact::prove(
+            &AtomicBool::new(false),
             proof::program(),
             &core,
             proof::SALT,
@@ -147,6 +152,33 @@ fn an_answer_has_one_text() {
         let error = made.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// A proof that nobody wants any more ends at its next step.
+#[test]
+fn proving_can_be_cancelled() {
+    let (core, answer) = core(4);
+    let cancel = AtomicBool::new(false);
+    let mut steps = 0;
+    let made = ZkArtefact::prove(
+        &cancel,
+        proof::program(),
+        &core,
+        proof::SALT,
+        &proof::body(4),
+        &answer,
+        &mut |_| {
+            steps += 1;
+            if steps == 3 {
+                cancel.store(true, Ordering::Relaxed);
+            }
+        },
+    );
+    assert!(
+        matches!(made, Err(ArtefactError::Prove(ProveError::Cancelled))),
+        "{made:?}"
+    );
+    assert_eq!(steps, 3);
 }
 
 #[test]

@@ -14,7 +14,10 @@ use opg_primitives::ids::ReceiptId;
 use opg_receipt::SignedReceipt;
 use serde_json::{Value, json};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -122,10 +125,24 @@ impl Prover {
         } else {
             let (step, since) = ("starting".to_owned(), began);
             self.progress.set(Some(Current { id, step, since }));
+            let cancel = Arc::new(AtomicBool::new(false));
+            let left = Duration::from_secs(job.deadline.saturating_sub(unix_seconds()));
+            let proving = self.prove(id, job.clone(), Arc::clone(&cancel));
+            tokio::pin!(proving);
             tokio::select! {
-                result = self.prove(id, job.clone()) => result,
-                // The thread goes on until the process ends; nothing waits for it, and the journal still has the job.
-                () = stop.cancelled() => return Ok(true),
+                result = &mut proving => result,
+                // Ends at its next step. The journal still has the job, and the next start goes on with it.
+                () = stop.cancelled() => {
+                    cancel.store(true, Ordering::Relaxed);
+                    let _ = proving.await;
+                    self.progress.set(None);
+                    return Ok(true);
+                }
+                () = tokio::time::sleep(left) => {
+                    cancel.store(true, Ordering::Relaxed);
+                    let _ = proving.await;
+                    Err(Failure::Never(format!("it took longer than its deadline, {}", job.deadline)))
+                }
             }
         };
         self.progress.set(None);
@@ -165,7 +182,7 @@ impl Prover {
         Ok(true)
     }
 
-    async fn prove(&self, id: ReceiptId, job: ProofJob) -> Result<Vec<u8>, Failure> {
+    async fn prove(&self, id: ReceiptId, job: ProofJob, cancel: Arc<AtomicBool>) -> Result<Vec<u8>, Failure> {
         let stored = self
             .store
             .get(id)?
@@ -186,6 +203,7 @@ impl Prover {
             };
             let layers = program.model.program().graph.nodes.len();
             let artefact = ZkArtefact::prove(
+                &cancel,
                 &program.model,
                 receipt.core(),
                 job.salt,

@@ -5,24 +5,24 @@ use crate::error::{Check, VerifyError};
 /// Which checks are made: all of them, except in tests of the tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checks {
-    #[cfg(feature = "mutation-testing")]
+    #[cfg(test)]
     removed: Option<Check>,
 }
 
 impl Checks {
     /// All checks but one.
-    #[cfg(feature = "mutation-testing")]
+    #[cfg(test)]
     #[must_use]
     pub const fn without(check: Check) -> Self {
         Self { removed: Some(check) }
     }
 
-    #[cfg(feature = "mutation-testing")]
+    #[cfg(test)]
     pub(crate) fn is_made(self, check: Check) -> bool {
         self.removed != Some(check)
     }
 
-    #[cfg(not(feature = "mutation-testing"))]
+    #[cfg(not(test))]
     #[allow(clippy::unused_self)]
     pub(crate) const fn is_made(self, _: Check) -> bool {
         true

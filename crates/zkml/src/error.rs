@@ -186,6 +186,9 @@ pub enum ProveError {
 /// Why a proof is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum VerifyError {
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The model itself.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -75,7 +75,7 @@ pub mod functional;
 pub mod hiding;
 pub mod layout;
 pub mod model;
-#[cfg(all(test, feature = "mutation-testing"))]
+#[cfg(test)]
 mod mutation;
 mod operation;
 pub mod plan;
@@ -96,6 +96,6 @@ pub use model::{ModelRoot, Profile, RegisteredModel, VerifyingKey};
 pub use plan::{MAX_BATCH, Plan};
 pub use proof::MAX_PROOF_BYTES;
 pub use protocol::Stage;
-pub use prover::{prove, prove_trace};
+pub use prover::{prove, prove_trace, prove_unless};
 pub use statement::{Context, Request, Statement};
 pub use verifier::{verify, verify_measured, verify_open, verify_with};

@@ -1,6 +1,6 @@
 //! Tests of the tests: for each check of the verifier, a forged proof that a verifier without this one check accepts.
 //!
-//! Run with `--features mutation-testing`. A check whose removal nobody notices would be a check that protects nothing,
+//! A check whose removal nobody notices would be a check that protects nothing,
 //! or a test suite that would not see it break.
 
 use opg_integer_program::{interpret, program::Operand};
@@ -87,6 +87,7 @@ impl Forger {
             weights: (&self.model.committed, weights),
             profile: self.profile,
             checks: removed.map_or(Checks::default(), Checks::without),
+            cancel: &crate::protocol::NEVER,
         };
         prove_witness(&proving, &mut |_| {}).unwrap()
     }

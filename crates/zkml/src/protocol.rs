@@ -1,6 +1,8 @@
 //! The protocol, written once for both ends: from the public outputs and the committed columns to linear claims on the
 //! two commitments.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use p3_field::PrimeCharacteristicRing;
 
 use opg_integer_program::program::{Graph, Op, Operand};
@@ -40,7 +42,12 @@ pub(crate) struct Protocol<'a, C: Channel> {
     pub(crate) secrets: Vec<Claim<C::Value>>,
     /// Called with the name of the node or argument that comes next.
     pub(crate) progress: &'a mut dyn FnMut(Stage<'_>),
+    /// Set when the caller wants no result any more.
+    pub(crate) cancel: &'a AtomicBool,
 }
+
+/// For runs that nobody cancels.
+pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// A step of proving or verifying, for callers that measure time or show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +73,12 @@ pub enum Stage<'a> {
 impl<C: Channel> Protocol<'_, C> {
     /// Runs everything up to the two openings.
     pub(crate) fn run(&mut self, outputs: &[Vec<i64>]) -> Result<(), VerifyError> {
-        (self.progress)(Stage::Relations);
+        self.begin(Stage::Relations)?;
         self.outputs(outputs)?;
         self.relations()?;
-        (self.progress)(Stage::Lookups);
+        self.begin(Stage::Lookups)?;
         self.lookups()?;
-        (self.progress)(Stage::Constraints);
+        self.begin(Stage::Constraints)?;
         self.pairs()?;
         self.products()?;
         for number in (0..self.graph.nodes.len()).rev() {
@@ -80,10 +87,19 @@ impl<C: Channel> Protocol<'_, C> {
                 continue;
             }
             if let Some(node) = self.graph.nodes.get(number) {
-                (self.progress)(Stage::Node(number, &node.name));
+                self.begin(Stage::Node(number, &node.name))?;
             }
             self.node(number, claims)?;
         }
+        Ok(())
+    }
+
+    /// Tells the caller what comes next, unless it has lost interest.
+    fn begin(&mut self, stage: Stage<'_>) -> Result<(), VerifyError> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(VerifyError::Cancelled);
+        }
+        (self.progress)(stage);
         Ok(())
     }
 

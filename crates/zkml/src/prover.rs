@@ -1,5 +1,7 @@
 //! The prover.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use opg_integer_program::{interpret, program::Program};
 use p3_field::PrimeCharacteristicRing;
 
@@ -7,13 +9,13 @@ use crate::{
     channel::{Channel, ProverChannel},
     checks::Checks,
     commit::{Committed, Scheme},
-    error::ProveError,
+    error::{ProveError, VerifyError},
     field::{EF, F},
     layout::{Claim, Layout},
     model::{ModelRoot, Profile, RegisteredModel, VerifyingKey},
     plan::Plan,
     proof::{MAGIC, Writer},
-    protocol::{Protocol, Stage},
+    protocol::{NEVER, Protocol, Stage},
     statement::{Context, Request, Statement},
     sumcheck::Table,
     witness::Witness,
@@ -34,9 +36,24 @@ pub fn prove(
     profile: Profile,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<(Statement, Vec<u8>), ProveError> {
+    prove_unless(&NEVER, model, inputs, context, profile, progress)
+}
+
+/// As [`prove`], until `cancel` is set: it is looked at before each step.
+///
+/// # Errors
+/// [`ProveError::Cancelled`], and those of [`prove`].
+pub fn prove_unless(
+    cancel: &AtomicBool,
+    model: &RegisteredModel,
+    inputs: &[Vec<Vec<i64>>],
+    context: Context,
+    profile: Profile,
+    progress: &mut dyn FnMut(Stage<'_>),
+) -> Result<(Statement, Vec<u8>), ProveError> {
     let (requests, nodes) = run(model.program(), inputs)?;
     let statement = Statement { requests, context };
-    let proof = prove_trace(model, &statement, nodes, profile, progress)?;
+    let proof = trace(cancel, model, &statement, nodes, profile, progress)?;
     Ok((statement, proof))
 }
 
@@ -83,6 +100,17 @@ pub fn prove_trace(
     profile: Profile,
     progress: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Vec<u8>, ProveError> {
+    trace(&NEVER, model, statement, nodes, profile, progress)
+}
+
+fn trace(
+    cancel: &AtomicBool,
+    model: &RegisteredModel,
+    statement: &Statement,
+    nodes: Vec<Vec<i64>>,
+    profile: Profile,
+    progress: &mut dyn FnMut(Stage<'_>),
+) -> Result<Vec<u8>, ProveError> {
     let key = model.verifying_key();
     let graph = &key.graph;
     statement.check(graph)?;
@@ -102,6 +130,7 @@ pub fn prove_trace(
         weights: (&model.committed, &model.constants),
         profile,
         checks: Checks::default(),
+        cancel,
     };
     prove_witness(&proving, progress)
 }
@@ -123,6 +152,8 @@ pub(crate) struct Proving<'a> {
     pub(crate) profile: Profile,
     /// The arguments that the protocol has.
     pub(crate) checks: Checks,
+    /// Set when nobody wants the proof any more.
+    pub(crate) cancel: &'a AtomicBool,
 }
 
 /// Proves from a filled witness.
@@ -133,8 +164,16 @@ pub(crate) fn prove_witness(proving: &Proving<'_>, progress: &mut dyn FnMut(Stag
         statement,
         profile,
         checks,
+        cancel,
         ..
     } = *proving;
+    let begin = |stage, progress: &mut dyn FnMut(Stage<'_>)| {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(ProveError::Cancelled);
+        }
+        progress(stage);
+        Ok(())
+    };
     let plan = witness.plan;
     let scheme = Scheme::new(key.parameters, plan.layout.variables)?;
     let columns = plan.layout.stack(&witness.columns);
@@ -170,8 +209,12 @@ pub(crate) fn prove_witness(proving: &Proving<'_>, progress: &mut dyn FnMut(Stag
         weights: Vec::new(),
         secrets: Vec::new(),
         progress,
+        cancel,
     };
-    protocol.run(proving.outputs)?;
+    protocol.run(proving.outputs).map_err(|error| match error {
+        VerifyError::Cancelled => ProveError::Cancelled,
+        error => error.into(),
+    })?;
     let (claims, weights) = (protocol.witness, protocol.weights);
     let mut channel = ProverChannel {
         challenger: &mut challenger,
@@ -179,10 +222,10 @@ pub(crate) fn prove_witness(proving: &Proving<'_>, progress: &mut dyn FnMut(Stag
         witness,
         checks,
     };
-    progress(Stage::WitnessOpening);
+    begin(Stage::WitnessOpening, progress)?;
     open(&scheme, &plan.layout, &claims, columns, &committed, &mut channel)?;
     if profile == Profile::Committed && !weights.is_empty() {
-        progress(Stage::WeightOpening);
+        begin(Stage::WeightOpening, progress)?;
         let scheme = Scheme::new(key.parameters, plan.weights.variables)?;
         let (committed, constants) = proving.weights;
         open(

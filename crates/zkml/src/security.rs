@@ -120,6 +120,7 @@ pub(crate) fn walk(graph: &Graph, plan: &Plan, checks: Checks) -> Result<Count, 
         weights: Vec::new(),
         secrets: Vec::new(),
         progress: &mut |_| {},
+        cancel: &crate::protocol::NEVER,
     };
     let outputs = vec![Vec::new(); graph.outputs.len()];
     match protocol.run(&outputs) {

@@ -15,7 +15,7 @@ use crate::{
     model::{ModelRoot, Profile, VerifyingKey},
     plan::Plan,
     proof::{MAGIC, MAX_PROOF_BYTES, Reader},
-    protocol::{Protocol, Stage},
+    protocol::{NEVER, Protocol, Stage},
     statement::Statement,
 };
 
@@ -147,6 +147,7 @@ fn verify_reading(
         weights: Vec::new(),
         secrets: Vec::new(),
         progress,
+        cancel: &NEVER,
     };
     protocol.run(&outputs)?;
     let (claims, weights) = (protocol.witness, protocol.weights);

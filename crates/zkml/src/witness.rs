@@ -68,7 +68,7 @@ impl<'a> Witness<'a> {
     }
 
     /// Counts lookups again, after a test has changed columns.
-    #[cfg(all(test, feature = "mutation-testing"))]
+    #[cfg(test)]
     pub(crate) fn recount(&mut self) {
         for (index, column) in self.plan.columns.iter().enumerate() {
             if let Quantity::Multiplicity(table) = column.recipe.quantity {

@@ -9,7 +9,7 @@ use opg_receipt::{
     commit::{request, response, response_leaf},
 };
 use opg_zkml::{ParameterSet, RegisteredModel};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, atomic::AtomicBool};
 
 /// Salt of the commitments of [`zk`].
 pub const SALT: B256 = B256::repeat_byte(0x5a);
@@ -79,7 +79,15 @@ pub fn zk(core: &mut Core, seed: u64, done: u64) -> Vec<u8> {
 /// If the core is another one.
 #[must_use]
 pub fn artefact(core: &Core, seed: u64, answer: &[u8]) -> Vec<u8> {
-    ZkArtefact::prove(program(), core, SALT, &body(seed), answer, &mut |_| {})
-        .expect("a provable answer")
-        .encode()
+    ZkArtefact::prove(
+        &AtomicBool::new(false),
+        program(),
+        core,
+        SALT,
+        &body(seed),
+        answer,
+        &mut |_| {},
+    )
+    .expect("a provable answer")
+    .encode()
 }

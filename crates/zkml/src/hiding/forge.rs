@@ -18,17 +18,17 @@ pub(crate) enum Trick {
 /// The wrong step of a run: none, except in tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Forge {
-    #[cfg(all(test, feature = "mutation-testing"))]
+    #[cfg(test)]
     pub(crate) trick: Option<Trick>,
 }
 
 impl Forge {
-    #[cfg(all(test, feature = "mutation-testing"))]
+    #[cfg(test)]
     pub(crate) fn does(self, trick: Trick) -> bool {
         self.trick == Some(trick)
     }
 
-    #[cfg(not(all(test, feature = "mutation-testing")))]
+    #[cfg(not(test))]
     #[allow(clippy::unused_self)]
     pub(crate) const fn does(self, _: Trick) -> bool {
         false

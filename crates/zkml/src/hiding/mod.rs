@@ -65,7 +65,7 @@ mod forge;
 mod form;
 mod fractions;
 mod model;
-#[cfg(all(test, feature = "mutation-testing"))]
+#[cfg(test)]
 mod mutation;
 mod prover;
 mod random;

@@ -1,5 +1,5 @@
 //! Tests of the tests, for hiding proofs: for each check of the verifier, a forged proof that a verifier without this one
-//! check accepts. Run with `--features mutation-testing`; see `crate::mutation`.
+//! check accepts. See `crate::mutation`.
 
 use opg_integer_program::{interpret, program::Operand};
 use rand::{SeedableRng, rngs::StdRng};

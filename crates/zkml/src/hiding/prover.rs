@@ -22,7 +22,7 @@ use crate::{
     model::ModelRoot,
     plan::Plan,
     proof::{MAGIC, Writer},
-    protocol::{Protocol, Stage},
+    protocol::{NEVER, Protocol, Stage},
     prover::run,
     security::walk,
     statement::{Context, Statement},
@@ -195,6 +195,7 @@ pub(crate) fn prove_secrets(
         weights: Vec::new(),
         secrets: Vec::new(),
         progress,
+        cancel: &NEVER,
     };
     protocol.run(&outputs)?;
     let claims = stack.claims([protocol.witness, protocol.weights, protocol.secrets]);

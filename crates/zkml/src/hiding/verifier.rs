@@ -13,7 +13,7 @@ use crate::{
     },
     model::ModelRoot,
     proof::{MAGIC, MAX_PROOF_BYTES, Reader},
-    protocol::{Protocol, Stage},
+    protocol::{NEVER, Protocol, Stage},
     security::walk,
 };
 
@@ -108,6 +108,7 @@ pub fn verify_hiding_with(
         weights: Vec::new(),
         secrets: Vec::new(),
         progress,
+        cancel: &NEVER,
     };
     protocol.run(&outputs)?;
     let claims = stack.claims([protocol.witness, protocol.weights, protocol.secrets]);

@@ -302,6 +302,7 @@ fn transcripts_are_simulated_without_secrets() {
             weights: Vec::new(),
             secrets: Vec::new(),
             progress: &mut |_| {},
+            cancel: &crate::protocol::NEVER,
         };
         protocol.run(&outputs).unwrap();
         let claims = stack.claims([protocol.witness, protocol.weights, protocol.secrets]);
