@@ -261,6 +261,7 @@ impl InferenceNode {
         };
         let prover = Prover {
             store: Arc::clone(&node.store),
+            reservations: Arc::clone(&node.reservations),
             catalogue: Arc::clone(&node.catalogue),
             metrics: Arc::clone(&node.metrics),
             progress: Arc::clone(&node.progress),

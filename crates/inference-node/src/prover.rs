@@ -5,11 +5,13 @@
 
 use crate::{
     catalogue::Catalogue,
+    job::payment_key,
     metrics::Metrics,
     store::{ProofJob, Stage, Store, StoreError},
     time::unix_seconds,
 };
 use opg_artefact::{ArtefactError, ZkArtefact};
+use opg_payments::reserve::Reservations;
 use opg_primitives::ids::ReceiptId;
 use opg_receipt::SignedReceipt;
 use serde_json::{Value, json};
@@ -70,6 +72,7 @@ impl Progress {
 
 pub(crate) struct Prover {
     pub(crate) store: Arc<Store>,
+    pub(crate) reservations: Arc<Reservations>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Arc<Progress>,
@@ -159,7 +162,9 @@ impl Prover {
                 self.proven.notify_one();
             }
             Err(Failure::Never(reason)) => {
-                tracing::error!(receipt = %id, reason, "no proof; the receipt is given up and the payer is not charged");
+                tracing::error!(receipt = %id, reason, "no proof; the receipt and its payment are given up");
+                // First the payment: from then on nothing keeps it from being settled but this.
+                self.forgive(id).await;
                 self.store.advance(
                     job.seq,
                     Stage::Expired {
@@ -180,6 +185,26 @@ impl Prover {
             }
         }
         Ok(true)
+    }
+
+    /// Gives up the payment of a receipt that will never be submitted.
+    async fn forgive(&self, id: ReceiptId) {
+        let key = match self.store.get(id) {
+            Ok(Some(stored)) => SignedReceipt::decode(&stored.cose)
+                .ok()
+                .map(|receipt| payment_key(&receipt)),
+            _ => None,
+        };
+        let Some(key) = key else { return };
+        match self.reservations.forgive(key) {
+            Ok(commit) => {
+                if let Err(error) = commit.durable().await {
+                    tracing::error!(%error, receipt = %id, "the end of a payment was not written");
+                }
+            }
+            // Settled before the work: the payer asks the vault for it.
+            Err(error) => tracing::warn!(%error, receipt = %id, "the payment is settled already"),
+        }
     }
 
     async fn prove(&self, id: ReceiptId, job: ProofJob, cancel: Arc<AtomicBool>) -> Result<Vec<u8>, Failure> {

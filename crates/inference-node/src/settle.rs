@@ -248,8 +248,14 @@ impl Settler {
             }
         }
         if with_served {
-            let due = |r: &Record| state.retries.get(&r.key()).is_none_or(|retry| retry.at <= now);
-            records.extend(self.reservations.unsettled(4 * BATCH).into_iter().filter(due));
+            // What is not proven yet may never earn its payment.
+            let unproven = self.store.unproven_payments();
+            let due = |r: &Record| {
+                let key = r.key();
+                !unproven.contains(&key) && state.retries.get(&key).is_none_or(|retry| retry.at <= now)
+            };
+            let some = self.reservations.unsettled(4 * BATCH + unproven.len());
+            records.extend(some.into_iter().filter(due));
         }
         self.give_up_expired(&mut records);
         state.urgent = records

@@ -18,7 +18,7 @@ use redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -311,6 +311,17 @@ impl Store {
     pub(crate) fn unproven(&self) -> Vec<ReceiptId> {
         let inner = self.lock();
         inner.outbox.values().filter(|p| p.unproven).map(|p| p.id).collect()
+    }
+
+    /// Payments of answers that wait for their proof.
+    pub(crate) fn unproven_payments(&self) -> HashSet<Key> {
+        let inner = self.lock();
+        inner
+            .outbox
+            .values()
+            .filter(|p| p.unproven)
+            .map(|p| p.payment)
+            .collect()
     }
 
     /// Keeps the proof of a receipt, which can be submitted from now on.

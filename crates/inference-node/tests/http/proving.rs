@@ -1,11 +1,14 @@
 //! Answers of mode zk: the exact integer program answers, a proof follows in the background, and nothing is submitted without it.
 
-use crate::harness::{CHAT, Harness, ONNX, digits, error};
+use crate::harness::{CHAT, Harness, ONNX, OPG, digits, error};
 use alloy_primitives::{Bytes, U256};
 use opg_artefact::ZkArtefact;
 use opg_contracts::{addresses, slots};
 use opg_models::{Format, Manifest};
-use opg_primitives::mode::{Grade, Mode};
+use opg_primitives::{
+    mode::{Grade, Mode},
+    money::Amount,
+};
 use opg_receipt::SignedReceipt;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -143,6 +146,11 @@ async fn a_proof_that_comes_too_late_is_given_up() {
     assert_eq!(core.evidence.unwrap().proof_deadline, Some(core.times.done / 1_000));
     let id = body["opg"]["receipt_id"].as_str().unwrap();
     h.receipt_until(id, |r| r["state"] == "expired").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(h.chain.lock().receipts.is_empty());
+    // Several rounds of settlement later the payment is untouched.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let receipt = h.receipt_until(id, |r| r["payment_state"] == "released").await;
+    assert_eq!(receipt["proof"], Value::Null);
+    let chain = h.chain.lock();
+    assert!(chain.receipts.is_empty());
+    assert_eq!((chain.settle_calls, chain.balance(h.payer())), (0, Amount(OPG)));
 }

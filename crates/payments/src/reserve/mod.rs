@@ -372,6 +372,24 @@ impl Reservations {
         )
     }
 
+    /// The node gives up what it is owed for an answer, because the proof of it was not made in time (D10): the authorization is
+    /// never settled. A payment that is settled already stays so, and comes back to its payer through the vault.
+    ///
+    /// # Errors
+    /// The work was not served, or its payment is not open any more.
+    pub fn forgive(&self, key: Key) -> Result<Commit, TransitionError> {
+        self.change(
+            key,
+            "forgiven",
+            |_| Ok(()),
+            |record| {
+                let allowed = record.money == Money::Open && matches!(record.work, Work::Served { .. });
+                record.money = Money::Released;
+                allowed
+            },
+        )
+    }
+
     /// Up to `limit` answered payments that wait for settlement, the one that expires first in front.
     #[must_use]
     pub fn unsettled(&self, limit: usize) -> Vec<Record> {
