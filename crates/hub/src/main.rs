@@ -1,4 +1,4 @@
-//! A hub from a configuration file: `opg-hub --config FILE`. The product runs the same by `opg node hub`.
+//! A hub from a configuration file: `opg-model-hub --config FILE`. The product runs the same by `opg node hub`.
 
 use opg_hub::{ModelHub, config::HubConfig};
 use std::{error::Error, path::Path};
@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [flag, file] = args.as_slice() else {
-        return Err("usage: opg-hub --config FILE".into());
+        return Err("usage: opg-model-hub --config FILE".into());
     };
     if flag != "--config" {
-        return Err("usage: opg-hub --config FILE".into());
+        return Err("usage: opg-model-hub --config FILE".into());
     }
     tracing_subscriber::fmt()
         .json()

@@ -256,10 +256,17 @@ impl InferenceNodeConfig {
             if self.models[..i].iter().any(|other| other.name == model.name) {
                 return bad("models.name", &format!("{:?} appears twice", model.name));
             }
+            if model.program.is_some() && model.kind != ModelKind::Onnx {
+                return bad("models.program", "goes with models of kind onnx");
+            }
         }
         let limits = &self.limits;
         if limits.body_bytes == 0 || limits.concurrent == 0 || limits.generations == 0 || limits.max_tokens == 0 {
             return bad("limits", "must not be zero");
+        }
+        if limits.proof_seconds > opg_receipt::MAX_PROOF_SECONDS {
+            let most = opg_receipt::MAX_PROOF_SECONDS;
+            return bad("limits.proof_seconds", &format!("must be at most {most}"));
         }
         if limits.payment_seconds <= limits.min_validity_seconds {
             return bad(

@@ -21,6 +21,8 @@ use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Instant};
 
 pub(crate) const PATH: &str = "/v1/infer";
+/// Longest body in mode zk: it travels in the artefact, with graph, answer and proof.
+const MAX_BODY: usize = opg_artefact::MAX_ARTEFACT_BYTES / 4;
 
 /// A checked request.
 struct Parsed {
@@ -187,6 +189,13 @@ fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Par
     }
     if mode == Mode::Zk {
         let program = served.provable().ok_or_else(|| not_served(&asked, mode))?;
+        if body.len() > MAX_BODY {
+            let message = format!(
+                "a request of mode zk has at most {MAX_BODY} bytes, this one has {}",
+                body.len()
+            );
+            return Err(ApiError::unprocessable("request_too_large", "inputs", message));
+        }
         // From the very bytes that the receipt commits to, as every verifier will read them.
         let inputs = opg_artefact::inputs(&program.model.verifying_key().graph, body)
             .map_err(|error| ApiError::unprocessable("invalid_input", "inputs", error.to_string()))?;

@@ -26,7 +26,7 @@ impl Hub {
         let data = dir.join("data");
         let text = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[limits]\n{limits}\n");
         std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_opg-hub"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_opg-model-hub"))
             .arg("--config")
             .arg(&config)
             .env("RUST_LOG", "opg_hub=debug")

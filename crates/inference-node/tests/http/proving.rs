@@ -114,6 +114,10 @@ async fn what_cannot_be_proven_is_refused_before_payment() {
         (status, code.as_str(), field.as_str()),
         (422, "invalid_input", "inputs")
     );
+    let mut long = zk();
+    long["inputs"]["pad"] = json!("x".repeat(300_000));
+    let (status, code, _) = post(long).await;
+    assert_eq!((status, code.as_str()), (422, "request_too_large"));
     let chat = json!({"model": CHAT, "mode": "zk", "messages": [{"role": "user", "content": "x"}]});
     let response = h.post("/v1/chat/completions", chat.to_string(), None).await;
     assert_eq!(error(response).await.1, "mode_not_supported");

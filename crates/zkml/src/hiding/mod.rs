@@ -1,10 +1,10 @@
 //! Proofs that keep the weights, or weights and inputs, to themselves (`docs/specs/zk-proof.md`, section 5).
 //!
 //! The protocol is the one of the other profiles, over a channel whose messages travel under one-time pads
-//! ([`channel`]). The pads, here called wires, are committed before the first challenge together with the witness. What
+//! (module `channel`). The pads, here called wires, are committed before the first challenge together with the witness. What
 //! the verifier would check are affine conditions on the wires; a closing argument proves them all at once
-//! ([`argument`]). Commitments are Reed-Solomon codewords with random tails under salted Merkle trees ([`code`],
-//! [`tree`]): what is read of them is uniform.
+//! (module `argument`). Commitments are Reed-Solomon codewords with random tails under salted Merkle trees (modules `code`,
+//! `tree`): what is read of them is uniform.
 //!
 //! # Example
 //! ```
