@@ -34,7 +34,7 @@
 //! ```
 //!
 //! # Status
-//! Payment scheme `exact`, mode `none`; plain HTTP to nodes of a local network.
+//! Payment scheme `exact`, modes `none` and `zk`; plain HTTP to nodes of a local network.
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -25,7 +25,7 @@
 //! assert_eq!(addresses::OPG, "0x0000000000000000000000000000000000001001".parse::<Address>().unwrap());
 //! ```
 //!
-//! Status: the interface of the first issue. Staking, governance and channels come with theirs.
+//! Status: payments, receipts, models with their programs, vesting and airdrop. Staking, governance and channels are not there.
 
 #![forbid(unsafe_code)]
 

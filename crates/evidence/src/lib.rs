@@ -19,7 +19,7 @@
 //!
 //! # Status
 //! GPU reports: signatures and chain only, the reference manifest (RIM) and revocation (OCSP) are not checked and the
-//! verdict says so. No attester for real hardware lives here, it would need I/O.
+//! verdict says so. Attesters for real hardware are in the crate `attester`: they need I/O.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -223,12 +223,15 @@ impl Chain {
     /// Asks for the proofs of a proposal's receipts that are not here, and waits a moment for them. Says whether all came.
     async fn fetch_proofs(&self, receipts: &[Bytes]) -> bool {
         let node = &self.0;
-        let missing = || node.pool.missing_proofs(receipts, receipts.len());
-        gossip::request_proofs(node, &missing());
+        let (pool, receipts) = (node.pool.clone(), receipts.to_vec());
+        // Decoding a whole block is work for another thread, and is done once.
+        let missing = tokio::task::spawn_blocking(move || pool.missing_proofs(&receipts)).await;
+        let Ok(missing) = missing else { return false };
+        gossip::request_proofs(node, &missing);
         let began = Instant::now();
         while began.elapsed() < PROOF_PATIENCE {
             tokio::time::sleep(PROOF_POLL).await;
-            if missing().is_empty() {
+            if node.pool.has_proofs(&missing) {
                 return true;
             }
         }

@@ -29,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! Status: mode `none` and one endless epoch; other modes are refused until their verifiers exist (receipt.md §6).
+//! Status: modes `none` and `zk`, and one endless epoch; other modes are refused until their verifiers exist (receipt.md §6).
 
 #![forbid(unsafe_code)]
 

@@ -20,7 +20,7 @@
 //!
 //! [`evm::Evm`] is the EVM that does this; tests of other crates use it to run the real contracts.
 //!
-//! Status: complete for the contracts of the first issue.
+//! Status: complete for the contracts that exist.
 
 #![forbid(unsafe_code)]
 

@@ -268,6 +268,12 @@ impl InferenceNodeConfig {
             let most = opg_receipt::MAX_PROOF_SECONDS;
             return bad("limits.proof_seconds", &format!("must be at most {most}"));
         }
+        if limits.opening_seconds < limits.proof_seconds {
+            return bad(
+                "limits.opening_seconds",
+                "must be at least limits.proof_seconds: a proof is kept as long as what it opens",
+            );
+        }
         if limits.payment_seconds <= limits.min_validity_seconds {
             return bad(
                 "limits.payment_seconds",

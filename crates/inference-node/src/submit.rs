@@ -151,7 +151,8 @@ impl Submitter {
         if pending.mode != Mode::None {
             match self.store.artefact(pending.id)? {
                 Some(artefact) => params.push(json!(artefact)),
-                None => return Ok(Step::Again),
+                // A proof is kept beyond its deadline; without it no full node can ever take the receipt.
+                None => return Ok(Step::Expired("its proof is no longer kept".to_owned())),
             }
         }
         match self.chain.rpc().call("og_submitReceipt", params.into()).await {

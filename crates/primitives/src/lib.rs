@@ -30,7 +30,7 @@
 //! ```
 //!
 //! # Status
-//! Complete for receipts of mode `none`; formats are frozen by `testing/vectors`.
+//! Complete for receipts of modes `none` and `zk`; formats are frozen by `testing/vectors`.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! # Status
-//! Complete for mode none; the evidence field and its types are there for the other modes. Formats are frozen by
+//! Complete for modes none and zk; the evidence field and its types are there for the other modes. Formats are frozen by
 //! `testing/vectors`.
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -360,15 +360,21 @@ impl Pool {
             .collect()
     }
 
-    /// Core hashes of the receipts of a proposal whose proofs have not been verified here, at most `max`.
-    pub fn missing_proofs(&self, receipts: &[Bytes], max: usize) -> Vec<B256> {
+    /// Core hashes of the receipts of a proposal whose proofs have not been verified here.
+    pub fn missing_proofs(&self, receipts: &[Bytes]) -> Vec<B256> {
         receipts
             .iter()
             .filter_map(|bytes| self.recall(bytes).ok())
             .filter(|(receipt, proven)| receipt.core().mode.served != Mode::None && proven.program.is_none())
             .map(|(receipt, _)| receipt.core_hash())
-            .take(max)
             .collect()
+    }
+
+    /// Whether all receipts with these core hashes wait here with verified proofs.
+    pub fn has_proofs(&self, core_hashes: &[B256]) -> bool {
+        let table = lock(&self.table);
+        let proven = |hash| table.by_core(hash).is_some_and(|w| w.admitted.proven.program.is_some());
+        core_hashes.iter().all(|hash| proven(*hash))
     }
 
     /// The waiting receipt with this core hash.
