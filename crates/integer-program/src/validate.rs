@@ -3,7 +3,7 @@
 use crate::{
     derive::{derive, is_act},
     error::ProgramError,
-    program::{ACC_LIMIT, Graph, InputEncoding, Labels, Operand, Post, Program, Sort, TensorType},
+    program::{ACC_LIMIT, Graph, InputEncoding, Labels, Op, Operand, Post, Program, Sort, TensorType},
     range::Range,
     shape::elements,
 };
@@ -19,6 +19,9 @@ pub const MAX_TABLES: usize = 256;
 pub const MAX_PORTS: usize = 64;
 /// Most nodes on a path from an input to an output.
 pub const MAX_DEPTH: usize = 4_096;
+/// Most activations, one computed from the other, on a path from an input to an output. It is what keeps a program from hashing
+/// what it commits to (docs/specs/zk-proof.md, section 4); a transformer needs about 26 for a layer.
+pub const MAX_COMMITTED_DEPTH: usize = 640;
 /// Most elements of all constants.
 pub const MAX_CONSTANT_ELEMENTS: usize = 1 << 28;
 /// Most elements of all results of nodes.
@@ -174,7 +177,7 @@ impl Graph {
     }
 
     fn check_nodes(&self, weights: Option<&crate::constant::Weights>) -> Result<(), ProgramError> {
-        let mut depths: Vec<usize> = Vec::with_capacity(self.nodes.len());
+        let mut depths: Vec<[usize; 2]> = Vec::with_capacity(self.nodes.len());
         let mut total = 0usize;
         for (index, node) in self.nodes.iter().enumerate() {
             name("node", index, &node.name)?;
@@ -204,13 +207,22 @@ impl Graph {
             }
             total = total.saturating_add(elements(&node.ty.shape).unwrap_or(usize::MAX));
             at_most("elements of all nodes' results", total, MAX_NODE_ELEMENTS)?;
-            let before = node.op.operands().into_iter().filter_map(|operand| match operand {
-                Operand::Node(i) => depths.get(i as usize).copied(),
-                _ => None,
-            });
-            let depth = before.max().unwrap_or(0) + 1;
+            let [mut depth, mut activations] = [0usize; 2];
+            for operand in node.op.operands() {
+                if let Operand::Node(i) = operand
+                    && let Some([before, committed]) = depths.get(i as usize)
+                {
+                    depth = depth.max(*before);
+                    activations = activations.max(*committed);
+                }
+            }
+            depth += 1;
+            // Other views and the like pass an activation on without computing one.
+            let computes = node.ty.sort == Sort::Act && !matches!(node.op, Op::View { .. });
+            activations += usize::from(computes);
             at_most("nodes on one path", depth, MAX_DEPTH)?;
-            depths.push(depth);
+            at_most("activations on one path", activations, MAX_COMMITTED_DEPTH)?;
+            depths.push([depth, activations]);
         }
         Ok(())
     }

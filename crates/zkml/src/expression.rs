@@ -4,7 +4,12 @@ use p3_field::PrimeCharacteristicRing;
 
 use opg_integer_program::program::Operand;
 
-use crate::field::{EF, ext};
+use std::sync::Arc;
+
+use crate::{
+    field::{EF, field},
+    functional::{EqTables, Vector},
+};
 
 /// What a term reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +86,10 @@ impl Map {
     }
 
     /// Weights of the source from weights of the expression.
-    pub(crate) fn pull(&self, vectors: Vec<Vec<EF>>) -> Vec<Vec<EF>> {
+    pub(crate) fn pull(&self, vectors: Vec<Vector>) -> Vec<Vector> {
         if self.dims.is_empty() {
-            let widen = |(weights, size): (Vec<EF>, &usize)| match weights.as_slice() {
-                [weight] => vec![*weight; *size],
+            let widen = |(weights, size): (Vector, &usize)| match weights.as_slice() {
+                [weight] if *size != 1 => Arc::new(vec![*weight; *size]),
                 _ => weights,
             };
             return vectors.into_iter().zip(&self.shape).map(widen).collect();
@@ -98,13 +103,13 @@ impl Map {
                 }
                 let mut out = vec![EF::ZERO; *size];
                 let mut at = *start;
-                for weight in weights {
+                for weight in weights.iter() {
                     if let Some(slot) = usize::try_from(at).ok().and_then(|at| out.get_mut(at)) {
-                        *slot += weight;
+                        *slot += *weight;
                     }
                     at = at.saturating_add(*step);
                 }
-                out
+                Arc::new(out)
             })
             .collect()
     }
@@ -121,44 +126,54 @@ impl Expression {
     }
 
     /// Evaluation weights of the positions that count.
-    pub(crate) fn weights(&self, point: &[EF]) -> Vec<Vec<EF>> {
-        self.weights_within(point, &vec![0; self.shape.len()], &self.shape)
+    pub(crate) fn weights(&self, tables: &mut EqTables<'_>) -> Vec<Vector> {
+        self.weights_within(tables, 0, &vec![0; self.shape.len()], &self.shape)
     }
 
-    /// Evaluation weights of the positions that count inside a rectangle that lies on a padded cube of its own.
-    pub(crate) fn weights_within(&self, point: &[EF], starts: &[usize], sizes: &[usize]) -> Vec<Vec<EF>> {
-        let mut rest = point;
+    /// Evaluation weights of the positions that count inside a rectangle that lies on a padded cube of its own, at the
+    /// coordinates from `from` on.
+    pub(crate) fn weights_within(
+        &self,
+        tables: &mut EqTables<'_>,
+        from: usize,
+        starts: &[usize],
+        sizes: &[usize],
+    ) -> Vec<Vector> {
+        let mut at = from;
         let mut vectors = Vec::with_capacity(self.shape.len());
         for (axis, ((whole, start), size)) in self.shape.iter().zip(starts).zip(sizes).enumerate() {
-            let (own, tail) = rest.split_at(crate::field::log2_ceil(*size).min(rest.len()));
-            rest = tail;
-            let mut weights = crate::field::eq_table(own, *size);
+            let mut vector = tables.table(at, *size);
+            at += crate::field::log2_ceil(*size);
             if size < whole {
+                let weights = Arc::make_mut(&mut vector);
                 weights.splice(0..0, std::iter::repeat_n(EF::ZERO, *start));
                 weights.resize(*whole, EF::ZERO);
             }
-            if let Some((first, end)) = self.valid.as_ref().and_then(|valid| valid.get(axis)) {
+            if let Some((first, end)) = self.valid.as_ref().and_then(|valid| valid.get(axis))
+                && (*first > 0 || *end < vector.len())
+            {
+                let weights = Arc::make_mut(&mut vector);
                 for (position, weight) in weights.iter_mut().enumerate() {
                     if position < *first || position >= *end {
                         *weight = EF::ZERO;
                     }
                 }
             }
-            vectors.push(weights);
+            vectors.push(vector);
         }
         vectors
     }
 
     /// The weights that a term sees: scaled along its axis and mapped to its source.
-    pub(crate) fn term_weights(term: &Term, vectors: &[Vec<EF>]) -> Vec<Vec<EF>> {
+    pub(crate) fn term_weights(term: &Term, vectors: &[Vector]) -> Vec<Vector> {
         let mut vectors = vectors.to_vec();
         if let Some((axis, scale)) = &term.scale
             && let Some(weights) = vectors.get_mut(*axis)
         {
-            weights
+            Arc::make_mut(weights)
                 .iter_mut()
                 .zip(scale)
-                .for_each(|(weight, factor)| *weight *= ext(*factor));
+                .for_each(|(weight, factor)| *weight *= field(*factor));
         }
         match &term.map {
             Some(map) => map.pull(vectors),

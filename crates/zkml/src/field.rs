@@ -35,27 +35,21 @@ pub const fn log2_ceil(size: usize) -> usize {
 /// `eq(point, i)` for all `i < size`; the first coordinate belongs to the highest bit of `i`.
 #[must_use]
 pub fn eq_table(point: &[EF], size: usize) -> Vec<EF> {
-    let mut table = Vec::with_capacity(
-        1usize
-            .checked_shl(u32::try_from(point.len()).unwrap_or(63))
-            .unwrap_or(0),
-    );
+    let mut table = Vec::with_capacity(size);
     table.push(EF::ONE);
-    for r in point {
+    for r in point.iter().rev() {
+        // The upper half belongs to a bit of 1; of the last one only what fits is made.
         let half = table.len();
-        table.resize(half * 2, EF::ZERO);
-        for i in (0..half).rev() {
-            let (Some(value), high) = (table.get(i).copied(), 2 * i + 1) else {
-                continue;
-            };
-            let one = value * *r;
-            if let Some(slot) = table.get_mut(high) {
-                *slot = one;
-            }
-            if let Some(slot) = table.get_mut(high - 1) {
-                *slot = value - one;
-            }
+        let upper = size.saturating_sub(half).min(half);
+        table.resize(half + upper, EF::ZERO);
+        let (low, high) = table.split_at_mut(half);
+        let (paired, alone) = low.split_at_mut(upper);
+        for (value, one) in paired.iter_mut().zip(high) {
+            *one = *value * *r;
+            *value -= *one;
         }
+        let zero = EF::ONE - *r;
+        alone.iter_mut().for_each(|value| *value *= zero);
     }
     table.truncate(size);
     table

@@ -7,6 +7,8 @@
 //! Views, sums, reductions, gathers and the images of a convolution map such functionals to such functionals, without
 //! any message of the prover. What remains of a program for sumchecks are its products.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use p3_field::PrimeCharacteristicRing;
 
 use crate::{
@@ -14,13 +16,16 @@ use crate::{
     layout::Block,
 };
 
+/// Weights of positions: shared, because many columns see the same ones.
+pub type Vector = Arc<Vec<EF>>;
+
 /// Weights over some adjacent dimensions.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Number of dimensions.
+    /// Number of dimensions. A part of none is a factor; it comes first.
     pub dims: usize,
     /// One weight per position, row-major.
-    pub weights: Vec<EF>,
+    pub weights: Vector,
 }
 
 /// A Kronecker product of [`Part`]s that cover all dimensions of a tensor.
@@ -33,9 +38,9 @@ pub struct Functional {
 impl Functional {
     /// One vector per dimension.
     #[must_use]
-    pub fn per_dim(vectors: Vec<Vec<EF>>) -> Self {
+    pub fn per_dim<V: Into<Vector>>(vectors: Vec<V>) -> Self {
         Self {
-            parts: vectors.into_iter().map(|weights| Part { dims: 1, weights }).collect(),
+            parts: vectors.into_iter().map(|weights| Part::new(1, weights)).collect(),
         }
     }
 
@@ -56,11 +61,12 @@ impl Functional {
     #[must_use]
     pub fn scaled(mut self, factor: EF) -> Self {
         match self.parts.first_mut() {
-            Some(part) => part.weights.iter_mut().for_each(|weight| *weight *= factor),
-            None => self.parts.push(Part {
-                dims: 0,
-                weights: vec![factor],
-            }),
+            Some(part) if part.dims == 0 => {
+                Arc::make_mut(&mut part.weights)
+                    .iter_mut()
+                    .for_each(|weight| *weight *= factor);
+            }
+            _ => self.parts.insert(0, Part::new(0, vec![factor])),
         }
         self
     }
@@ -75,8 +81,8 @@ impl Functional {
 
     /// One vector per dimension of `shape`, or `None` if a part joins several dimensions larger than 1.
     #[must_use]
-    pub fn separated(&self, shape: &[usize]) -> Option<Vec<Vec<EF>>> {
-        let mut out: Vec<Vec<EF>> = Vec::with_capacity(shape.len());
+    pub fn separated(&self, shape: &[usize]) -> Option<Vec<Vector>> {
+        let mut out: Vec<Vector> = Vec::with_capacity(shape.len());
         let mut factor = EF::ONE;
         let mut at = 0usize;
         for part in &self.parts {
@@ -88,10 +94,10 @@ impl Functional {
             let mut used = false;
             for size in dims {
                 if *size > 1 {
-                    out.push(part.weights.clone());
+                    out.push(Arc::clone(&part.weights));
                     used = true;
                 } else {
-                    out.push(vec![EF::ONE]);
+                    out.push(Arc::new(vec![EF::ONE]));
                 }
             }
             if !used {
@@ -103,7 +109,7 @@ impl Functional {
         }
         if factor != EF::ONE {
             match out.first_mut() {
-                Some(first) => first.iter_mut().for_each(|weight| *weight *= factor),
+                Some(first) => Arc::make_mut(first).iter_mut().for_each(|weight| *weight *= factor),
                 None => return None,
             }
         }
@@ -132,36 +138,27 @@ impl Functional {
         if block.is_whole(shape) {
             return self.clone();
         }
+        let parts = self.parts_within(shape, block);
+        Self {
+            parts: parts
+                .map(|(part, shape, starts, sizes)| Part::new(part.dims, part.within(shape, starts, sizes)))
+                .collect(),
+        }
+    }
+
+    /// Each part with its dimensions of the tensor and of a rectangle.
+    fn parts_within<'a>(
+        &'a self,
+        shape: &'a [usize],
+        block: &'a Block,
+    ) -> impl Iterator<Item = (&'a Part, &'a [usize], &'a [usize], &'a [usize])> {
         let mut at = 0;
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
+        self.parts.iter().filter_map(move |part| {
             let own = at..(at + part.dims).min(shape.len());
             at = own.end;
-            let (shape, starts, sizes) = (
-                shape.get(own.clone()),
-                block.starts.get(own.clone()),
-                block.sizes.get(own),
-            );
-            let (Some(shape), Some(starts), Some(sizes)) = (shape, starts, sizes) else {
-                continue;
-            };
-            let mut positions = vec![0usize];
-            for ((size, start), count) in shape.iter().zip(starts).zip(sizes) {
-                positions = positions
-                    .iter()
-                    .flat_map(|high| (*start..start + count).map(move |low| high * size + low))
-                    .collect();
-            }
-            let weights = positions
-                .into_iter()
-                .map(|at| part.weights.get(at).copied().unwrap_or(EF::ZERO))
-                .collect();
-            parts.push(Part {
-                dims: part.dims,
-                weights,
-            });
-        }
-        Self { parts }
+            let (starts, sizes) = (block.starts.get(own.clone())?, block.sizes.get(own.clone())?);
+            Some((part, shape.get(own)?, starts, sizes))
+        })
     }
 
     /// All weights, row-major.
@@ -179,22 +176,22 @@ impl Functional {
         for part in &self.parts {
             match part.weights.as_slice() {
                 [weight] => factor *= *weight,
-                weights => own.push(weights),
+                _ => own.push(&part.weights),
             }
         }
         let mut own = own.into_iter();
         let mut dims = shape.iter().copied().filter(|size| *size > 1);
         // Groups of dimensions whose sizes multiply to the sizes of whole parts.
-        let mut groups: Vec<(usize, Vec<EF>)> = Vec::new();
+        let mut groups: Vec<(usize, Vector)> = Vec::new();
         while let Some(weights) = own.next() {
-            let mut weights = weights.to_vec();
+            let mut weights = Arc::clone(weights);
             let (mut size, mut count) = (dims.next()?, 1usize);
             while size != weights.len() {
                 if size < weights.len() {
                     size = size.checked_mul(dims.next()?)?;
                     count += 1;
                 } else {
-                    weights = kronecker(&weights, own.next()?);
+                    weights = Arc::new(kronecker(&weights, own.next()?));
                 }
             }
             groups.push((count, weights));
@@ -213,13 +210,10 @@ impl Functional {
                 left -= usize::from(*size > 1);
             } else if *size > 1 {
                 let (count, weights) = groups.next()?;
-                parts.push(Part { dims: 1, weights });
+                parts.push(Part::new(1, weights));
                 left = count - 1;
             } else {
-                parts.push(Part {
-                    dims: 1,
-                    weights: vec![EF::ONE],
-                });
+                parts.push(Part::new(1, vec![EF::ONE]));
             }
         }
         Some(if factor == EF::ONE && !parts.is_empty() {
@@ -246,23 +240,37 @@ impl Functional {
         current.first().copied().unwrap_or(EF::ZERO)
     }
 
-    /// `sum_i w(i) eq(point, padded position of i)`: the multilinear extension of the zero-padded weights.
-    pub fn evaluate(&self, point: &[EF], shape: &[usize]) -> EF {
-        let mut rest = point;
-        let mut dims = shape.iter();
+    /// [`Self::evaluate`] of the weights inside a rectangle that lies on a padded cube of its own.
+    pub fn evaluate_within(&self, tables: &mut EqTables<'_>, start: usize, shape: &[usize], block: &Block) -> EF {
+        let mut at = start;
+        let mut product = EF::ONE;
+        for (part, shape, starts, sizes) in self.parts_within(shape, block) {
+            product *= match (starts, sizes) {
+                ([first], [size]) => tables.dot(&part.weights, *first, at, *size),
+                _ => {
+                    let weights = part.within(shape, starts, sizes);
+                    dot(&weights, &tables.table_of(at, sizes))
+                }
+            };
+            at += variables(sizes);
+        }
+        product
+    }
+
+    /// `sum_i w(i) eq(point, padded position of i)`: the multilinear extension of the zero-padded weights, at the coordinates
+    /// from `start` on.
+    pub fn evaluate(&self, tables: &mut EqTables<'_>, start: usize, shape: &[usize]) -> EF {
+        let mut at = start;
+        let mut dims = shape;
         let mut product = EF::ONE;
         for part in &self.parts {
-            let mut table = vec![EF::ONE];
-            for size in dims.by_ref().take(part.dims) {
-                let (own, tail) = rest.split_at(log2_ceil(*size).min(rest.len()));
-                rest = tail;
-                table = if table.len() == 1 {
-                    eq_table(own, *size)
-                } else {
-                    kronecker(&table, &eq_table(own, *size))
-                };
-            }
-            product *= dot(&part.weights, &table);
+            let (own, tail) = dims.split_at(part.dims.min(dims.len()));
+            dims = tail;
+            product *= match own {
+                [size] => tables.dot(&part.weights, 0, at, *size),
+                sizes => dot(&part.weights, &tables.table_of(at, sizes)),
+            };
+            at += variables(own);
         }
         product
     }
@@ -289,6 +297,96 @@ impl Functional {
             shape_left = tail;
         }
         add_groups(out, &groups, &strides, 0, factor);
+    }
+}
+
+impl Part {
+    /// Weights of `dims` dimensions.
+    #[must_use]
+    pub fn new(dims: usize, weights: impl Into<Vector>) -> Self {
+        Self {
+            dims,
+            weights: weights.into(),
+        }
+    }
+
+    /// The weights inside a rectangle of the part's dimensions.
+    fn within(&self, shape: &[usize], starts: &[usize], sizes: &[usize]) -> Vec<EF> {
+        let mut positions = vec![0usize];
+        for ((size, start), count) in shape.iter().zip(starts).zip(sizes) {
+            positions = positions
+                .iter()
+                .flat_map(|high| (*start..start + count).map(move |low| high * size + low))
+                .collect();
+        }
+        positions
+            .into_iter()
+            .map(|at| self.weights.get(at).copied().unwrap_or(EF::ZERO))
+            .collect()
+    }
+}
+
+/// Tables of `eq` for parts of one point, each made once, and what weights give with them: most claims that meet at a
+/// point are about tensors of few shapes, and many of them share their weights.
+#[derive(Debug)]
+pub struct EqTables<'a> {
+    point: &'a [EF],
+    tables: BTreeMap<(usize, usize), Vector>,
+    /// By address of the weights, which are kept so that no others get it, first weight, place and size.
+    dots: BTreeMap<[usize; 4], (Vector, EF)>,
+}
+
+impl<'a> EqTables<'a> {
+    /// No tables yet.
+    #[must_use]
+    pub const fn new(point: &'a [EF]) -> Self {
+        Self {
+            point,
+            tables: BTreeMap::new(),
+            dots: BTreeMap::new(),
+        }
+    }
+
+    /// Number of coordinates.
+    #[must_use]
+    pub const fn variables(&self) -> usize {
+        self.point.len()
+    }
+
+    /// `eq(coordinates from start on, i)` for all `i < size`.
+    pub fn table(&mut self, start: usize, size: usize) -> Vector {
+        let point = self.point;
+        let table = self.tables.entry((start, size)).or_insert_with(|| {
+            let tail = point.get(start..).unwrap_or_default();
+            let own = tail.get(..log2_ceil(size)).unwrap_or(tail);
+            Arc::new(eq_table(own, size))
+        });
+        Arc::clone(table)
+    }
+
+    /// `eq` for all positions of several dimensions, each padded.
+    fn table_of(&mut self, start: usize, sizes: &[usize]) -> Vec<EF> {
+        let mut at = start;
+        sizes.iter().fold(vec![EF::ONE], |all, size| {
+            let table = self.table(at, *size);
+            at += log2_ceil(*size);
+            kronecker(&all, &table)
+        })
+    }
+
+    /// Of `size` weights from `first` on with a table.
+    fn dot(&mut self, weights: &Vector, first: usize, start: usize, size: usize) -> EF {
+        let shared = Arc::strong_count(weights) > 1;
+        let key = [Arc::as_ptr(weights).addr(), first, start, size];
+        if shared && let Some((_, product)) = self.dots.get(&key) {
+            return *product;
+        }
+        let own = weights.get(first..).unwrap_or_default();
+        let product = dot(own, &self.table(start, size));
+        if shared {
+            self.dots.insert(key, (Arc::clone(weights), product));
+        }
+        product
     }
 }
 

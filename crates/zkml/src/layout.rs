@@ -6,11 +6,13 @@
 //! a multiple of its size: a claim about a block is then a claim about the stacked polynomial with the high coordinates
 //! fixed, and a claim about a column is a sum of claims about its blocks.
 
+use std::collections::BTreeMap;
+
 use p3_field::PrimeCharacteristicRing;
 
 use crate::{
     field::{EF, F, eq_index, field, log2_ceil},
-    functional::{Functional, padded_positions, variables},
+    functional::{EqTables, Functional, padded_positions, variables},
 };
 
 /// A rectangle of a tensor on its padded cube.
@@ -62,24 +64,31 @@ impl Layout {
     /// Places columns of the given shapes, each in as few blocks as the smallest commitment allows.
     #[must_use]
     pub fn new(shapes: Vec<Vec<usize>>) -> Self {
-        let mut best = Self::with_blocks(&shapes, 1);
-        let mut blocks = 2;
-        while blocks <= MAX_BLOCKS && best.variables > MIN_VARIABLES {
-            let other = Self::with_blocks(&shapes, blocks);
-            if other.variables < best.variables {
-                best = other;
-            }
+        // Most columns share their shape with others.
+        let mut counts: BTreeMap<&[usize], usize> = BTreeMap::new();
+        for shape in &shapes {
+            *counts.entry(shape).or_default() += 1;
+        }
+        let mut best = (usize::MAX, 1);
+        let mut blocks = 1;
+        while blocks <= MAX_BLOCKS && best.0 > MIN_VARIABLES {
+            let room = counts.iter().fold(0usize, |sum, (shape, count)| {
+                let own: usize = cut(shape, blocks).iter().map(Block::room).sum();
+                sum.saturating_add(own.saturating_mul(*count))
+            });
+            best = best.min((log2_ceil(room).max(MIN_VARIABLES), blocks));
             blocks *= 2;
         }
-        best
+        Self::with_blocks(&shapes, best.1)
     }
 
     fn with_blocks(shapes: &[Vec<usize>], most: usize) -> Self {
+        let mut cuts: BTreeMap<&[usize], Vec<Block>> = BTreeMap::new();
         let mut columns: Vec<Column> = shapes
             .iter()
             .map(|shape| Column {
                 shape: shape.clone(),
-                blocks: cut(shape, most),
+                blocks: cuts.entry(shape).or_insert_with(|| cut(shape, most)).clone(),
             })
             .collect();
         let mut order: Vec<&mut Block> = columns.iter_mut().flat_map(|column| column.blocks.iter_mut()).collect();
@@ -87,7 +96,7 @@ impl Layout {
         let mut next = 0usize;
         for block in order {
             block.offset = next;
-            next = next.saturating_add(1usize << block.variables.min(62));
+            next = next.saturating_add(block.room());
         }
         Self {
             columns,
@@ -141,6 +150,7 @@ impl Layout {
 
     /// The multilinear extension of [`Self::weights`] at a point.
     pub fn evaluate<V>(&self, claims: &[Claim<V>], gamma: EF, point: &[EF]) -> EF {
+        let mut tables = EqTables::new(point);
         let mut sum = EF::ZERO;
         let mut power = EF::ONE;
         for claim in claims {
@@ -151,7 +161,12 @@ impl Layout {
                 };
                 for block in &column.blocks {
                     let (here, low) = block.place(point);
-                    own += here * functional.within(&column.shape, block).evaluate(low, &block.sizes);
+                    let value = if block.is_whole(&column.shape) {
+                        functional.evaluate(&mut tables, low, &block.sizes)
+                    } else {
+                        functional.evaluate_within(&mut tables, low, &column.shape, block)
+                    };
+                    own += here * value;
                 }
             }
             sum += power * own;
@@ -162,15 +177,21 @@ impl Layout {
 }
 
 impl Block {
+    /// Elements of the padded cube.
+    fn room(&self) -> usize {
+        1 << self.variables.min(62)
+    }
+
     /// Whether the block is the whole tensor.
     #[must_use]
     pub fn is_whole(&self, shape: &[usize]) -> bool {
         self.sizes == shape
     }
 
-    /// The weight of the block at a point of the stacked polynomial, and the point inside the block.
-    pub fn place<'a>(&self, point: &'a [EF]) -> (EF, &'a [EF]) {
-        let (high, low) = point.split_at(point.len().saturating_sub(self.variables));
+    /// The weight of the block at a point of the stacked polynomial, and the first coordinate inside the block.
+    pub fn place(&self, point: &[EF]) -> (EF, usize) {
+        let low = point.len().saturating_sub(self.variables);
+        let high = point.get(..low).unwrap_or_default();
         (eq_index(high, self.offset >> self.variables), low)
     }
 

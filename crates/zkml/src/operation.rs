@@ -1,5 +1,7 @@
 //! Claims on results that are not committed: what each operation makes of them.
 
+use std::sync::Arc;
+
 use p3_field::PrimeCharacteristicRing;
 use p3_maybe_rayon::prelude::*;
 
@@ -13,7 +15,7 @@ use crate::{
     error::{Check, VerifyError},
     expression::Map,
     field::{EF, eq_table, ext, field, log2_ceil},
-    functional::{Functional, Part, dot_integers, padded, variables},
+    functional::{EqTables, Functional, Part, Vector, dot_integers, padded, variables},
     plan::aligned,
     protocol::{Protocol, TensorClaim, combination, combined, evaluate},
     sumcheck::Table,
@@ -90,7 +92,7 @@ impl<C: Channel> Protocol<'_, C> {
     fn broadcast_back(
         &self,
         operand: Operand,
-        vectors: Vec<Vec<EF>>,
+        vectors: Vec<Vector>,
         shape: &[usize],
     ) -> Result<Option<Functional>, VerifyError> {
         let Some(wide) = aligned(self.graph, self.plan.batch, operand, shape.len()) else {
@@ -290,16 +292,13 @@ impl<C: Channel> Protocol<'_, C> {
         let weight = if plain {
             EF::ONE
         } else {
-            Functional { parts: batch.clone() }.evaluate(high, &batch_shape)
+            Functional { parts: batch.clone() }.evaluate(&mut EqTables::new(high), 0, &batch_shape)
         };
         let name = self.graph.nodes.get(number).map_or("", |node| node.name.as_str());
         self.channel
             .product(Check::Product, weight, &a, &c, &reduced.expected, name)?;
         let batch_point = Functional::point(high, &batch_shape).parts;
-        let inner_point = Part {
-            dims: 1,
-            weights: eq_table(low, inner),
-        };
+        let inner_point = Part::new(1, eq_table(low, inner));
         let parts = shared
             .iter()
             .chain(&batch_point)
@@ -433,7 +432,7 @@ impl<C: Channel> Protocol<'_, C> {
         self.channel
             .product(Check::Product, EF::ONE, &a, &c, &reduced.expected, name)?;
         let point = Functional::point(&reduced.point, &shape);
-        let vectors: Vec<Vec<EF>> = point.parts.into_iter().map(|part| part.weights).collect();
+        let vectors: Vec<Vector> = point.parts.into_iter().map(|part| part.weights).collect();
         let [group, channel, row, column] = vectors.as_slice() else {
             return Ok(false);
         };
@@ -446,20 +445,25 @@ impl<C: Channel> Protocol<'_, C> {
             }
             out
         };
-        let own = |weights: Vec<EF>| Part { dims: 1, weights };
+        let own = |weights: Vec<EF>| Part::new(1, weights);
         let mut parts = lead.clone();
         parts.push(own(crate::functional::kronecker(group, channel)));
         parts.push(own(blend(row, &down, height)));
         parts.push(own(blend(column, &across, width)));
         self.claim(x, Functional { parts }, a)?;
-        let weights = out_weights
+        let weights: Vec<EF> = out_weights
             .iter()
             .enumerate()
             .map(|(output, weight)| *weight * group.get(output / per_output.max(1)).copied().unwrap_or(EF::ZERO))
             .collect();
         self.claim(
             w,
-            Functional::per_dim(vec![weights, channel.clone(), row.clone(), column.clone()]),
+            Functional::per_dim(vec![
+                Arc::new(weights),
+                Arc::clone(channel),
+                Arc::clone(row),
+                Arc::clone(column),
+            ]),
             c,
         )?;
         Ok(true)
@@ -488,7 +492,7 @@ impl<C: Channel> Protocol<'_, C> {
                 *slot += weight;
             }
         }
-        let parts = std::iter::once(Part { dims: 1, weights })
+        let parts = std::iter::once(Part::new(1, weights))
             .chain(rest.iter().cloned())
             .collect();
         self.claim(table, Functional { parts }, claim.value.clone())?;
@@ -526,7 +530,7 @@ impl<C: Channel> Protocol<'_, C> {
         let pulled = match map {
             ViewMap::Reshape => return Ok(false),
             ViewMap::Transpose { perm } => {
-                let mut out = vec![Vec::new(); vectors.len()];
+                let mut out = vec![Vector::default(); vectors.len()];
                 for (weights, axis) in vectors
                     .into_iter()
                     .zip(std::iter::once(0).chain(perm.iter().map(|axis| usize::from(*axis) + 1)))
@@ -556,11 +560,13 @@ impl<C: Channel> Protocol<'_, C> {
                 return Ok(true);
             }
             ViewMap::Pad { before, value: fill } => {
-                let inner: Vec<Vec<EF>> = vectors
+                let inner: Vec<Vector> = vectors
                     .iter()
                     .zip(std::iter::once(0).chain(before.iter().map(|before| *before as usize)))
                     .zip(&source)
-                    .map(|((weights, before), size)| weights.iter().skip(before).take(*size).copied().collect())
+                    .map(|((weights, before), size)| {
+                        Arc::new(weights.iter().skip(before).take(*size).copied().collect())
+                    })
                     .collect();
                 let masses = [vectors, inner.clone()].map(|vectors| Functional::per_dim(vectors).mass());
                 let [all, covered] = masses;
@@ -577,7 +583,7 @@ impl<C: Channel> Protocol<'_, C> {
                             *slot += *weight;
                         }
                     }
-                    *weights = out;
+                    *weights = Arc::new(out);
                 }
                 vectors
             }
@@ -591,13 +597,13 @@ impl<C: Channel> Protocol<'_, C> {
                     let size = source.get(axis).copied().unwrap_or(0);
                     let mut vectors = vectors.clone();
                     if let Some(weights) = vectors.get_mut(axis) {
-                        *weights = weights.iter().skip(start).take(size).copied().collect();
+                        *weights = Arc::new(weights.iter().skip(start).take(size).copied().collect());
                     }
                     start += size;
                     if matches!(operand, Operand::Constant(_))
                         && let Some(requests) = vectors.first_mut()
                     {
-                        *requests = vec![requests.iter().copied().sum()];
+                        *requests = Arc::new(vec![requests.iter().copied().sum()]);
                     }
                     let Some(functional) = Functional::per_dim(vectors).reshaped(&own) else {
                         return Ok(false);

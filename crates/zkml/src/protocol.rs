@@ -12,7 +12,7 @@ use crate::{
     error::{Check, PlanError, VerifyError},
     expression::{Expression, Source, Term},
     field::{EF, F, eq_points, eq_table, ext, field},
-    functional::{Functional, padded, variables},
+    functional::{EqTables, Functional, Vector, padded, variables},
     layout::Claim,
     plan::{Plan, TableKind, batched},
     sumcheck::Table,
@@ -182,7 +182,7 @@ impl<C: Channel> Protocol<'_, C> {
     fn linearise(
         &mut self,
         expression_terms: &[Term],
-        vectors: &[Vec<EF>],
+        vectors: &[Vector],
         factor: EF,
         columns: &mut Vec<(usize, Functional)>,
     ) -> Result<C::Value, VerifyError> {
@@ -249,8 +249,9 @@ impl<C: Channel> Protocol<'_, C> {
             .max()
             .unwrap_or(0);
         let point = self.channel.challenges(most);
+        let mut tables = EqTables::new(&point);
         for relation in &plan.relations {
-            let vectors = relation.zero.weights(&point);
+            let vectors = relation.zero.weights(&mut tables);
             let mut terms = Vec::new();
             let rest = self.linearise(&relation.zero.terms, &vectors, EF::ONE, &mut terms)?;
             self.settle(terms, rest);
@@ -343,10 +344,11 @@ impl<C: Channel> Protocol<'_, C> {
         let mut denominator = C::Value::from(alpha) - output.denominator;
         let mut numerator_terms = Vec::new();
         let mut denominator_terms = Vec::new();
+        let mut tables = EqTables::new(&point);
         for (lookup, leaf) in plan.lookups.iter().zip(&plan.leaves.columns) {
             for block in &leaf.blocks {
                 let (here, low) = block.place(&point);
-                let vectors = lookup.key.weights_within(low, &block.starts, &block.sizes);
+                let vectors = lookup.key.weights_within(&mut tables, low, &block.starts, &block.sizes);
                 numerator += (here * Functional::per_dim(vectors.clone()).mass()).into();
                 denominator -= (here * identity(lookup.table)).into();
                 denominator -= self.linearise(&lookup.key.terms, &vectors, here, &mut denominator_terms)?;
@@ -356,13 +358,13 @@ impl<C: Channel> Protocol<'_, C> {
                 }
             }
         }
-        let tables = plan.leaves.columns.iter().skip(plan.lookups.len());
-        for ((number, table), leaf) in plan.tables.iter().enumerate().zip(tables) {
+        let leaves = plan.leaves.columns.iter().skip(plan.lookups.len());
+        for ((number, table), leaf) in plan.tables.iter().enumerate().zip(leaves) {
             let whole = Expression::new(vec![table.rows], Vec::new());
             for block in &leaf.blocks {
                 let (here, low) = block.place(&point);
                 let weights = whole
-                    .weights_within(low, &block.starts, &block.sizes)
+                    .weights_within(&mut tables, low, &block.starts, &block.sizes)
                     .pop()
                     .unwrap_or_default();
                 let rows: EF = weights
@@ -423,6 +425,7 @@ impl<C: Channel> Protocol<'_, C> {
         let weight = eq_points(&tau, &reduced.point);
         self.channel
             .product(Check::Pair, weight, &e, &d, &reduced.expected, "constraints")?;
+        let mut tables = EqTables::new(&reduced.point);
         for (value, side) in [(e, 0), (d, 1)] {
             let mut terms = Vec::new();
             let mut rest = -value;
@@ -430,7 +433,7 @@ impl<C: Channel> Protocol<'_, C> {
                 let expression = if side == 0 { &pair.e } else { &pair.d };
                 for block in &column.blocks {
                     let (here, low) = block.place(&reduced.point);
-                    let vectors = expression.weights_within(low, &block.starts, &block.sizes);
+                    let vectors = expression.weights_within(&mut tables, low, &block.starts, &block.sizes);
                     rest += self.linearise(&expression.terms, &vectors, here, &mut terms)?;
                 }
             }
@@ -446,7 +449,7 @@ impl<C: Channel> Protocol<'_, C> {
             let shape = &product.rest.shape;
             let count = variables(shape);
             let tau = self.channel.challenges(count);
-            let vectors = product.rest.weights(&tau);
+            let vectors = product.rest.weights(&mut EqTables::new(&tau));
             let weights = Functional::per_dim(vectors.clone());
             let stated = self
                 .channel
@@ -473,7 +476,7 @@ impl<C: Channel> Protocol<'_, C> {
             let name = self.graph.nodes.get(product.node).map_or("", |node| node.name.as_str());
             self.channel
                 .product(Check::Product, weight, &q, &d, &reduced.expected, name)?;
-            let vectors = divisor.weights(&reduced.point);
+            let vectors = divisor.weights(&mut EqTables::new(&reduced.point));
             let terms = vec![(product.quotient, Functional::per_dim(vectors.clone()))];
             self.witness.push(Claim { terms, value: q });
             let mut terms = Vec::new();
@@ -558,8 +561,9 @@ pub(crate) fn combined<V>(claims: &[TensorClaim<V>], shape: &[usize], gamma: EF)
 
 /// The multilinear extension of [`combined`] at a point.
 pub(crate) fn evaluate<V>(claims: &[TensorClaim<V>], shape: &[usize], gamma: EF, point: &[EF]) -> EF {
+    let mut tables = EqTables::new(point);
     claims.iter().rev().fold(EF::ZERO, |sum, claim| {
-        sum * gamma + claim.functional.evaluate(point, shape)
+        sum * gamma + claim.functional.evaluate(&mut tables, 0, shape)
     })
 }
 

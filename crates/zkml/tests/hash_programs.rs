@@ -3,8 +3,9 @@
 //!
 //! Integer programs can compute rounds of BLAKE3: no rule refuses that, as the first test shows. What they cannot do is
 //! hash as much as they commit to: every step that is not linear is committed, and a compression takes hundreds of times
-//! more committed elements than it absorbs. Rules refuse the cheaper way, chains of products without commitments, and
-//! chains longer than a path may be.
+//! more committed elements than it absorbs. Nor can they reach a challenge: it lies behind as many compressions, one after
+//! the other, as a commitment's tree is deep, and a path of two is refused. Rules refuse the cheaper ways as well, chains of
+//! products without commitments and chains of linear steps.
 
 mod common;
 
@@ -13,7 +14,7 @@ use opg_integer_program::{
     derive::derive,
     interpret,
     program::{Op, Operand, Shift},
-    validate::{MAX_DEPTH, MAX_NODES},
+    validate::{MAX_COMMITTED_DEPTH, MAX_DEPTH, MAX_NODES},
     view::ViewMap,
 };
 use opg_zkml::{Context, ParameterSet, Plan, Profile, RegisteredModel, prove, verify};
@@ -109,15 +110,16 @@ impl Words {
     }
 }
 
-/// BLAKE3's mixing function.
-fn mixing() -> Builder {
+/// BLAKE3's mixing function, `times` in a row on the same words.
+fn mixing(times: usize) -> Builder {
     let mut w = Words {
         b: Builder::new(),
         xor: None,
     };
     let [a, b, c, d, x, y] = [(); 6].map(|()| w.b.input(&[1, 4], 0, 255));
     let mut state = [a, b, c, d];
-    for (message, first) in [(x, true), (y, false)] {
+    let halves = [(x, true), (y, false)].into_iter().cycle().take(2 * times);
+    for (message, first) in halves {
         let [a, b, c, d] = state;
         let a = w.add(&[a, b, message]);
         let d = w.xor(d, a);
@@ -150,7 +152,7 @@ fn reference([mut a, mut b, mut c, mut d, x, y]: [u32; 6]) -> [u32; 4] {
 
 #[test]
 fn a_mixing_function_costs_more_than_a_compression_absorbs() {
-    let mut builder = mixing();
+    let mut builder = mixing(1);
     builder.program.validate().unwrap();
     let bytes = |word: u32| word.to_le_bytes().map(i64::from).to_vec();
     let mut inputs = Vec::new();
@@ -210,8 +212,31 @@ fn long_chains_are_refused() {
         b.output(x);
         b.program.validate()
     };
-    const { assert!(3 * (MAX_DEPTH / 3 + 1) < MAX_NODES) };
-    rounds(MAX_DEPTH / 3 - 1).unwrap();
-    let refused = rounds(MAX_DEPTH / 3 + 1).unwrap_err().to_string();
-    assert!(refused.contains("nodes on one path"), "{refused}");
+    const { assert!(3 * (MAX_COMMITTED_DEPTH + 1) < MAX_NODES && 3 * (MAX_COMMITTED_DEPTH + 1) < MAX_DEPTH) };
+    rounds(MAX_COMMITTED_DEPTH).unwrap();
+    let refused = rounds(MAX_COMMITTED_DEPTH + 1).unwrap_err().to_string();
+    assert!(refused.contains("activations on one path"), "{refused}");
+}
+
+/// A compression is fourteen mixing functions deep: seven rounds, columns and diagonals. One fits a path; with a second one
+/// behind it, which is less than the two that a single leaf of a commitment's tree takes, a path is too long.
+#[test]
+fn hashes_behind_each_other_are_refused() {
+    const DEEP: usize = 14;
+    mixing(DEEP).program.validate().unwrap();
+    let refused = mixing(2 * DEEP).program.validate().unwrap_err().to_string();
+    assert!(
+        refused.contains("activations on one path") && refused.contains(&MAX_COMMITTED_DEPTH.to_string()),
+        "{refused}"
+    );
+    // However cleverly it is written, a mixing function has four additions with an exclusive-or behind each, and every one
+    // of the latter depends on bits of a sum: four activations, each of two elements at least for a word of 32 bits. What
+    // lies between a committed element and a challenge: two compressions for its leaf, the tree above, the transcript.
+    for variables in 10..=24 {
+        let levels = variables - if variables > 16 { 4 } else { 3 };
+        let compressions = 2 + levels + 1;
+        let too_deep = compressions * DEEP * 4 > MAX_COMMITTED_DEPTH;
+        let too_large = compressions * MIXINGS * 4 * 2 > 1 << variables;
+        assert!(too_deep || too_large, "a commitment of 2^{variables} elements");
+    }
 }
