@@ -20,6 +20,8 @@ const CONTRACTS = [
   "DepositAddress",
   "FeeVault",
   "ReceiptLedger",
+  "EvidenceRegistry",
+  "TEERegistry",
   "Vesting",
   "Airdrop",
   "Multicall3",

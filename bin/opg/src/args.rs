@@ -286,7 +286,7 @@ pub(crate) enum ModeArg {
 /// Options that `infer` and `chat` share.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
-    /// How the answer is to be proven: `infer` has `none` and `zk`, `chat` has `none`
+    /// How the answer is to be proven: `infer` has `none`, `tee` and `zk`, `chat` has `none` and `tee`
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) mode: ModeArg,
     /// Wait until the receipt is final and settled, and write the receipt file there

@@ -66,13 +66,21 @@ pub enum ChatEvent {
 impl Job {
     /// A chat request.
     pub fn chat(request: &ChatRequest, max_spend: Amount) -> Self {
+        Self::chat_in(Mode::None, request, max_spend)
+    }
+
+    /// A chat request in a mode.
+    pub fn chat_in(mode: Mode, request: &ChatRequest, max_spend: Amount) -> Self {
         // Strings, integers and a finite float always serialise.
-        let body = json!(request).to_string().into_bytes();
+        let mut body = json!(request);
+        if mode != Mode::None {
+            body["mode"] = json!(mode);
+        }
         Self {
             model: request.model.clone(),
             path: "/v1/chat/completions",
-            body: body.into(),
-            mode: Mode::None,
+            body: body.to_string().into_bytes().into(),
+            mode,
             max_spend,
         }
     }

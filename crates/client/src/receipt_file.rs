@@ -3,16 +3,20 @@
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolEvent as _;
 use opg_artefact::{ArtefactError, MAX_ARTEFACT_BYTES, ZkArtefact};
-use opg_contracts::{addresses, slots};
+use opg_contracts::{
+    EvidenceRegistry::{EvidenceAccepted, EvidenceSubmitted},
+    addresses, slots,
+};
 use opg_light_client::{Options, verify};
 use opg_primitives::{
     ids::{PaymentId, ReceiptId},
     mode::Mode,
 };
 use opg_receipt::{
-    SignedQuote, SignedReceipt,
-    file::{Inclusion, Opening, ProofAfter, ReceiptFile, StateProof},
+    Core, SignedQuote, SignedReceipt,
+    file::{Attestation, Inclusion, Opening, ProofAfter, ReceiptFile, StateProof},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +31,18 @@ use crate::{
 const POLL: Duration = Duration::from_millis(50);
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_STORED: usize = 128 << 20;
+
+/// Blocks that are searched for an event at once: less than full nodes allow.
+const LOG_SPAN: u64 = 900;
+
+/// A log of `eth_getLogs`, as far as it is needed.
+#[derive(Debug, Deserialize)]
+struct ChainLog {
+    topics: Vec<B256>,
+    data: Bytes,
+    #[serde(rename = "blockNumber")]
+    block_number: U256,
+}
 
 /// How far a receipt is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +128,7 @@ impl Client {
         let receipt = SignedReceipt::decode(&stored.envelope.receipt).map_err(refuse)?;
         let quote = SignedQuote::decode(&stored.quote).map_err(refuse)?;
         let (_, keyset) = self
-            .keyset(receipt.core().keyset)
+            .keyset(receipt.core().keyset, url)
             .await?
             .ok_or_else(|| ClientError::Proof {
                 what: format!("keyset {} is not registered", receipt.core().keyset),
@@ -180,8 +196,8 @@ impl Client {
         let core = receipt.core();
         let left = || timeout.saturating_sub(start.elapsed());
         let proven = match core.mode.served {
-            Mode::None => None,
-            _ => Some(self.wait_proven(receipt, source, left()).await?),
+            Mode::Zk => Some(self.wait_proven(receipt, source, left()).await?),
+            Mode::None | Mode::Tee | Mode::Replay => None,
         };
         if let Some((bytes, _)) = &proven {
             progress(Stage::Proven(bytes.len()));
@@ -209,6 +225,9 @@ impl Client {
                 registration,
             });
         }
+        if core.mode.served == Mode::Tee {
+            file.attestation = Some(self.attestation(core, height, left()).await?);
+        }
         let settlement = slots::opg_settlement(core.payment.payer, core.payment.nonce);
         let accounts = [
             (addresses::OPG, vec![settlement]),
@@ -230,6 +249,66 @@ impl Client {
         }
         self.check(&file)?;
         Ok(file)
+    }
+
+    /// The evidence of a receipt's keyset, as the node submitted it, and the proof of its registration.
+    async fn attestation(&self, core: &Core, height: u64, timeout: Duration) -> Result<Attestation, ClientError> {
+        let id = core
+            .evidence
+            .and_then(|evidence| evidence.evidence_id)
+            .unwrap_or_default();
+        let registry = addresses::EVIDENCE_REGISTRY;
+        let absent = |what: &str| ClientError::Proof {
+            what: format!("evidence {id} of the receipt: {what}"),
+        };
+        // The verdict stands in the block after the submission. Backwards, because it is mostly recent.
+        let accepted = json!([EvidenceAccepted::SIGNATURE_HASH, core.keyset, id]);
+        let mut upper = height;
+        let found = loop {
+            let lower = upper.saturating_sub(LOG_SPAN);
+            let logs = self.logs(registry, &accepted, lower, upper).await?;
+            match (logs.into_iter().next_back(), lower) {
+                (Some(log), _) => break log.block_number.to::<u64>(),
+                (None, 0) => return Err(absent("no block accepts it")),
+                (None, lower) => upper = lower - 1,
+            }
+        };
+        let at = found.saturating_sub(1);
+        let submitted = json!([EvidenceSubmitted::SIGNATURE_HASH, core.keyset]);
+        let logs = self.logs(registry, &submitted, at, at).await?;
+        let [log] = logs.as_slice() else {
+            return Err(absent("its submission is not in the block before"));
+        };
+        let event = EvidenceSubmitted::decode_raw_log(log.topics.iter().copied(), &log.data)
+            .map_err(|error| absent(&error.to_string()))?;
+        let base = slots::evidence_base(id);
+        let record = (0..5u64).map(|i| base.wrapping_add(U256::from(i))).collect();
+        Ok(Attestation {
+            kind: event.kind,
+            document: event.document.to_vec().into(),
+            collateral: event.collateral.to_vec().into(),
+            nonce_hash: event.nonceHash,
+            epoch: event.epoch.to::<u64>(),
+            operator: event.operator,
+            endpoint: event.endpoint,
+            role: event.role,
+            config: event.config,
+            registration: self.state_proof(&[(registry, record)], height, timeout).await?,
+        })
+    }
+
+    async fn logs(
+        &self,
+        address: Address,
+        topics: &serde_json::Value,
+        lower: u64,
+        upper: u64,
+    ) -> Result<Vec<ChainLog>, ClientError> {
+        let filter = json!({
+            "address": address, "topics": topics,
+            "fromBlock": format!("0x{lower:x}"), "toBlock": format!("0x{upper:x}"),
+        });
+        Ok(self.rpc().call("eth_getLogs", [filter]).await?)
     }
 
     /// Verifies a file as a stranger with the genesis file would.

@@ -6,7 +6,7 @@ use opg_primitives::{
     ids::{Keyset, KeysetDigest, ModelRoot, NodeId, deposit_address, parse_b256},
     money::{Amount, Price},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Client, ClientError,
@@ -16,6 +16,12 @@ use crate::{
 };
 
 const MAX_MODEL_LIST: usize = 4 << 20;
+
+/// The part of `/v1/keyset` that is not on chain in the clear.
+#[derive(Debug, Deserialize)]
+struct PublishedKeyset {
+    keyset: Keyset,
+}
 
 /// A registered model and what it costs at the node that this network names for it.
 #[derive(Debug, Clone, Serialize)]
@@ -167,13 +173,19 @@ impl Client {
     }
 
     async fn listed(&self, node: &NodeEntry) -> Result<Vec<serde_json::Value>, ClientError> {
+        let list: ModelList = self.get_from(&node.url, "/v1/models").await?;
+        Ok(list.data)
+    }
+
+    /// A JSON document of a node.
+    async fn get_from<T: DeserializeOwned>(&self, url: &str, path: &str) -> Result<T, ClientError> {
         let unreachable = |reason| ClientError::NodeUnreachable {
-            url: node.url.clone(),
+            url: url.to_owned(),
             reason,
         };
         let response = self
             .http
-            .get(format!("{}/v1/models", node.url))
+            .get(format!("{url}{path}"))
             .timeout(crate::HEALTH_TIMEOUT)
             .send()
             .await
@@ -181,14 +193,18 @@ impl Client {
         let bytes = read_body(response, MAX_MODEL_LIST)
             .await
             .map_err(|error| unreachable(error.to_string()))?;
-        let list: ModelList = serde_json::from_slice(&bytes).map_err(|error| ClientError::NodeAnswer {
-            what: format!("/v1/models: {error}"),
-        })?;
-        Ok(list.data)
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::NodeAnswer {
+            what: format!("{path}: {error}"),
+        })
     }
 
-    /// The keyset behind a quote, with the node's whole record; `None` if it is not registered.
-    pub(crate) async fn keyset(&self, digest: KeysetDigest) -> Result<Option<(RegisteredKeyset, Keyset)>, ClientError> {
+    /// The keyset behind a quote, with the node's whole record; `None` if it is not registered. Keys for encryption and TLS are
+    /// asked from the node at `url`: the chain has their digest.
+    pub(crate) async fn keyset(
+        &self,
+        digest: KeysetDigest,
+        url: &str,
+    ) -> Result<Option<(RegisteredKeyset, Keyset)>, ClientError> {
         let record = self
             .view(
                 addresses::NODE_REGISTRY,
@@ -198,17 +214,21 @@ impl Client {
         if record.registeredAt.is_zero() {
             return Ok(None);
         }
-        // The registry keeps only the digest of the keys for encryption and TLS. Nodes of this version have neither.
-        let keyset = Keyset {
+        let plain = Keyset {
             node_id: NodeId(record.nodeId),
             receipt_key: record.receiptKey,
             settlement_key: record.settlementKey,
             hpke_key: B256::ZERO,
             tls_spki: B256::ZERO,
         };
+        let keyset = if plain.digest() == digest {
+            plain
+        } else {
+            self.get_from::<PublishedKeyset>(url, "/v1/keyset").await?.keyset
+        };
         if keyset.digest() != digest {
             return Err(ClientError::Proof {
-                what: format!("keyset {digest} has keys that this version does not know"),
+                what: format!("the keys that the node publishes are not those of the registered keyset {digest}"),
             });
         }
         let registered = RegisteredKeyset {

@@ -13,6 +13,7 @@ fn genesis() -> GenesisFile {
         version: 1,
         vesting: vec![],
         airdrop: None,
+        evidence: None,
         chain_id: 10_740,
         development: true,
         timestamp: 1_800_000_000,

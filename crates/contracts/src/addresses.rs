@@ -16,13 +16,17 @@ pub const RECEIPT_LEDGER: Address = address!("0x00000000000000000000000000000000
 pub const DEPOSIT_IMPLEMENTATION: Address = address!("0x0000000000000000000000000000000000001006");
 /// Account of the insurance credits: nobody can withdraw from it, refunds will draw on it (D7).
 pub const INSURANCE: Address = address!("0x0000000000000000000000000000000000001007");
+/// Attestation evidence of keysets, and the policy that it is judged by.
+pub const EVIDENCE_REGISTRY: Address = address!("0x0000000000000000000000000000000000001008");
+/// View of the same evidence in the ABI of OpenGradient's published clients, at the address that they have built in.
+pub const TEE_REGISTRY: Address = address!("0x4e72238852f3c918f4E4e57AeC9280dDB0c80248");
 /// Multicall3 at its usual address.
 pub const MULTICALL3: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
 /// The deterministic CREATE2 deployer at its usual address.
 pub const CREATE2_DEPLOYER: Address = address!("0x4e59b44847b379578588920cA78FbF26c0B4956C");
 
 /// Every address that a genesis allocation must not use.
-pub const PREDEPLOYS: [Address; 9] = [
+pub const PREDEPLOYS: [Address; 11] = [
     OPG,
     NODE_REGISTRY,
     MODEL_REGISTRY,
@@ -30,6 +34,8 @@ pub const PREDEPLOYS: [Address; 9] = [
     RECEIPT_LEDGER,
     DEPOSIT_IMPLEMENTATION,
     INSURANCE,
+    EVIDENCE_REGISTRY,
+    TEE_REGISTRY,
     MULTICALL3,
     CREATE2_DEPLOYER,
 ];

@@ -42,6 +42,16 @@ sol!(
 );
 sol!(
     #[derive(Debug, PartialEq, Eq)]
+    EvidenceRegistry,
+    "../../contracts/artifacts/EvidenceRegistry.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    TEERegistry,
+    "../../contracts/artifacts/TEERegistry.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
     Vesting,
     "../../contracts/artifacts/Vesting.json"
 );

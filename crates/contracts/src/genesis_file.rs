@@ -4,7 +4,7 @@
 //! sums that are off by a wei and values out of bounds are refused with the field's name.
 
 use crate::addresses;
-use alloy_primitives::{Address, B256, FixedBytes, U256};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use opg_primitives::{
     domain::Tag,
     hash::tagged,
@@ -59,6 +59,9 @@ pub struct GenesisFile {
     /// The allocation that is paid out to a published list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub airdrop: Option<AirdropAllocation>,
+    /// What attestation evidence is judged by; without it no evidence is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceSetup>,
     /// Inference nodes registered in block 0.
     pub nodes: Vec<NodeRegistration>,
     /// Models registered in block 0.
@@ -211,6 +214,33 @@ pub struct AirdropAllocation {
     pub root: B256,
 }
 
+/// How attestation evidence is judged (docs/evidence.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceSetup {
+    /// Who may change the policy and revoke, until governance exists.
+    pub owner: Address,
+    /// The first policy: a JSON document as text.
+    pub policy: String,
+    /// Seconds for which evidence stays good after the policy it was accepted by was replaced.
+    pub grace: u64,
+    /// Root certificates of software attesters, on development chains only: their evidence is `simulated` (D9).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub development_roots: Vec<DevelopmentRoot>,
+}
+
+/// A root certificate of a software attester.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevelopmentRoot {
+    /// Whose format it imitates: `nitro`, `tdx`, `sgx` or `snp`.
+    pub kind: String,
+    /// Name for people; for `snp` the product: `Milan`, `Genoa`, `Turin`.
+    pub label: String,
+    /// The certificate (DER).
+    pub der: Bytes,
+}
+
 /// A node registered in block 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,6 +255,9 @@ pub struct NodeRegistration {
     pub receipt_key: B256,
     /// Account that relays settlements.
     pub settlement_key: Address,
+    /// X25519 key that requests are sealed to; not written if there is none.
+    #[serde(default, skip_serializing_if = "B256::is_zero")]
+    pub hpke_key: B256,
     /// Bond, wei.
     pub bond: Amount,
 }
@@ -372,6 +405,7 @@ impl GenesisFile {
         self.validate_validators()?;
         let wrapped = self.validate_allocations()?;
         self.validate_buckets()?;
+        self.validate_evidence()?;
         self.validate_nodes(&wrapped)?;
         self.validate_models()?;
         self.validate_asks()
@@ -420,6 +454,34 @@ impl GenesisFile {
                 ordinary(&at(field), account)?;
                 seen.insert("account", account.as_slice(), &at(field))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Kind, label and certificate (DER) of the software attesters' roots.
+    pub fn development_roots(&self) -> impl Iterator<Item = (&str, &str, &[u8])> {
+        let roots = self.evidence.iter().flat_map(|setup| &setup.development_roots);
+        roots.map(|root| (root.kind.as_str(), root.label.as_str(), root.der.as_ref()))
+    }
+
+    fn validate_evidence(&self) -> Checked {
+        let Some(setup) = &self.evidence else { return Ok(()) };
+        ordinary("evidence.owner", setup.owner)?;
+        text("evidence.policy", &setup.policy, 2, crate::evidence::MAX_POLICY)?;
+        range("evidence.grace", setup.grace, 0, MAX_WINDOW)?;
+        let roots = &setup.development_roots;
+        if !roots.is_empty() && !self.development {
+            let expected = "none: this is not a development chain";
+            return Err(bad("evidence.development_roots", expected, roots.len()));
+        }
+        count("evidence.development_roots", roots.len(), 0, 16)?;
+        for (i, root) in roots.iter().enumerate() {
+            let at = |field: &str| format!("evidence.development_roots[{i}].{field}");
+            if !["nitro", "tdx", "sgx", "snp"].contains(&root.kind.as_str()) {
+                return Err(bad(at("kind"), "nitro, tdx, sgx or snp", &root.kind));
+            }
+            text(&at("label"), &root.label, 1, 64)?;
+            count(&at("der"), root.der.len(), 1, 8_192)?;
         }
         Ok(())
     }

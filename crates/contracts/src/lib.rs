@@ -32,6 +32,7 @@
 pub mod addresses;
 mod airdrop;
 pub mod bindings;
+pub mod evidence;
 pub mod genesis_file;
 pub mod slots;
 pub mod state;
@@ -40,10 +41,12 @@ pub mod system_tx;
 
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
-    Airdrop, DepositAddress, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger, Vesting,
+    Airdrop, DepositAddress, EvidenceRegistry, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger,
+    TEERegistry, Vesting,
 };
 pub use genesis_file::{
-    AccountAllocation, AirdropAllocation, AskRegistration, GenesisFile, GenesisFileError, ModelRegistration,
-    NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule, Windows, possession_namespace,
+    AccountAllocation, AirdropAllocation, AskRegistration, DevelopmentRoot, EvidenceSetup, GenesisFile,
+    GenesisFileError, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry,
+    VestingSchedule, Windows, possession_namespace,
 };
 pub use state::StateReader;

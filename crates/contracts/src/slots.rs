@@ -33,6 +33,17 @@ pub(crate) const LEDGER_ROOTS: u64 = 2;
 /// `ReceiptLedger.isSystem`.
 pub(crate) const LEDGER_SYSTEM: u64 = 3;
 
+/// `EvidenceRegistry.evidence`.
+pub(crate) const EVIDENCE_RECORDS: u64 = 0;
+/// `EvidenceRegistry.latest`.
+pub(crate) const EVIDENCE_LATEST: u64 = 1;
+/// `EvidenceRegistry.revokedAt`.
+pub(crate) const EVIDENCE_REVOKED: u64 = 2;
+/// `EvidenceRegistry.epoch` and `epochSince`.
+pub(crate) const EVIDENCE_EPOCH: u64 = 4;
+/// `EvidenceRegistry.policy`.
+pub(crate) const EVIDENCE_POLICY: u64 = 6;
+
 /// `OPG`: wrapped balance of an account.
 #[must_use]
 pub fn opg_balance(account: Address) -> U256 {
@@ -114,6 +125,37 @@ pub fn system_address(account: Address) -> U256 {
     mapping(account.into_word(), U256::from(LEDGER_SYSTEM))
 }
 
+/// `EvidenceRegistry`: base of a record, five slots: node id; keyset; measurement; signer;
+/// `registeredAt (40) | expiresAt (40) | epoch (40) | kind (8) | grade (8)` from the low bits up.
+#[must_use]
+pub fn evidence_base(evidence_id: B256) -> U256 {
+    mapping(evidence_id, U256::from(EVIDENCE_RECORDS))
+}
+
+/// `EvidenceRegistry`: newest evidence of a keyset.
+#[must_use]
+pub fn evidence_latest(keyset: B256) -> U256 {
+    mapping(keyset, U256::from(EVIDENCE_LATEST))
+}
+
+/// `EvidenceRegistry`: when a measurement or signer was revoked.
+#[must_use]
+pub fn evidence_revoked(subject: B256) -> U256 {
+    mapping(subject, U256::from(EVIDENCE_REVOKED))
+}
+
+/// `EvidenceRegistry`: `epoch (40) | epochSince (40)`, and counters above.
+#[must_use]
+pub fn evidence_epoch() -> U256 {
+    U256::from(EVIDENCE_EPOCH)
+}
+
+/// `EvidenceRegistry`: the policy.
+#[must_use]
+pub fn evidence_policy() -> U256 {
+    U256::from(EVIDENCE_POLICY)
+}
+
 /// Slot of `key` in the mapping at `base`.
 fn mapping(key: B256, base: U256) -> U256 {
     let mut bytes = [0u8; 64];
@@ -167,7 +209,13 @@ mod tests {
         let models = include_str!("../../../contracts/artifacts/ModelRegistry.json");
         let vault = include_str!("../../../contracts/artifacts/FeeVault.json");
         let ledger = include_str!("../../../contracts/artifacts/ReceiptLedger.json");
+        let evidence = include_str!("../../../contracts/artifacts/EvidenceRegistry.json");
         for (artifact, label, slot) in [
+            (evidence, "evidence", EVIDENCE_RECORDS),
+            (evidence, "latest", EVIDENCE_LATEST),
+            (evidence, "revokedAt", EVIDENCE_REVOKED),
+            (evidence, "epoch", EVIDENCE_EPOCH),
+            (evidence, "policy", EVIDENCE_POLICY),
             (opg, "_balances", OPG_BALANCES),
             (opg, "_settlements", OPG_SETTLEMENTS),
             (nodes, "keysets", NODE_KEYSETS),
@@ -212,6 +260,18 @@ mod tests {
             ("uri", 5, 0),
         ];
         assert_eq!(members(models, "Model"), owned(&model));
+        let record = [
+            ("nodeId", 0, 0),
+            ("keyset", 1, 0),
+            ("measurement", 2, 0),
+            ("signer", 3, 0),
+            ("registeredAt", 4, 0),
+            ("expiresAt", 4, 5),
+            ("epoch", 4, 10),
+            ("kind", 4, 15),
+            ("grade", 4, 16),
+        ];
+        assert_eq!(members(evidence, "Evidence"), owned(&record));
         let price = [("perCall", 0, 0), ("perMtokIn", 0, 16), ("perMtokOut", 1, 0)];
         assert_eq!(members(nodes, "Price"), owned(&price));
         assert_eq!(members(models, "Price"), owned(&price));

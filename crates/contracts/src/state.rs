@@ -307,7 +307,7 @@ fn read_price<R: StateReader>(state: &R, contract: Address, base: U256) -> Resul
 }
 
 /// `width` bits (at most 64) of a packed word, from bit `shift`.
-fn field(word: U256, shift: usize, width: u32) -> u64 {
+pub(crate) fn field(word: U256, shift: usize, width: u32) -> u64 {
     let [lowest, ..] = (word >> shift).into_limbs();
     lowest & (u64::MAX >> (64 - width))
 }
@@ -323,6 +323,6 @@ fn address(word: U256) -> Address {
     Address::from_word(word.into())
 }
 
-fn some(time: u64) -> Option<u64> {
+pub(crate) fn some(time: u64) -> Option<u64> {
     (time != 0).then_some(time)
 }

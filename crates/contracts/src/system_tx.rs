@@ -149,18 +149,28 @@ pub fn gas_bound(entries: &[BatchEntry]) -> u64 {
     cut(entries).iter().map(|(_, gas)| gas).sum()
 }
 
-/// How many entries, from the first, fit a block under [`MAX_BLOCK_GAS`]. A proposer cuts its batch here, a validator
-/// refuses a longer one.
+/// What a batch may need by [`gas_bound`] in a block that also records as many verdicts on evidence.
 #[must_use]
-pub fn fitting_prefix(entries: &[BatchEntry]) -> usize {
+pub const fn batch_gas(verdicts: usize) -> u64 {
+    if verdicts == 0 {
+        MAX_BLOCK_GAS
+    } else {
+        MAX_BLOCK_GAS - crate::evidence::GAS_LIMIT
+    }
+}
+
+/// How many entries, from the first, fit a block whose batch may need `budget` ([`batch_gas`]). A proposer cuts its batch
+/// here, a validator refuses a longer one.
+#[must_use]
+pub fn fitting_prefix(entries: &[BatchEntry], budget: u64) -> usize {
     let mut used = 0;
     let mut count = 0;
     for (chunk, gas) in cut(entries) {
-        if used + gas > MAX_BLOCK_GAS {
+        if used + gas > budget {
             // The bound grows with every entry, so the last that fits is found by adding them one by one.
             let mut meter = Meter::default();
             for entry in chunk {
-                if used + meter.with(entry) > MAX_BLOCK_GAS {
+                if used + meter.with(entry) > budget {
                     return count;
                 }
                 meter.add(entry);

@@ -2,8 +2,8 @@
 
 use alloy_primitives::{Address, B256, keccak256};
 use opg_contracts::{
-    AccountAllocation, AirdropAllocation, AirdropError, AirdropList, AskRegistration, GenesisFile, ModelRegistration,
-    NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule,
+    AccountAllocation, AirdropAllocation, AirdropError, AirdropList, AskRegistration, EvidenceSetup, GenesisFile,
+    ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule,
     genesis_file::VERSION,
     supply::{AIRDROP, BUCKETS, ECOSYSTEM},
 };
@@ -29,6 +29,8 @@ pub(crate) struct Accounts {
     pub(crate) node_operator: Address,
     pub(crate) settlement_key: Address,
     pub(crate) receipt_key: B256,
+    pub(crate) hpke_key: B256,
+    pub(crate) evidence: EvidenceSetup,
     pub(crate) endpoint: String,
     pub(crate) validators: Vec<ValidatorEntry>,
 }
@@ -51,6 +53,7 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
         endpoint: accounts.endpoint.clone(),
         receipt_key: accounts.receipt_key,
         settlement_key: accounts.settlement_key,
+        hpke_key: accounts.hpke_key,
         bond,
     };
     // Ten times the least bond: room for the quota that grows with it.
@@ -93,6 +96,7 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
         airdrop: Some(supply.airdrop),
         validators: accounts.validators.clone(),
         parameters,
+        evidence: Some(accounts.evidence.clone()),
         nodes: vec![node],
         models,
         asks,
@@ -234,6 +238,13 @@ mod tests {
                 node_operator: account(5),
                 settlement_key: account(6),
                 receipt_key: B256::repeat_byte(7),
+                hpke_key: B256::repeat_byte(8),
+                evidence: EvidenceSetup {
+                    owner: account(4),
+                    policy: "{}".into(),
+                    grace: 3_600,
+                    development_roots: Vec::new(),
+                },
                 endpoint: "http://127.0.0.1:8610".into(),
                 validators,
             };

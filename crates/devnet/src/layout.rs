@@ -15,11 +15,15 @@ use std::{
 };
 
 use alloy_primitives::{B256, FixedBytes};
+use opg_attester::{Attester as _, Choice, SoftwareAttester, SoftwareFormat};
 use opg_client::{Contracts, KeyRef, NETWORK_FILE, NetworkFile, NodeEntry, Wallet, write_atomically};
 use opg_consensus::keys::{BlsKey, IdentityKey, ValidatorKeys, proof_of_possession};
-use opg_contracts::{GenesisFile, ValidatorEntry, possession_namespace};
+use opg_contracts::{DevelopmentRoot, EvidenceSetup, GenesisFile, ValidatorEntry, possession_namespace};
 use opg_full_node::config::{FullNodeConfig, Keys, KeysFile, PeerConfig};
-use opg_inference_node::config::{InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys};
+use opg_inference_node::config::{
+    AttestationConfig, AttesterName, InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys, SoftwareConfig,
+    SoftwareFormatName,
+};
 use opg_models::Format;
 
 use crate::{
@@ -223,6 +227,12 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
     make_dir(&inference)?;
     let operator = wallet(inference.join("operator.key"))?.address();
     let keys = inference_keys(&inference.join("keys.json"))?;
+    // Nothing secret hangs on this seed: whoever knows it can only make evidence that says `simulated`.
+    let software = SoftwareConfig {
+        format: SoftwareFormatName::Tdx,
+        seed: Wallet::random()?.secret_key().secret_bytes().into(),
+    };
+    let evidence = evidence_setup(&software, wallet(dir.join("treasury.key"))?.address())?;
     let config = InferenceNodeConfig {
         chain_id: genesis::CHAIN_ID,
         operator,
@@ -238,6 +248,10 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
             ..Limits::default()
         },
         exposure: Default::default(),
+        attestation: Some(AttestationConfig {
+            attester: AttesterName(Choice::Software),
+            software: Some(software),
+        }),
         models: DEMO_MODELS
             .iter()
             .map(|model| ModelConfig {
@@ -261,6 +275,8 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
         node_operator: operator,
         settlement_key: keys.settlement_address(),
         receipt_key: B256::from(keys.receipt_key().verifying_key().to_bytes()),
+        hpke_key: keys.hpke_key().map(|key| key.public().0.into()).unwrap_or_default(),
+        evidence,
         endpoint: format!("http://{}", ports.inference()),
         validators: entries,
     };
@@ -272,6 +288,27 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
     let file = genesis::build(&accounts, timestamp).map_err(|error| DevnetError::Genesis(error.to_string()))?;
     write_atomically(&dir.join("genesis.json"), file.to_json().as_bytes())?;
     Ok(())
+}
+
+/// What evidence is judged by on a new local network: any measurement, under the root of its node's software attester.
+fn evidence_setup(software: &SoftwareConfig, owner: alloy_primitives::Address) -> Result<EvidenceSetup, DevnetError> {
+    let attester = SoftwareAttester::new(SoftwareFormat::Tdx, software.seed.0)
+        .map_err(|error| DevnetError::Genesis(error.to_string()))?;
+    let development_roots = attester
+        .development_roots()
+        .iter()
+        .map(|root| DevelopmentRoot {
+            kind: root.kind().as_str().into(),
+            label: root.label().into(),
+            der: root.der().to_vec().into(),
+        })
+        .collect();
+    Ok(EvidenceSetup {
+        owner,
+        policy: "{}".into(),
+        grace: 3_600,
+        development_roots,
+    })
 }
 
 /// Makes or loads the three keys of validator `i` and gives their public halves.
@@ -302,11 +339,12 @@ fn validator_entry(path: &Path, i: usize, operator: alloy_primitives::Address) -
 
 fn inference_keys(path: &Path) -> Result<NodeKeys, DevnetError> {
     if !path.exists() {
-        let (receipt, settlement) = (Wallet::random()?, Wallet::random()?);
-        // Any 32 random bytes are an Ed25519 seed.
+        let [receipt, settlement, hpke] = [Wallet::random()?, Wallet::random()?, Wallet::random()?];
+        // Any 32 random bytes are a seed of an Ed25519 or X25519 key.
         let keys = NodeKeys {
             receipt: receipt.secret_key().secret_bytes(),
             settlement: *settlement.secret_key(),
+            hpke: Some(hpke.secret_key().secret_bytes()),
         };
         keys.save(path).map_err(|error| malformed(path, error))?;
     }

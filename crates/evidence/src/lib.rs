@@ -36,6 +36,7 @@ pub mod nitro;
 pub mod nvidia;
 pub mod pem;
 pub mod policy;
+pub mod registration;
 pub mod reject;
 pub mod roots;
 pub mod snp;

@@ -57,6 +57,9 @@ pub struct Policy {
     pub allow_provisional_firmware: bool,
     /// Greatest age of a document in seconds; a kind without a date of its own is refused where this is set.
     pub max_age_s: Option<u64>,
+    /// For how many seconds registered evidence counts, at most and by default 12 hours; for a chain's policy only
+    /// ([`crate::registration`]).
+    pub validity_s: Option<u64>,
     /// Revoked signers, see [`crate::claims::Signer::revocation_key`].
     pub revoked_signers: BTreeSet<String>,
 }
@@ -78,6 +81,7 @@ impl Default for Policy {
             allow_migration: false,
             allow_provisional_firmware: true,
             max_age_s: None,
+            validity_s: None,
             revoked_signers: BTreeSet::new(),
         }
     }
@@ -257,7 +261,7 @@ const fn is_intel(kind: Kind) -> bool {
 }
 
 impl Expected<'_> {
-    fn check(&self, claims: &Claims) -> Result<(), Reject> {
+    pub(crate) fn check(&self, claims: &Claims) -> Result<(), Reject> {
         if let Some(wanted) = self.nonce {
             match &claims.nonce {
                 None => return Err(Reject::NonceAbsent),

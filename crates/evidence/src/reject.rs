@@ -222,6 +222,9 @@ rejects! {
     /// A migration agent may move the guest.
     519 "MIGRATION" Migration => "the guest may be migrated by an agent, which the policy forbids";
 
+    /// The chain has no policy, or one that this software cannot read.
+    520 "NO_POLICY" NoPolicy => "there is no policy that evidence could be judged by";
+
     // ---- 6xx: binding ---------------------------------------------------------------------------------------------
     /// The nonce is another one than asked for.
     601 "NONCE_MISMATCH" NonceMismatch => "the nonce differs from the one asked for: stale or replayed evidence";

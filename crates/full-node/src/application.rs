@@ -14,7 +14,10 @@ use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{
     BoxError, BoxFuture, ChainApplication, ChainBlock, Identity, ProposeContext, ProposedBody, Verdict, VerifyContext,
 };
-use opg_contracts::system_tx::BatchEntry;
+use opg_contracts::{
+    evidence::Verdict as EvidenceVerdict,
+    system_tx::{self, BatchEntry},
+};
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
 use opg_primitives::{ids::payment_id, merkle};
 use opg_receipt::SignedReceipt;
@@ -156,11 +159,19 @@ impl Chain {
             )
         })
         .await??;
-        let entries: Vec<_> = selected.iter().map(|(_, entry)| *entry).collect();
+        let verdicts = node.evidence.verdicts(node, parent).await?;
+        let mut selected = selected;
+        let mut entries: Vec<_> = selected.iter().map(|(_, entry)| *entry).collect();
+        entries.truncate(system_tx::fitting_prefix(
+            &entries,
+            system_tx::batch_gas(verdicts.len()),
+        ));
+        selected.truncate(entries.len());
         let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
         let nonce = node.execution.nonce_at(parent, node.system_address)?;
         let base_fee = node.execution.base_fee_next(parent)?;
-        let system_txs = system::transactions(node.rules.chain_id, context.height, nonce, base_fee, root, &entries)
+        let (chain_id, height) = (node.rules.chain_id, context.height);
+        let system_txs = system::transactions(chain_id, height, nonce, base_fee, root, &entries, &verdicts)
             .into_iter()
             .map(|transaction| system::sign(transaction, &node.system_key))
             .collect();
@@ -194,10 +205,13 @@ impl Chain {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
 
+        let verdicts = node.evidence.verdicts(node, parent).await?;
         let content = || {
             let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
-            let height = block.height;
-            tokio::task::spawn_blocking(move || judge_content(&shared, &judged, height, parent, leader, &receipts))
+            let (height, verdicts) = (block.height, verdicts.clone());
+            tokio::task::spawn_blocking(move || {
+                judge_content(&shared, &judged, height, parent, leader, &receipts, &verdicts)
+            })
         };
         let system_count = match content().await? {
             // Proofs travel beside blocks, and this one may have been faster.
@@ -309,6 +323,7 @@ fn judge_content(
     parent: B256,
     leader: Address,
     receipts: &[Bytes],
+    verdicts: &[EvidenceVerdict],
 ) -> Result<usize, BlockError> {
     let began = Instant::now();
     let state = node.execution.state_at(parent)?;
@@ -320,7 +335,7 @@ fn judge_content(
             CheckError::State(error) => BlockError::Execution(error),
         })?;
     let entries: Vec<BatchEntry> = batch.iter().map(|(_, entry)| *entry).collect();
-    let fitting = opg_contracts::system_tx::fitting_prefix(&entries);
+    let fitting = system_tx::fitting_prefix(&entries, system_tx::batch_gas(verdicts.len()));
     if fitting != entries.len() {
         return Err(BlockError::SystemGas {
             expected: fitting,
@@ -336,7 +351,8 @@ fn judge_content(
         ));
     }
     let nonce = node.execution.nonce_at(parent, leader)?;
-    let expected = system::transactions(node.rules.chain_id, height, nonce, evm.base_fee(), root, &entries);
+    let chain_id = node.rules.chain_id;
+    let expected = system::transactions(chain_id, height, nonce, evm.base_fee(), root, &entries, verdicts);
     for (index, transaction) in expected.iter().enumerate() {
         system::compare(index, evm.raw_transaction(index), transaction)?;
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Keys, Limits},
+    evidence::Judge,
     index::Index,
     metrics::{Health, Metrics},
     pool::{Bounds, Pool},
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) genesis: GenesisFile,
     pub(crate) genesis_digest: B256,
     pub(crate) rules: Rules,
+    /// Judges attestation evidence.
+    pub(crate) evidence: Judge,
     pub(crate) limits: Limits,
     pub(crate) execution: Execution,
     /// Set once consensus runs.
@@ -105,6 +108,7 @@ impl Shared {
         let system_addresses = genesis.validators.iter().map(|v| v.system).collect();
         Ok(Self {
             genesis_digest: genesis.digest(),
+            evidence: Judge::new(&genesis),
             rules,
             limits,
             execution,

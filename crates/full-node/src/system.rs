@@ -3,11 +3,12 @@
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
-use opg_contracts::{addresses, system_tx};
+use opg_contracts::{addresses, evidence, system_tx};
 use opg_payments::signature::sign_digest;
 use secp256k1::SecretKey;
 
-/// The unsigned system transactions of a block: a pure function of its batch and of the proposer's place in the chain.
+/// The unsigned system transactions of a block: a pure function of its batch, of the verdicts on the evidence that the parent
+/// holds, and of the proposer's place in the chain. Verdicts come first.
 ///
 /// `nonce` is the proposer's at the parent, `base_fee` the block's.
 pub(crate) fn transactions(
@@ -17,23 +18,32 @@ pub(crate) fn transactions(
     base_fee: u64,
     root: B256,
     entries: &[system_tx::BatchEntry],
+    verdicts: &[evidence::Verdict],
 ) -> Vec<TxEip1559> {
+    let call = |to, gas_limit, input| TxEip1559 {
+        chain_id,
+        nonce: 0,
+        gas_limit,
+        max_fee_per_gas: u128::from(base_fee),
+        max_priority_fee_per_gas: 0,
+        to: TxKind::Call(to),
+        value: U256::ZERO,
+        access_list: Default::default(),
+        input,
+    };
     // a block holds at most 16,384 receipts
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let chunks = system_tx::chunks(entries);
-    (0u32..)
-        .zip(chunks)
-        .map(|(chunk, groups)| TxEip1559 {
-            chain_id,
-            nonce: nonce.saturating_add(u64::from(chunk)),
-            gas_limit: system_tx::GAS_LIMIT,
-            max_fee_per_gas: u128::from(base_fee),
-            max_priority_fee_per_gas: 0,
-            to: TxKind::Call(addresses::RECEIPT_LEDGER),
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: system_tx::calldata(height, root, count, chunk, groups),
-        })
+    let judged = (!verdicts.is_empty()).then(|| {
+        let input = evidence::calldata(verdicts.to_vec());
+        call(addresses::EVIDENCE_REGISTRY, evidence::GAS_LIMIT, input)
+    });
+    let recorded = (0u32..).zip(system_tx::chunks(entries)).map(|(chunk, groups)| {
+        let input = system_tx::calldata(height, root, count, chunk, groups);
+        call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input)
+    });
+    (nonce..)
+        .zip(judged.into_iter().chain(recorded))
+        .map(|(nonce, transaction)| TxEip1559 { nonce, ..transaction })
         .collect()
 }
 
@@ -144,7 +154,7 @@ mod tests {
     fn signed_and_recomputed() {
         let key = SecretKey::from_byte_array(&[7; 32]).unwrap();
         let entries: Vec<_> = (0..600).map(entry).collect();
-        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries);
+        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &[]);
         assert!(expected.len() > 1);
         for (index, transaction) in expected.iter().enumerate() {
             assert_eq!(
@@ -155,13 +165,13 @@ mod tests {
             assert_eq!(sender(&raw).unwrap().0, address_of_secret(&key));
             compare(index, Some(raw), transaction).unwrap();
         }
-        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[]).is_empty());
+        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[], &[]).is_empty());
     }
 
     #[test]
     fn every_difference_is_found() {
         let key = SecretKey::from_byte_array(&[7; 32]).unwrap();
-        let good = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &[entry(0)]).remove(0);
+        let good = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &[entry(0)], &[]).remove(0);
         let changes: [(&str, fn(&mut TxEip1559)); 8] = [
             ("to", |t| t.to = TxKind::Create),
             ("input", |t| t.input = Bytes::from_static(b"x")),

@@ -9,8 +9,8 @@ use alloy_genesis::{ChainConfig, Genesis};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
-    Airdrop, DepositAddress, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG,
-    ReceiptLedger, Vesting, addresses, genesis_file::SUPPLY,
+    Airdrop, DepositAddress, EvidenceRegistry, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3,
+    NodeRegistry, OPG, ReceiptLedger, TEERegistry, Vesting, addresses, genesis_file::SUPPLY,
 };
 use opg_primitives::money::Price;
 use std::collections::BTreeSet;
@@ -119,7 +119,8 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
     let p = &file.parameters;
     // Bounded by `GenesisFile::validate`, so the conversions to 40 bits cannot fail.
     let seconds = |value: u64| alloy_primitives::Uint::<40, 1>::saturating_from(value);
-    let contracts: [(Address, &str, &Bytes, Vec<u8>); 7] = [
+    let evidence = file.evidence.as_ref();
+    let contracts: [(Address, &str, &Bytes, Vec<u8>); 9] = [
         (addresses::OPG, "OPG", &OPG::BYTECODE, Vec::new()),
         (
             addresses::MODEL_REGISTRY,
@@ -178,6 +179,31 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
                 treasury_: p.treasury,
                 windows: p.windows.by_code().map(seconds),
                 systemAddresses: file.validators.iter().map(|validator| validator.system).collect(),
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::EVIDENCE_REGISTRY,
+            "EvidenceRegistry",
+            &EvidenceRegistry::BYTECODE,
+            EvidenceRegistry::constructorCall {
+                nodes_: addresses::NODE_REGISTRY,
+                ledger_: addresses::RECEIPT_LEDGER,
+                grace_: seconds(evidence.map_or(0, |setup| setup.grace)),
+                // Without a setup nobody can ever set a policy.
+                owner_: evidence.map_or(Address::ZERO, |setup| setup.owner),
+                policy_: evidence
+                    .map(|setup| setup.policy.clone().into_bytes().into())
+                    .unwrap_or_default(),
+            }
+            .abi_encode(),
+        ),
+        (
+            addresses::TEE_REGISTRY,
+            "TEERegistry",
+            &TEERegistry::BYTECODE,
+            TEERegistry::constructorCall {
+                evidence_: addresses::EVIDENCE_REGISTRY,
             }
             .abi_encode(),
         ),
@@ -312,7 +338,7 @@ fn register_nodes(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError>
             keyset: NodeRegistry::Keyset {
                 receiptKey: node.receipt_key,
                 settlementKey: node.settlement_key,
-                hpkeKey: B256::ZERO,
+                hpkeKey: node.hpke_key,
                 tlsSpki: B256::ZERO,
             },
             bond: node.bond.0,

@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("efb0a74adbb63e6c907f286806439a076c0cb608f905218ff208e593807f544d")
+        b256!("a507172c05d8ac62914ac694a38839b202746a239a2974bc3c30a1588a910f25")
     );
     assert_eq!(
         block,
-        b256!("427e152e677ddb0619a387e5080e2f0f4e022e1aedc40bfd727cb0f83fd4bd13")
+        b256!("74488e669c954d56e8377171f538839f8675034fab32fe421c51101a5b580445")
     );
 }
 

@@ -1,6 +1,7 @@
 //! The models that the node serves, with their terms on chain.
 
 use crate::{
+    attest::Attested,
     chain::Chain,
     config::{ModelConfig, ModelKind},
     offer::Terms,
@@ -12,7 +13,7 @@ use opg_integer_program::{MAX_PROGRAM_BYTES, program::Program};
 use opg_models::Format;
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
-    mode::Mode,
+    mode::{Grade, Mode},
     money::{MoneyError, Price, Usage, charge},
 };
 use opg_runtime::{
@@ -68,7 +69,7 @@ impl Served {
     }
 
     /// What a request of at most this usage costs at most.
-    pub(crate) fn terms(&self, most: Usage, mode: Mode) -> Result<Terms, MoneyError> {
+    pub(crate) fn terms(&self, most: Usage, mode: Mode, min_grade: Grade) -> Result<Terms, MoneyError> {
         let (ask, royalty_bps) = self.ask();
         Ok(Terms {
             model_root: self.model.root,
@@ -76,6 +77,7 @@ impl Served {
             royalty_bps,
             max_amount: charge(&ask, most, royalty_bps)?,
             mode,
+            min_grade,
         })
     }
 
@@ -87,9 +89,10 @@ impl Served {
     }
 
     /// Modes that requests may ask for.
-    fn modes(&self) -> Vec<Mode> {
+    fn modes(&self, attested: bool) -> Vec<Mode> {
         let zk = self.provable().map(|_| Mode::Zk);
-        [Mode::None].into_iter().chain(zk).collect()
+        let tee = attested.then_some(Mode::Tee);
+        [Mode::None].into_iter().chain(tee).chain(zk).collect()
     }
 
     /// The model's kind.
@@ -101,7 +104,7 @@ impl Served {
     }
 
     /// An entry of `/v1/models`.
-    pub(crate) fn describe(&self) -> Value {
+    pub(crate) fn describe(&self, attested: Option<Attested>) -> Value {
         let (ask, royalty_bps) = self.ask();
         let mut entry = json!({
             "id": self.model.name,
@@ -110,10 +113,14 @@ impl Served {
             "owned_by": self.model.name.split('/').next().unwrap_or_default(),
             "root": self.model.root,
             "kind": self.kind().as_str(),
-            "modes": self.modes(),
+            "modes": self.modes(attested.is_some()),
             "price": {"per_call": ask.per_call, "per_mtok_in": ask.per_mtok_in, "per_mtok_out": ask.per_mtok_out},
             "royalty_bps": royalty_bps,
         });
+        if let Some(attested) = attested {
+            entry["attestation"] =
+                json!({"evidence_id": attested.evidence_id, "grade": attested.grade, "until": attested.until});
+        }
         if let Some(program) = self.provable() {
             entry["program"] = json!(program.root());
         }

@@ -2,7 +2,12 @@
 
 use crate::rpc::{Rpc, RpcError, quantity};
 use alloy_primitives::{Address, B256, Bytes, U256};
-use opg_contracts::state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader};
+use alloy_sol_types::SolCall;
+use opg_contracts::{
+    EvidenceRegistry, NodeRegistry, addresses,
+    evidence::{self, EvidenceRecord, PolicyEpoch},
+    state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader},
+};
 use opg_primitives::money::{Amount, Price};
 use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Arc};
@@ -90,6 +95,48 @@ impl Chain {
     /// Hash of the registration report of a model's program.
     pub(crate) async fn program(&self, root: B256, program: B256) -> Result<Option<B256>, RpcError> {
         self.read(|s| state::read_program(s, root, program)).await
+    }
+
+    /// Newest accepted evidence of a keyset: its identity, the record, and until when it counts, `None` if it is revoked.
+    pub(crate) async fn evidence(&self, keyset: B256) -> Result<Option<(B256, EvidenceRecord, Option<u64>)>, RpcError> {
+        let grace = self.evidence_grace().await?;
+        self.read(|s| {
+            let Some(id) = evidence::latest(s, keyset)? else {
+                return Ok(None);
+            };
+            let Some(record) = evidence::read(s, id)? else {
+                return Ok(None);
+            };
+            let until = evidence::valid_until(s, &record, grace)?;
+            Ok(Some((id, record, until)))
+        })
+        .await
+    }
+
+    /// The evidence policy in force.
+    pub(crate) async fn policy_epoch(&self) -> Result<PolicyEpoch, RpcError> {
+        self.read(evidence::policy_epoch).await
+    }
+
+    /// Seconds for which evidence of an older policy stays good.
+    async fn evidence_grace(&self) -> Result<u64, RpcError> {
+        let grace = self.view(addresses::EVIDENCE_REGISTRY, EvidenceRegistry::graceCall {});
+        Ok(grace.await?.to::<u64>())
+    }
+
+    /// The endpoint that a node has registered.
+    pub(crate) async fn endpoint(&self, node_id: B256) -> Result<String, RpcError> {
+        let node = self.view(addresses::NODE_REGISTRY, NodeRegistry::nodesCall { nodeId: node_id });
+        Ok(node.await?.endpoint)
+    }
+
+    /// Calls a view function.
+    async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, RpcError> {
+        const METHOD: &str = "eth_call";
+        let found = self.simulate(Address::ZERO, to, &call.abi_encode()).await?;
+        let data: Option<Bytes> = found.as_str().and_then(|text| text.parse().ok());
+        data.and_then(|data| C::abi_decode_returns(&data).ok())
+            .ok_or_else(|| RpcError::unexpected(METHOD, &found))
     }
 
     /// Whether, and for what, an authorization was used.

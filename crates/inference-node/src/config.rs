@@ -194,8 +194,61 @@ pub struct InferenceNodeConfig {
     /// Exposure caps.
     #[serde(default)]
     pub exposure: Exposure,
+    /// How the node attests its keys; without it, mode tee is not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<AttestationConfig>,
     /// Models to serve.
     pub models: Vec<ModelConfig>,
+}
+
+/// Which attester makes the node's evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttestationConfig {
+    /// `auto`, `nitro`, `tdx`, `snp` or `software`. `auto` takes the hardware of the machine and fails where there is none.
+    pub attester: AttesterName,
+    /// The software attester, for development networks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<SoftwareConfig>,
+}
+
+/// The word of an attester in a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttesterName(pub opg_attester::Choice);
+
+impl Serialize for AttesterName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for AttesterName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A software attester: its evidence is simulated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftwareConfig {
+    /// Whose format it makes.
+    pub format: SoftwareFormatName,
+    /// Seed of its keys; the genesis file names the root that follows from it. It protects nothing.
+    pub seed: B256,
+}
+
+/// A format of the software attester.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SoftwareFormatName {
+    /// AWS Nitro documents.
+    Nitro,
+    /// Intel TDX quotes.
+    Tdx,
+    /// AMD SEV-SNP reports.
+    Snp,
 }
 
 impl InferenceNodeConfig {
@@ -260,6 +313,14 @@ impl InferenceNodeConfig {
                 return bad("models.program", "goes with models of kind onnx");
             }
         }
+        if let Some(attestation) = &self.attestation
+            && (attestation.attester.0 == opg_attester::Choice::Software) != attestation.software.is_some()
+        {
+            return bad(
+                "attestation.software",
+                "goes with attestation.attester = \"software\", and only with it",
+            );
+        }
         let limits = &self.limits;
         if limits.body_bytes == 0 || limits.concurrent == 0 || limits.generations == 0 || limits.max_tokens == 0 {
             return bad("limits", "must not be zero");
@@ -297,6 +358,8 @@ pub struct NodeKeys {
     pub receipt: [u8; 32],
     /// Key of the account that relays settlements and pays their gas.
     pub settlement: SecretKey,
+    /// Seed of the X25519 key that requests are sealed to; a node without one takes no sealed requests.
+    pub hpke: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for NodeKeys {
@@ -312,10 +375,12 @@ impl fmt::Debug for NodeKeys {
 struct KeyFile {
     receipt_key: B256,
     settlement_key: B256,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hpke_key: Option<B256>,
 }
 
 impl NodeKeys {
-    /// Reads a key file: `{"receipt_key": "0x…", "settlement_key": "0x…"}`.
+    /// Reads a key file: `{"receipt_key": "0x…", "settlement_key": "0x…", "hpke_key": "0x…"}`, the last one optional.
     ///
     /// # Errors
     /// The file cannot be read or holds something else.
@@ -336,6 +401,7 @@ impl NodeKeys {
         Ok(Self {
             receipt: file.receipt_key.0,
             settlement,
+            hpke: file.hpke_key.map(|key| key.0),
         })
     }
 
@@ -348,6 +414,7 @@ impl NodeKeys {
         let file = KeyFile {
             receipt_key: B256::from(self.receipt),
             settlement_key: B256::from(self.settlement.secret_bytes()),
+            hpke_key: self.hpke.map(B256::from),
         };
         let error = |source| ConfigError::File {
             path: path.into(),
@@ -376,6 +443,12 @@ impl NodeKeys {
         ed25519_dalek::SigningKey::from_bytes(&self.receipt)
     }
 
+    /// The X25519 key that requests are sealed to.
+    #[must_use]
+    pub fn hpke_key(&self) -> Option<opg_sealed::PrivateKey> {
+        self.hpke.as_ref().map(opg_sealed::PrivateKey::derive)
+    }
+
     /// The keyset that the node registers on chain.
     #[must_use]
     pub fn keyset(&self, node_id: NodeId) -> Keyset {
@@ -383,7 +456,7 @@ impl NodeKeys {
             node_id,
             receipt_key: B256::from(self.receipt_key().verifying_key().to_bytes()),
             settlement_key: self.settlement_address(),
-            hpke_key: B256::ZERO,
+            hpke_key: self.hpke_key().map_or(B256::ZERO, |key| B256::from(key.public().0)),
             tls_spki: B256::ZERO,
         }
     }
@@ -467,6 +540,7 @@ kind = "onnx"
         let keys = NodeKeys {
             receipt: [7; 32],
             settlement: SecretKey::from_byte_array(&[8; 32]).unwrap(),
+            hpke: Some([13; 32]),
         };
         keys.save(&path).unwrap();
         assert_eq!(NodeKeys::load(&path).unwrap(), keys);

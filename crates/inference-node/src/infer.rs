@@ -1,12 +1,13 @@
 //! `POST /v1/infer`: tensors in, tensors out.
 
 use crate::{
+    attest::Attested,
     body::kind,
     catalogue::Served,
     error::ApiError,
     job::{Outcome, ProofToCome},
     node::Node,
-    time::unix_millis,
+    time::{unix_millis, unix_seconds},
     work::{Admitted, Call, internal},
 };
 use axum::{
@@ -28,6 +29,7 @@ const MAX_BODY: usize = opg_artefact::MAX_ARTEFACT_BYTES / 4;
 struct Parsed {
     served: Arc<Served>,
     asked: String,
+    mode: Mode,
     work: Work,
 }
 
@@ -40,13 +42,6 @@ enum Work {
 }
 
 impl Work {
-    const fn mode(&self) -> Mode {
-        match self {
-            Self::Model(_) => Mode::None,
-            Self::Program(_) => Mode::Zk,
-        }
-    }
-
     /// Computes the outputs. Blocks.
     fn run(self, served: &Served) -> Result<Value, RuntimeError> {
         let model = |reason: String| RuntimeError::Model { reason };
@@ -72,9 +67,14 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     let received = unix_millis();
     let object = crate::body::object(&body)?;
-    let Parsed { served, asked, work } = parse(&node, object, &body)?;
-    let mode = work.mode();
-    if mode != Mode::None && node.store.unproven().len() >= node.limits.proof_queue {
+    let Parsed {
+        served,
+        asked,
+        mode,
+        work,
+    } = parse(&node, object, &body)?;
+    let attested = attested(&node, mode)?;
+    if mode == Mode::Zk && node.store.unproven().len() >= node.limits.proof_queue {
         let message = "too many answers wait for their proof; nothing was charged. Ask again later, or in mode none.";
         return Err(ApiError::unavailable("proof_backlog", message));
     }
@@ -89,6 +89,7 @@ pub(crate) async fn handle(
         params,
         unit: UsageUnit::Calls,
         mode,
+        attested,
         most,
         received,
     };
@@ -202,6 +203,7 @@ fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Par
         return Ok(Parsed {
             served: Arc::clone(served),
             asked,
+            mode,
             work: Work::Program(inputs),
         });
     }
@@ -212,6 +214,7 @@ fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Par
     Ok(Parsed {
         served: Arc::clone(served),
         asked,
+        mode,
         work: Work::Model(prepared),
     })
 }
@@ -225,13 +228,29 @@ pub(crate) fn asked_mode(object: &Map<String, Value>) -> Result<Mode, ApiError> 
             "none" => Ok(Mode::None),
             "zk" => Ok(Mode::Zk),
             "replay" => refuse(
-                "mode replay is refused: float replay and statistical audits come later; use mode none or zk".into(),
+                "mode replay is refused: float replay and statistical audits come later; use mode none, tee or zk"
+                    .into(),
             ),
-            "tee" => refuse("mode tee is not served by this node yet; use mode none or zk".into()),
-            _ => refuse(format!("unknown mode {mode:?}, expected none or zk")),
+            "tee" => Ok(Mode::Tee),
+            _ => refuse(format!("unknown mode {mode:?}, expected none, tee or zk")),
         },
         Some(other) => refuse(format!("mode: expected a string, got {}", kind(other))),
     }
+}
+
+/// Evidence of this node's keyset for a request of a mode; none for modes without.
+///
+/// # Errors
+/// Mode tee, and the chain has no evidence of this node that counts.
+pub(crate) fn attested(node: &Node, mode: Mode) -> Result<Option<Attested>, ApiError> {
+    if mode != Mode::Tee {
+        return Ok(None);
+    }
+    let attested = node.attestation.current(unix_seconds());
+    attested.map(Some).ok_or_else(|| {
+        let message = "this node has no attestation evidence on chain that counts now; nothing was charged. Use another node or mode none.";
+        ApiError::unavailable("not_attested", message).param("mode")
+    })
 }
 
 /// Refusal of a mode that a model is not served in: never less than asked for.

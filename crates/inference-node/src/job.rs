@@ -1,6 +1,6 @@
 //! One paid request, from the quote to the signed receipt.
 
-use crate::config::to_amount;
+use crate::{attest::Attested, config::to_amount};
 use alloy_primitives::{B256, Bytes};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opg_contracts::addresses;
@@ -48,6 +48,9 @@ pub(crate) struct Job {
     pub(crate) received: u64,
     /// Mode asked for.
     pub(crate) mode: Mode,
+    /// Evidence of the keyset, for mode tee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attested: Option<Attested>,
 }
 
 /// What came out of the work.
@@ -115,14 +118,6 @@ pub(crate) enum JobError {
     /// A number of the job does not fit the format.
     #[error("{0} does not fit the receipt")]
     Range(&'static str),
-}
-
-/// Grade that a quote of a mode promises. A proof needs no hardware to be of the highest one.
-pub(crate) const fn min_grade(mode: Mode) -> Grade {
-    match mode {
-        Mode::None => Grade::None,
-        _ => Grade::Hardware,
-    }
 }
 
 /// Hash under which a bearer secret is kept.
@@ -214,7 +209,7 @@ impl Job {
                 first_output,
                 done,
             },
-            mode: self.mode_record(outcome),
+            mode: self.mode_record(q.min_grade, outcome),
             stream: outcome.stream,
             evidence: None,
             router: None,
@@ -226,18 +221,27 @@ impl Job {
                 ..Evidence::default()
             });
         }
+        if let (Mode::Tee, Some(attested)) = (core.mode.served, &self.attested) {
+            core.evidence = Some(Evidence {
+                evidence_id: Some(attested.evidence_id),
+                policy_epoch: Some(attested.policy_epoch),
+                ..Evidence::default()
+            });
+        }
         Ok(core)
     }
 
     /// What was asked for and what this outcome gives: a failure gives no evidence, and earns nothing.
-    fn mode_record(&self, outcome: &Outcome) -> ModeRecord {
-        let (served, grade) = match outcome.proof {
-            Some(_) => (Mode::Zk, Grade::Hardware),
-            None => (Mode::None, Grade::None),
+    fn mode_record(&self, min_grade: Grade, outcome: &Outcome) -> ModeRecord {
+        let delivered = outcome.finish != FinishReason::Error;
+        let (served, grade) = match (&outcome.proof, &self.attested) {
+            (Some(_), _) => (Mode::Zk, Grade::Hardware),
+            (None, Some(attested)) if delivered => (Mode::Tee, attested.grade),
+            (None, _) => (Mode::None, Grade::None),
         };
         ModeRecord {
             asked: self.mode,
-            min_grade: min_grade(self.mode),
+            min_grade,
             served,
             grade,
         }

@@ -35,6 +35,7 @@
 //! x402 `exact` with ERC-3009. Other modes are refused by name.
 #![forbid(unsafe_code)]
 
+mod attest;
 mod body;
 mod catalogue;
 mod chain;

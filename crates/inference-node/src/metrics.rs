@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     added: Family<RouteLabel, Histogram, Seconds>,
     receipts: Family<WordLabel, Counter>,
     settlements: Family<WordLabel, Counter>,
+    attestations: Family<WordLabel, Counter>,
     proofs: Family<WordLabel, Counter>,
     proof_seconds: Histogram,
     unproven: Gauge,
@@ -79,6 +80,7 @@ impl Metrics {
             added,
             receipts: Family::default(),
             settlements: Family::default(),
+            attestations: Family::default(),
             proofs: Family::default(),
             proof_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 18)),
             unproven: Gauge::default(),
@@ -98,6 +100,8 @@ impl Metrics {
         );
         registry.register("receipts", "Receipts that reached a state", metrics.receipts.clone());
         registry.register("settlements", "Outcomes of settlements", metrics.settlements.clone());
+        let attestations = metrics.attestations.clone();
+        registry.register("attestations", "Outcomes of attesting the keyset", attestations);
         registry.register("proofs", "Outcomes of proofs after the answer", metrics.proofs.clone());
         registry.register("proof_seconds", "Time of a proof", metrics.proof_seconds.clone());
         registry.register(
@@ -137,6 +141,10 @@ impl Metrics {
 
     pub(crate) fn receipt(&self, state: &'static str) {
         self.receipts.get_or_create(&WordLabel { state }).inc();
+    }
+
+    pub(crate) fn attestation(&self, state: &'static str) {
+        self.attestations.get_or_create(&WordLabel { state }).inc();
     }
 
     pub(crate) fn settlement(&self, state: &'static str) {

@@ -1,6 +1,7 @@
 //! A running node: what its parts share, start and shutdown.
 
 use crate::{
+    attest::{self, Attestation, Keeper},
     catalogue::{Catalogue, CatalogueError, Served},
     chain::Chain,
     config::{ConfigError, InferenceNodeConfig, Limits, NodeKeys},
@@ -12,7 +13,7 @@ use crate::{
     prover::{Progress, Prover},
     rpc::{Rpc, RpcError},
     server,
-    settle::{SettleNow, Settler},
+    settle::{Relayed, SettleNow, Settler},
     store::{Store, StoreError},
     submit::Submitter,
     time::{unix_millis, unix_seconds},
@@ -22,7 +23,10 @@ use opg_payments::{
     journal::{Journal, JournalError},
     reserve::{Caps, Reservations, ReserveError},
 };
-use opg_primitives::ids::NodeId;
+use opg_primitives::{
+    hash,
+    ids::{Keyset, NodeId},
+};
 use opg_receipt::StreamRecord;
 use serde_json::{Map, Value};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -50,6 +54,9 @@ pub enum NodeError {
     /// A model cannot be served.
     #[error(transparent)]
     Model(#[from] CatalogueError),
+    /// The attester of the configuration cannot be used.
+    #[error("attestation: {0}")]
+    Attester(#[from] opg_attester::AttestError),
     /// No full node answers.
     #[error(transparent)]
     Rpc(#[from] RpcError),
@@ -107,6 +114,8 @@ impl From<StoreError> for NodeError {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) node_id: NodeId,
+    /// The registered keys.
+    pub(crate) keyset: Keyset,
     pub(crate) url: String,
     pub(crate) limits: Limits,
     pub(crate) cashier: Cashier,
@@ -117,6 +126,8 @@ pub(crate) struct Node {
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Evidence of the keyset.
+    pub(crate) attestation: Arc<Attestation>,
     /// What the prover is doing.
     pub(crate) progress: Arc<Progress>,
     pub(crate) settler: mpsc::Sender<SettleNow>,
@@ -189,6 +200,9 @@ impl InferenceNode {
         let reservations = Arc::new(Reservations::open(Arc::clone(&journal), caps)?);
         let store = Arc::new(Store::open(Arc::clone(&journal), keys.receipt_key(), keyset.digest())?);
 
+        // Before anything else waits: a machine without the hardware that is configured must not serve.
+        let attester = config.attestation.as_ref().map(attest::open).transpose()?;
+        let config_digest = hash::sha256(config.to_toml().as_bytes());
         let models = config.models.clone();
         let models = tokio::task::spawn_blocking(move || Catalogue::load(&models));
         let chain = Chain::new(Arc::new(Rpc::new(config.rpc.clone())?));
@@ -203,6 +217,7 @@ impl InferenceNode {
         let (settler, settle_now) = mpsc::channel(MAX_SETTLE_NOW);
         let node = Arc::new(Node {
             node_id,
+            keyset,
             url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
             cashier: Cashier::new(
                 config.chain_id,
@@ -218,6 +233,7 @@ impl InferenceNode {
             reservations,
             store,
             metrics: Arc::new(Metrics::new()),
+            attestation: Arc::default(),
             progress: Arc::default(),
             settler,
             signed: Arc::new(Notify::new()),
@@ -229,7 +245,29 @@ impl InferenceNode {
             limits: config.limits,
         });
         node.end_interrupted().await?;
-        Ok(Self::spawn(node, &keys, config.chain_id, listener, address, settle_now))
+        let (relay, relayed) = mpsc::channel(8);
+        let keeper = attester.map(|attester| Keeper {
+            attester: attester.into(),
+            chain: node.chain.clone(),
+            chain_id: config.chain_id,
+            node_id,
+            keyset: keyset.digest(),
+            operator: config.operator,
+            config: config_digest,
+            state: Arc::clone(&node.attestation),
+            relay,
+            metrics: Arc::clone(&node.metrics),
+        });
+        Ok(Self::spawn(
+            node,
+            &keys,
+            config.chain_id,
+            listener,
+            address,
+            settle_now,
+            relayed,
+            keeper,
+        ))
     }
 
     fn spawn(
@@ -239,6 +277,8 @@ impl InferenceNode {
         listener: TcpListener,
         address: SocketAddr,
         settle_now: mpsc::Receiver<SettleNow>,
+        relayed: mpsc::Receiver<Relayed>,
+        keeper: Option<Keeper>,
     ) -> Self {
         let (stop_server, stop_tasks) = (node.stopping.clone(), CancellationToken::new());
         let settler = Settler {
@@ -252,6 +292,7 @@ impl InferenceNode {
             funds: Arc::clone(&node.funds),
             metrics: Arc::clone(&node.metrics),
             interval: Duration::from_millis(node.limits.settle_interval_ms),
+            relayed,
         };
         let submitter = Submitter {
             chain: node.chain.clone(),
@@ -269,12 +310,13 @@ impl InferenceNode {
             proven: Arc::clone(&node.signed),
         };
         let (report, failed) = watch::channel(None);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(settler.run(settle_now, stop_tasks.clone())),
             tokio::spawn(submitter.run(stop_tasks.clone())),
             tokio::spawn(prover.run(stop_tasks.clone())),
             tokio::spawn(watch_over(Arc::clone(&node), report, stop_tasks.clone())),
         ];
+        tasks.extend(keeper.map(|keeper| tokio::spawn(keeper.run(stop_tasks.clone()))));
         let server = tokio::spawn({
             let (router, stop) = (server::router(Arc::clone(&node)), stop_server.clone());
             async move {

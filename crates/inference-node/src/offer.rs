@@ -1,6 +1,6 @@
 //! Quotes and the checks of a payment, before anything is reserved. No I/O.
 
-use crate::{config::to_amount, error::ApiError, job::min_grade};
+use crate::{config::to_amount, error::ApiError};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
@@ -11,7 +11,7 @@ use opg_payments::{
 };
 use opg_primitives::{
     ids::{KeysetDigest, ModelRoot, NodeId, deposit_address},
-    mode::Mode,
+    mode::{Grade, Mode},
     money::{Amount, Price},
 };
 use opg_receipt::{Quote, SignedQuote, receipt_id};
@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub(crate) max_amount: Amount,
     /// Mode asked for.
     pub(crate) mode: Mode,
+    /// Grade of the evidence that is promised.
+    pub(crate) min_grade: Grade,
 }
 
 /// A payment that passed every check that needs no chain and no memory.
@@ -102,7 +104,7 @@ impl Cashier {
             asset: addresses::OPG,
             expires: now + self.quote_seconds,
             mode_asked: terms.mode,
-            min_grade: min_grade(terms.mode),
+            min_grade: terms.min_grade,
         };
         let quote = SignedQuote::sign(quote, &self.key)?;
         let mut extra = Map::new();
@@ -183,7 +185,7 @@ impl Cashier {
                 &format!("the quote expired at {}", q.expires),
             ));
         }
-        let mode = (q.mode_asked, q.min_grade) == (terms.mode, min_grade(terms.mode));
+        let mode = (q.mode_asked, q.min_grade) == (terms.mode, terms.min_grade);
         if q.model_root != terms.model_root || q.ask != terms.ask || q.royalty_bps != terms.royalty_bps || !mode {
             return Err(quote_error(
                 "payment_quote_stale",
@@ -353,6 +355,7 @@ mod tests {
             royalty_bps: 0,
             max_amount: Amount(1000),
             mode: Mode::None,
+            min_grade: Grade::None,
         }
     }
 

@@ -39,6 +39,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         )
         .route(chat::PATH, post(|State(node), request| paid(node, request, chat::PATH)))
         .route("/v1/models", get(models))
+        .route("/v1/keyset", get(keyset))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/receipts/{id}/proof", get(proof))
@@ -113,14 +114,21 @@ async fn start(node: &Arc<Node>, request: Request, path: &'static str, started: 
 }
 
 async fn models(State(node): State<Arc<Node>>) -> Json<Value> {
-    let data: Vec<Value> = node.catalogue.iter().map(|served| served.describe()).collect();
+    let attested = node.attestation.current(unix_seconds());
+    let data: Vec<Value> = node.catalogue.iter().map(|served| served.describe(attested)).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
 async fn model(State(node): State<Arc<Node>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     let object = json!({ "model": name });
     let (_, served) = node.model(object.as_object().unwrap_or(&serde_json::Map::new()))?;
-    Ok(Json(served.describe()))
+    Ok(Json(served.describe(node.attestation.current(unix_seconds()))))
+}
+
+/// The node's keys, of which the chain keeps only the digest, and their evidence.
+async fn keyset(State(node): State<Arc<Node>>) -> Json<Value> {
+    let attested = node.attestation.current(unix_seconds());
+    Json(json!({"keyset": node.keyset, "digest": node.keyset.digest(), "attestation": attested}))
 }
 
 /// State and inclusion proof to anyone; the core and what opens it to the holder of the receipt's secret (D11).
@@ -175,7 +183,7 @@ async fn receipt(
         "chain": public.unwrap_or(Value::Null),
         "inclusion": inclusion.unwrap_or(Value::Null),
     });
-    if core.mode.served != Mode::None {
+    if core.mode.served == Mode::Zk {
         answer["proof"] = proof_state(&node, id)?;
     }
     if let Some(secret) = secret {

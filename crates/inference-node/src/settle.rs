@@ -60,9 +60,20 @@ pub(crate) struct SettleNow {
     pub(crate) reply: oneshot::Sender<SettleOutcome>,
 }
 
+/// Another transaction of the settlement account, for whoever has no account of its own.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    pub(crate) to: Address,
+    pub(crate) data: Vec<u8>,
+    pub(crate) gas: u64,
+    /// Told whether it was included and succeeded.
+    pub(crate) reply: oneshot::Sender<bool>,
+}
+
 enum Task {
     Settle(Vec<Key>),
     Credit(Vec<Pending>),
+    Relay(oneshot::Sender<bool>),
 }
 
 struct Retry {
@@ -81,6 +92,8 @@ pub(crate) struct Settler {
     pub(crate) funds: Arc<Funds>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) interval: Duration,
+    /// Transactions of others.
+    pub(crate) relayed: mpsc::Receiver<Relayed>,
 }
 
 struct State {
@@ -91,11 +104,13 @@ struct State {
     /// Landed, slot not read yet.
     unresolved: Vec<(B256, Key)>,
     credit_retry: HashMap<u64, Retry>,
+    /// Transactions of others that wait for room.
+    relayed: Vec<Relayed>,
 }
 
 impl Settler {
     /// Runs until `stop`, then finishes what is in flight for at most a few seconds.
-    pub(crate) async fn run(self, mut commands: mpsc::Receiver<SettleNow>, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<SettleNow>, stop: CancellationToken) {
         let mut state = State {
             relay: Relay::new(self.chain.clone(), self.relay_key, self.chain_id),
             urgent: Vec::new(),
@@ -103,6 +118,7 @@ impl Settler {
             retries: HashMap::new(),
             unresolved: Vec::new(),
             credit_retry: HashMap::new(),
+            relayed: Vec::new(),
         };
         // What was in flight when the process ended: the slot tells.
         state.unresolved = self
@@ -124,6 +140,7 @@ impl Settler {
                     Some(command) => accept(&mut state, command),
                     None => break,
                 },
+                Some(relayed) = self.relayed.recv() => state.relayed.push(relayed),
                 () = tokio::time::sleep(pause) => {}
             }
             while let Ok(command) = commands.try_recv() {
@@ -137,6 +154,7 @@ impl Settler {
             if due || !state.urgent.is_empty() {
                 self.launch_settlements(&mut state, due).await;
             }
+            self.launch_relayed(&mut state).await;
             if due {
                 self.launch_credits(&mut state).await;
                 self.reservations.prune();
@@ -169,6 +187,9 @@ impl Settler {
                     }
                 }
                 Task::Credit(_) => {}
+                Task::Relay(reply) => {
+                    let _ = reply.send(!failed); // nobody may be waiting any more
+                }
             }
         }
         for (tx, key) in std::mem::take(&mut state.unresolved) {
@@ -367,6 +388,21 @@ impl Settler {
         tracing::debug!(tx = %hash, nonce, "transaction sent");
     }
 
+    /// Sends what others wait for. Whoever is refused tries again by itself.
+    async fn launch_relayed(&self, state: &mut State) {
+        while !state.relay.is_full()
+            && let Some(relayed) = state.relayed.pop()
+        {
+            match state.relay.sign(relayed.to, relayed.data, relayed.gas).await {
+                Ok(signed) => self.send(state, signed, Task::Relay(relayed.reply)).await,
+                Err(error) => {
+                    tracing::warn!(%error, to = %relayed.to, "a transaction cannot be sent");
+                    let _ = relayed.reply.send(false);
+                }
+            }
+        }
+    }
+
     /// Tells the ledger about receipts whose payment settled after they were recorded.
     async fn launch_credits(&self, state: &mut State) {
         if state.relay.is_full() {
@@ -378,7 +414,7 @@ impl Settler {
             .tasks()
             .flat_map(|task| match task {
                 Task::Credit(entries) => entries.iter().map(|e| e.seq).collect(),
-                Task::Settle(_) => Vec::new(),
+                Task::Settle(_) | Task::Relay(_) => Vec::new(),
             })
             .collect();
         let ready = self.store.outbox(4 * CREDIT_BATCH, |p| {

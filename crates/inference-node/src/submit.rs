@@ -148,7 +148,7 @@ impl Submitter {
             return Ok(Step::Again);
         };
         let mut params = vec![json!(stored.cose)];
-        if pending.mode != Mode::None {
+        if pending.mode == Mode::Zk {
             match self.store.artefact(pending.id)? {
                 Some(artefact) => params.push(json!(artefact)),
                 // A proof is kept beyond its deadline; without it no full node can ever take the receipt.

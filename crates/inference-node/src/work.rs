@@ -1,6 +1,7 @@
 //! From a checked request to a reserved, and where needed settled, payment; and from the result to the receipt.
 
 use crate::{
+    attest::Attested,
     catalogue::Served,
     error::ApiError,
     job::{Job, Outcome, secret_hash},
@@ -19,7 +20,11 @@ use opg_payments::{
     reserve::{Decision, Key, Money, Record, Request, ReserveError, Reserved},
     x402,
 };
-use opg_primitives::{ids::ReceiptId, mode::Mode, money::Usage};
+use opg_primitives::{
+    ids::ReceiptId,
+    mode::{Grade, Mode},
+    money::Usage,
+};
 use opg_receipt::{StreamRecord, UsageUnit, commit, quote::request_digest};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -43,10 +48,23 @@ pub(crate) struct Call {
     pub(crate) unit: UsageUnit,
     /// Mode asked for.
     pub(crate) mode: Mode,
+    /// Evidence of the keyset, for mode tee.
+    pub(crate) attested: Option<Attested>,
     /// The most it can use.
     pub(crate) most: Usage,
     /// Unix milliseconds.
     pub(crate) received: u64,
+}
+
+impl Call {
+    /// Grade that the quote promises: a proof needs no hardware to be of the highest one, a keyset has that of its evidence.
+    fn grade(&self) -> Grade {
+        match (self.mode, self.attested) {
+            (Mode::Tee, Some(attested)) => attested.grade,
+            (Mode::None, _) => Grade::None,
+            _ => Grade::Hardware,
+        }
+    }
 }
 
 /// A call whose payment is reserved. It must end with [`Node::finish`].
@@ -66,7 +84,7 @@ pub(crate) struct Admitted {
 impl Node {
     /// Checks and reserves the payment of a call; answers 402 with an offer if there is none.
     pub(crate) async fn admit(&self, call: &Call, headers: &HeaderMap) -> Result<Admitted, ApiError> {
-        let terms = call.served.terms(call.most, call.mode).map_err(|e| {
+        let terms = call.served.terms(call.most, call.mode, call.grade()).map_err(|e| {
             tracing::error!(error = %e, model = call.asked, "price does not fit");
             ApiError::unavailable("price_unavailable", "the price of this request cannot be expressed")
         })?;
@@ -135,6 +153,7 @@ impl Node {
             secret_hash: secret_hash(receipt_id, &secret),
             received: call.received,
             mode: call.mode,
+            attested: call.attested,
         };
         let context: Bytes = serde_json::to_vec(&job).map_err(internal)?.into();
         let request = Request {

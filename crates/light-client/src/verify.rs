@@ -11,10 +11,15 @@ use crate::{
 use alloy_primitives::B256;
 use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
-    GenesisFile,
+    GenesisFile, addresses, evidence,
     state::{Settlement, Spent, read_keyset, read_program, read_spent, settlement},
 };
+use opg_evidence::{
+    binding::{Binding, attestation_nonce},
+    registration::{self, Submission},
+};
 use opg_primitives::{
+    ids::deposit_address,
     merkle,
     mode::{Grade, Mode},
 };
@@ -331,6 +336,8 @@ impl<'a> Run<'a> {
                     "the file carries no proof of the answer: fetch the receipt again",
                 ));
             }
+            (Mode::Tee, None) => return self.check_attestation(included),
+            (Mode::Tee, Some(_)) => return Err(Outcome::failed("mode tee, but the file carries a proof")),
             (mode, _) => return Err(Outcome::failed(format!("this version has no verifier for mode {mode}"))),
         };
         self.nothing_failed()?;
@@ -353,6 +360,75 @@ impl<'a> Run<'a> {
         let detail = format!(
             "a proof of {} bytes shows that program {program}, registered for the model, gives this answer to this request",
             artefact.proof_bytes()
+        );
+        Ok((block, detail))
+    }
+
+    /// The evidence of the keyset: registered, in force at the block of the receipt, and good by itself.
+    fn check_attestation(&mut self, included: Option<&CertifiedBlock>) -> Taken<CertifiedBlock> {
+        let core = self.receipt.core();
+        let Some(attestation) = &self.file.attestation else {
+            let why = "the file carries no attestation evidence: fetch the receipt again";
+            return Err(Outcome::failed(why));
+        };
+        self.nothing_failed()?;
+        let named = core.evidence.unwrap_or_default();
+        let id = named.evidence_id.unwrap_or_default();
+        let block = self.certified(&attestation.registration.finality)?;
+        let state = ProvedState::verify(&attestation.registration, block.header.state_root)?;
+        let record =
+            evidence::read(&state, id)?.ok_or_else(|| Outcome::failed(format!("evidence {id} is not registered")))?;
+        state.all_read()?;
+        if record.keyset != core.keyset.0 {
+            return Err(Outcome::differs("keyset of the evidence", record.keyset, core.keyset));
+        }
+        if record.grade != core.mode.grade.code() {
+            let (what, got) = ("grade of the evidence", core.mode.grade);
+            return Err(Outcome::differs(what, record.grade, got));
+        }
+        if named.policy_epoch != Some(record.epoch) {
+            let got = named.policy_epoch.unwrap_or(0);
+            return Err(Outcome::differs("policy epoch of the evidence", record.epoch, got));
+        }
+        // At the time of the block that holds the receipt, or of the proved state if there is none.
+        let at = included.unwrap_or(&block).header.timestamp;
+        if !(record.registered_at..=record.expires_at).contains(&at) {
+            let expected = format!("{} to {}", record.registered_at, record.expires_at);
+            return Err(Outcome::differs("time of the receipt", expected, at));
+        }
+        // What validators concluded is proven by now. The document itself shows the same to whoever does not take their word.
+        let genesis = self.verifier.genesis;
+        let payment = deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, core.node_id);
+        let binding = Binding {
+            keyset: core.keyset.0.0,
+            nonce: attestation_nonce(&attestation.nonce_hash.0, &core.node_id.0.0, attestation.epoch),
+            chain_id: genesis.chain_id,
+            registry: addresses::NODE_REGISTRY.into_array(),
+            operator: attestation.operator.into_array(),
+            payment: payment.into_array(),
+            endpoint: attestation.endpoint.clone(),
+            role: attestation.role.clone(),
+            config: attestation.config.0,
+        };
+        let submission = Submission {
+            kind: attestation.kind,
+            binding: &binding,
+            document: &attestation.document.0,
+            collateral: &attestation.collateral.0,
+        };
+        let rules = registration::Rules::new(genesis.development, genesis.development_roots());
+        let (claims, grade) = registration::examine(&submission, &rules, record.registered_at)
+            .map_err(|reject| Outcome::failed(format!("the attestation document: {reject}")))?;
+        if claims.evidence_id.0 != id.0 {
+            let got = B256::from(claims.evidence_id.0);
+            return Err(Outcome::differs("identity of the document", id, got));
+        }
+        if grade != core.mode.grade {
+            return Err(Outcome::differs("grade of the document", core.mode.grade, grade));
+        }
+        let detail = format!(
+            "{} evidence of grade {grade} binds the keyset, registered at {} under policy {}, in force until {}",
+            claims.kind, record.registered_at, record.epoch, record.expires_at
         );
         Ok((block, detail))
     }

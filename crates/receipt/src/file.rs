@@ -44,6 +44,35 @@ pub struct ReceiptFile {
     /// The proof after the answer; only in files of modes that have one, and not written otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ProofAfter>,
+    /// The evidence of the keyset; only in files of mode tee, and not written otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
+}
+
+/// Evidence of the keyset: the document, everything that it binds beside the keyset, and its registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attestation {
+    /// Number of the kind: 1 Nitro, 2 TDX, 3 SGX, 4 SEV-SNP.
+    pub kind: u8,
+    /// The document.
+    pub document: Base64Bytes,
+    /// What a verifier needs beside it.
+    pub collateral: Base64Bytes,
+    /// Hash of the block that makes it fresh.
+    pub nonce_hash: B256,
+    /// Policy epoch at its submission.
+    pub epoch: u64,
+    /// Account that owns the node.
+    pub operator: Address,
+    /// The node's registered URL.
+    pub endpoint: String,
+    /// What the node is.
+    pub role: String,
+    /// Digest of its configuration.
+    pub config: B256,
+    /// The record in the evidence registry.
+    pub registration: StateProof,
 }
 
 /// A proof after the answer, and the registration of the program that it is about (D10).
@@ -175,6 +204,7 @@ impl ReceiptFile {
             registration: None,
             payment: None,
             proof: None,
+            attestation: None,
         }
     }
 

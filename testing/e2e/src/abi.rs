@@ -28,4 +28,24 @@ alloy::sol! {
     contract FeeVault {
         function credited(address payee, bytes32 nodeId) external view returns (uint256);
     }
+
+    #[sol(rpc)]
+    #[derive(Debug)]
+    contract EvidenceRegistry {
+        struct Evidence {
+            bytes32 nodeId;
+            bytes32 keyset;
+            bytes32 measurement;
+            bytes32 signer;
+            uint40 registeredAt;
+            uint40 expiresAt;
+            uint40 epoch;
+            uint8 kind;
+            uint8 grade;
+        }
+        function evidence(bytes32 evidenceId) external view returns (Evidence memory);
+        function validUntil(bytes32 evidenceId) external view returns (uint40);
+        function revoke(bytes32 subject) external;
+        function setPolicy(bytes calldata policy) external;
+    }
 }

@@ -15,7 +15,7 @@ use crate::{args::ChatArgs, failure::Failure, output::Output};
 
 /// Asks a language model.
 pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Failure> {
-    check_mode(args.job.mode, &[Mode::None])?;
+    let mode = check_mode(args.job.mode, &[Mode::None, Mode::Tee])?;
     let prompt = input_text(&args.prompt, false)?;
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the prompt is empty"));
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Fail
     let spinner = output.spinner("paying and waiting for the answer");
     let paid = async {
         client
-            .quote(Job::chat(&request, args.job.max_spend))
+            .quote(Job::chat_in(mode, &request, args.job.max_spend))
             .await?
             .authorize(&wallet)
     }

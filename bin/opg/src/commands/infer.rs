@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs a model on tensors.
 pub(crate) async fn run(args: InferArgs, output: Output) -> Result<ExitCode, Failure> {
-    let mode = check_mode(args.job.mode, &[Mode::None, Mode::Zk])?;
+    let mode = check_mode(args.job.mode, &[Mode::None, Mode::Tee, Mode::Zk])?;
     let text = input_text(&args.input, true)?;
     let inputs: Value =
         serde_json::from_str(&text).map_err(|error| Failure::usage(format!("--input is not JSON: {error}")))?;
@@ -99,8 +99,8 @@ pub(crate) async fn save_receipt(
         return (standing, None);
     };
     let spinner = output.spinner(match paid.receipt.core().mode.served {
-        Mode::None => "waiting for finality",
-        _ => "waiting for the proof",
+        Mode::Zk => "waiting for the proof",
+        _ => "waiting for finality",
     });
     let file = client
         .fetch_receipt_file(paid, Duration::from_secs(job.timeout), |stage| match stage {
@@ -157,7 +157,11 @@ pub(crate) fn tell(paid: &Paid, standing: &Standing) {
         (Mode::None, _) => line.push_str(", unproven (signature only)"),
         (Mode::Zk, Some(_)) => line.push_str(", verified (zk)"),
         (Mode::Zk, None) => line.push_str(", proof to come"),
-        (mode, _) => line.push_str(&format!(", {mode} ({})", core.mode.grade)),
+        (mode, Some(_)) => line.push_str(&format!(", verified ({mode}, {})", core.mode.grade)),
+        (mode, None) => line.push_str(&format!(
+            ", {mode} ({}), not checked by validators yet",
+            core.mode.grade
+        )),
     }
     if let Some(file) = &standing.file {
         line.push_str(&format!("; written to {}", file.display()));

@@ -110,6 +110,7 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
         version: 1,
         vesting: vec![],
         airdrop: None,
+        evidence: None,
         chain_id: CHAIN,
         development: true,
         timestamp: 1,

@@ -13,7 +13,10 @@ use crate::{
     verify::{self, Admitted, CheckError, Proven, Reject, Rule, Rules, View},
 };
 use alloy_primitives::{B256, Bytes};
-use opg_contracts::{StateReader, system_tx::BatchEntry};
+use opg_contracts::{
+    StateReader,
+    system_tx::{self, BatchEntry},
+};
 use opg_primitives::mode::Mode;
 use opg_receipt::SignedReceipt;
 use rayon::prelude::*;
@@ -258,7 +261,7 @@ impl Pool {
         drop(table);
         chosen.sort_by_key(|(_, e)| (e.node_id, e.keyset, e.model_root, e.royalty_bps, e.seq));
         let entries: Vec<_> = chosen.iter().map(|(_, entry)| *entry).collect();
-        chosen.truncate(opg_contracts::system_tx::fitting_prefix(&entries));
+        chosen.truncate(system_tx::fitting_prefix(&entries, system_tx::batch_gas(0)));
         Ok(chosen)
     }
 
@@ -365,7 +368,7 @@ impl Pool {
         receipts
             .iter()
             .filter_map(|bytes| self.recall(bytes).ok())
-            .filter(|(receipt, proven)| receipt.core().mode.served != Mode::None && proven.program.is_none())
+            .filter(|(receipt, proven)| receipt.core().mode.served == Mode::Zk && proven.program.is_none())
             .map(|(receipt, _)| receipt.core_hash())
             .collect()
     }

@@ -35,6 +35,10 @@ pub struct Rules {
     pub min_bond: u128,
     /// Seconds for which a model's former royalty stays valid after a change.
     pub terms_notice: u64,
+    /// Whether simulated evidence counts here (D9).
+    pub development: bool,
+    /// Seconds for which evidence of an older policy stays good.
+    pub evidence_grace: u64,
     domain: Domain,
 }
 
@@ -45,17 +49,23 @@ impl Rules {
             chain_id,
             min_bond,
             terms_notice,
+            development: false,
+            evidence_grace: 0,
             domain: Domain::opg(chain_id, addresses::OPG),
         }
     }
 
     /// The rules of the network of a genesis file.
     pub fn of(genesis: &GenesisFile) -> Self {
-        Self::new(
-            genesis.chain_id,
-            genesis.parameters.min_bond.0,
-            genesis.parameters.terms_notice,
-        )
+        Self {
+            development: genesis.development,
+            evidence_grace: genesis.evidence.as_ref().map_or(0, |setup| setup.grace),
+            ..Self::new(
+                genesis.chain_id,
+                genesis.parameters.min_bond.0,
+                genesis.parameters.terms_notice,
+            )
+        }
     }
 }
 
@@ -183,8 +193,11 @@ pub fn check<R: StateReader>(
     check_terms(receipt, view, rules, timestamp)?;
 
     // 6. Mode and grade.
-    check_mode(&core.mode)?;
-    if core.mode.served == Mode::None && (core.evidence.is_some() || artefact.is_some()) {
+    check_mode(&core.mode, rules.development)?;
+    if core.mode.served != Mode::Zk && artefact.is_some() {
+        return refuse(Rule::Evidence, "no proof", "a proof");
+    }
+    if core.mode.served == Mode::None && core.evidence.is_some() {
         return refuse(Rule::Evidence, "no evidence", "evidence");
     }
 
@@ -193,10 +206,13 @@ pub fn check<R: StateReader>(
         return refuse(Rule::Consistency, "fields that agree with each other", error);
     }
 
-    // 8. The proof, last because it costs most.
+    // 8. The evidence: the proof last, because it costs most.
+    if core.mode.served == Mode::Tee {
+        check_attested(receipt, view, rules, timestamp)?;
+    }
     let program = match core.mode.served {
-        Mode::None => None,
-        _ => Some(check_proof(receipt, view, timestamp, artefact, proven.program)?),
+        Mode::None | Mode::Tee | Mode::Replay => None,
+        Mode::Zk => Some(check_proof(receipt, view, timestamp, artefact, proven.program)?),
     };
 
     let payment = &core.payment;
@@ -323,19 +339,21 @@ fn check_terms<R: StateReader>(
 }
 
 /// Rule 6: the modes that have a verifier, and what was served is at most what was asked.
-fn check_mode<E>(mode: &ModeRecord) -> Result<(), CheckError<E>> {
+fn check_mode<E>(mode: &ModeRecord, development: bool) -> Result<(), CheckError<E>> {
     for got in [mode.asked, mode.served] {
-        if !matches!(got, Mode::None | Mode::Zk) {
-            return refuse(Rule::Mode, "none or zk", got);
+        if got == Mode::Replay {
+            return refuse(Rule::Mode, "none, tee or zk", got);
         }
     }
     if mode.asked == Mode::None && mode.served != Mode::None {
         return refuse(Rule::Mode, Mode::None, mode.served);
     }
     for (mode, got) in [(mode.asked, mode.min_grade), (mode.served, mode.grade)] {
-        // A proof needs no hardware: nothing is above it.
         let expected = match mode {
+            // Software attesters exist for development only (D9).
+            Mode::Tee if got == Grade::Simulated && development => continue,
             Mode::None => Grade::None,
+            // A proof needs no hardware: nothing is above it.
             _ => Grade::Hardware,
         };
         if got != expected {
@@ -343,6 +361,36 @@ fn check_mode<E>(mode: &ModeRecord) -> Result<(), CheckError<E>> {
         }
     }
     Ok(())
+}
+
+/// Rule 8 for mode tee: the keyset's evidence, as validators found it and as the policy stands now.
+fn check_attested<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    rules: &Rules,
+    timestamp: u64,
+) -> Result<(), CheckError<R::Error>> {
+    let core = receipt.core();
+    let named = core.evidence.unwrap_or_default();
+    let id = named.evidence_id.unwrap_or_default();
+    let Some((record, until)) = view.evidence(id, rules.evidence_grace)? else {
+        return refuse(Rule::EvidenceUnknown, "registered evidence", id);
+    };
+    if record.keyset != core.keyset.0 {
+        return refuse(Rule::EvidenceKeyset, core.keyset, record.keyset);
+    }
+    if u64::from(record.grade) != u64::from(core.mode.grade.code()) {
+        return refuse(Rule::EvidenceGrade, record.grade, core.mode.grade);
+    }
+    if named.policy_epoch != Some(record.epoch) {
+        let got = named.policy_epoch.unwrap_or(0);
+        return refuse(Rule::EvidenceEpoch, record.epoch, got);
+    }
+    match until {
+        None => refuse(Rule::EvidenceRevoked, "evidence that counts", "revoked evidence"),
+        Some(until) if timestamp > until => refuse(Rule::EvidenceExpired, format!("a block until {until}"), timestamp),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Rule 8. Returns the root of the program that the proof is about.

@@ -91,7 +91,7 @@ rules! {
     /// The charge does not follow from price and usage.
     Charge = "charge", "price.charge", "the charge does not follow from price, usage and payment";
     /// A mode without a verifier in this version.
-    Mode = "mode", "mode", "this mode has no verifier on this network yet (replay is refused until statistical audits exist): use mode none or zk";
+    Mode = "mode", "mode", "this mode has no verifier on this network yet (replay is refused until statistical audits exist): use mode none, tee or zk";
     /// A grade that the mode does not have.
     Grade = "grade", "mode.grade", "this mode does not have this grade";
     /// Evidence on a mode without evidence.
@@ -104,6 +104,18 @@ rules! {
     EvidenceInvalid = "evidence_invalid", "evidence.statement_hash", "the proof does not prove the receipt's statement";
     /// The program of the proof is not one of the model's.
     ProgramUnknown = "program_unknown", "evidence.statement_hash", "the program of the proof is not registered for the model";
+    /// The evidence is not registered.
+    EvidenceUnknown = "evidence_unknown", "evidence.evidence_id", "the attestation evidence is not registered";
+    /// The evidence binds another keyset.
+    EvidenceKeyset = "evidence_keyset", "evidence.evidence_id", "the attestation evidence binds another keyset";
+    /// The evidence has another grade.
+    EvidenceGrade = "evidence_grade", "mode.grade", "the attestation evidence has another grade";
+    /// The evidence was accepted by another policy.
+    EvidenceEpoch = "evidence_epoch", "evidence.policy_epoch", "the attestation evidence was accepted under another policy";
+    /// What the evidence says is revoked.
+    EvidenceRevoked = "evidence_revoked", "evidence.evidence_id", "the measurement or the signer of the attestation evidence is revoked";
+    /// The evidence is too old.
+    EvidenceExpired = "evidence_expired", "evidence.evidence_id", "the attestation evidence counts no more: the node has to attest again";
     /// Fields of the core contradict each other.
     Consistency = "consistency", "receipt", "fields of the receipt contradict each other";
     /// The node has too much in flight.
@@ -127,6 +139,7 @@ impl Rule {
                 | Self::PaymentFunds
                 | Self::ModelUnknown
                 | Self::EvidenceMissing
+                | Self::EvidenceUnknown
                 | Self::ProgramUnknown
                 | Self::Royalty
                 | Self::Ask

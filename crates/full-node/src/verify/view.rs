@@ -2,7 +2,10 @@
 
 use super::CheckError;
 use alloy_primitives::B256;
-use opg_contracts::state::{self, KeysetRecord, ModelTerms, NodeRecord, StateReader};
+use opg_contracts::{
+    evidence::{self, EvidenceRecord},
+    state::{self, KeysetRecord, ModelTerms, NodeRecord, StateReader},
+};
 use opg_primitives::money::Price;
 use std::{collections::HashMap, hash::Hash, sync::RwLock};
 
@@ -17,6 +20,7 @@ pub struct View<'a, R> {
     models: Cache<B256, Option<ModelTerms>>,
     asks: Cache<(B256, B256), Price>,
     programs: Cache<(B256, B256), Option<B256>>,
+    evidence: Cache<B256, Option<(EvidenceRecord, Option<u64>)>>,
 }
 
 impl<'a, R: StateReader> View<'a, R> {
@@ -29,6 +33,7 @@ impl<'a, R: StateReader> View<'a, R> {
             models: Cache::default(),
             asks: Cache::default(),
             programs: Cache::default(),
+            evidence: Cache::default(),
         }
     }
 
@@ -51,6 +56,21 @@ impl<'a, R: StateReader> View<'a, R> {
 
     pub(super) fn ask(&self, node: B256, root: B256) -> Result<Price, CheckError<R::Error>> {
         cached(&self.asks, (node, root), || state::read_ask(self.state, node, root))
+    }
+
+    /// Registered evidence, and until when it counts; `None` instead if it is revoked.
+    pub(super) fn evidence(
+        &self,
+        id: B256,
+        grace: u64,
+    ) -> Result<Option<(EvidenceRecord, Option<u64>)>, CheckError<R::Error>> {
+        cached(&self.evidence, id, || {
+            let Some(record) = evidence::read(self.state, id)? else {
+                return Ok(None);
+            };
+            let until = evidence::valid_until(self.state, &record, grace)?;
+            Ok(Some((record, until)))
+        })
     }
 
     pub(super) fn program(&self, model: B256, program: B256) -> Result<Option<B256>, CheckError<R::Error>> {

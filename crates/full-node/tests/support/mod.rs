@@ -73,6 +73,7 @@ pub fn genesis() -> GenesisFile {
         endpoint: "http://127.0.0.1:1".into(),
         receipt_key: receipt_key().verifying_key().to_bytes().into(),
         settlement_key: account(0x42),
+        hpke_key: B256::ZERO,
         bond: parameters.min_bond,
     };
     let validators: Vec<ValidatorEntry> = (0..4)
@@ -124,6 +125,7 @@ pub fn genesis() -> GenesisFile {
         version: VERSION,
         vesting: vec![],
         airdrop: None,
+        evidence: None,
         chain_id: CHAIN,
         development: true,
         timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 1,

@@ -80,6 +80,7 @@ pub fn file() -> GenesisFile {
             endpoint: format!("http://127.0.0.1:{}", 8610 + u16::from(i)),
             receipt_key: B256::repeat_byte(0x40 + i),
             settlement_key: who(&format!("settlement-{i}")),
+            hpke_key: B256::ZERO,
             bond,
         })
         .collect();
@@ -134,6 +135,7 @@ pub fn file() -> GenesisFile {
         version: 1,
         vesting: vec![],
         airdrop: None,
+        evidence: None,
         chain_id: CHAIN_ID,
         development: true,
         timestamp: START,
@@ -271,7 +273,15 @@ impl Net {
     pub fn new() -> Self {
         static GENESIS: OnceLock<Genesis> = OnceLock::new();
         let file = file();
-        let genesis = GENESIS.get_or_init(|| opg_genesis::build(&file).unwrap());
+        Self::with(&file, GENESIS.get_or_init(|| opg_genesis::build(&file).unwrap()))
+    }
+
+    /// The network of another genesis file.
+    pub fn of(file: &GenesisFile) -> Self {
+        Self::with(file, &opg_genesis::build(file).unwrap())
+    }
+
+    fn with(file: &GenesisFile, genesis: &Genesis) -> Self {
         let mut evm = Evm::with_genesis(genesis);
         evm.set_coinbase(who("system-0"));
         let nodes: Vec<_> = file.nodes.iter().map(NodeRegistration::node_id).collect();

@@ -4,6 +4,7 @@ mod parse;
 
 use crate::{
     error::ApiError,
+    infer::attested,
     job::Outcome,
     node::Node,
     time::{unix_millis, unix_seconds},
@@ -14,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use opg_primitives::{mode::Mode, money::Usage};
+use opg_primitives::money::Usage;
 use opg_receipt::{FinishReason, LeafKind, SignedReceipt, StreamRecord, UsageUnit, rolling_hash, stream};
 use opg_runtime::{
     ModelRuntime, RuntimeError,
@@ -74,11 +75,13 @@ pub(crate) async fn handle(
     let Parsed {
         served,
         asked,
+        mode,
         prepared,
         params,
         stream,
         include_usage,
     } = parsed;
+    let attested = attested(&node, mode)?;
     let call = Call {
         served,
         asked,
@@ -86,7 +89,8 @@ pub(crate) async fn handle(
         body,
         params,
         unit: UsageUnit::Tokens,
-        mode: Mode::None,
+        mode,
+        attested,
         most,
         received,
     };

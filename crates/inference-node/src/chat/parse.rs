@@ -36,6 +36,7 @@ const IGNORED: [&str; 10] = [
 pub(super) struct Parsed {
     pub(super) served: Arc<Served>,
     pub(super) asked: String,
+    pub(super) mode: Mode,
     pub(super) prepared: PreparedGeneration,
     /// Effective parameters, as the receipt commits to them.
     pub(super) params: Value,
@@ -49,8 +50,9 @@ pub(super) fn parse(node: &Node, object: &Map<String, Value>) -> Result<Parsed, 
         let message = format!("{asked} is not a language model: use /v1/infer");
         return Err(ApiError::bad_request("model_not_supported", message).param("model"));
     };
-    if asked_mode(object)? != Mode::None {
-        return Err(not_served(&asked, Mode::Zk));
+    let mode = asked_mode(object)?;
+    if mode == Mode::Zk {
+        return Err(not_served(&asked, mode));
     }
     let mut fields = Fields {
         object,
@@ -93,7 +95,7 @@ pub(super) fn parse(node: &Node, object: &Map<String, Value>) -> Result<Parsed, 
     let prepared = model.prepare(&request).map_err(|error| runtime(&error))?;
     let params = json!({
         "max_tokens": prepared.max_tokens(),
-        "mode": "none",
+        "mode": mode.as_str(),
         "seed": seed,
         "stop": stop,
         "stream": stream,
@@ -103,6 +105,7 @@ pub(super) fn parse(node: &Node, object: &Map<String, Value>) -> Result<Parsed, 
     Ok(Parsed {
         served: Arc::clone(served),
         asked,
+        mode,
         prepared,
         params,
         stream,

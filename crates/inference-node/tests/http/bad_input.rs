@@ -55,7 +55,7 @@ async fn bodies_that_cannot_be_served_are_refused_before_the_price() {
         "unknown_parameter",
         "x",
     );
-    for mode in ["tee", "replay", "magic"] {
+    for mode in ["replay", "magic"] {
         let body = json!({"model": ONNX, "inputs": {}, "mode": mode}).to_string();
         expect(infer(body).await, 400, "mode_not_supported", "mode");
     }

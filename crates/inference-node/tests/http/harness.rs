@@ -55,6 +55,7 @@ impl Harness {
         let keys = NodeKeys {
             receipt: [11; 32],
             settlement: SecretKey::from_byte_array(&[12; 32]).unwrap(),
+            hpke: Some([13; 32]),
         };
         keys.save(&dir.path().join("keys.json")).unwrap();
         let mut config = InferenceNodeConfig {
@@ -72,6 +73,7 @@ impl Harness {
                 ..Limits::default()
             },
             exposure: Exposure::default(),
+            attestation: None,
             models: vec![
                 ModelConfig {
                     name: ONNX.into(),

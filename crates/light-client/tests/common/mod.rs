@@ -121,6 +121,7 @@ pub fn genesis(validators: Vec<ValidatorEntry>) -> GenesisFile {
         version: 1,
         vesting: vec![],
         airdrop: None,
+        evidence: None,
         chain_id: CHAIN,
         development: false,
         timestamp: START,

@@ -102,8 +102,18 @@ impl Core {
         }
         match (&self.evidence, mode.served) {
             (Some(evidence), Mode::Zk) => self.check_proof_after(evidence),
+            (Some(evidence), Mode::Tee) => Self::check_attested(evidence),
             _ => Ok(()),
         }
+    }
+
+    /// Registered evidence of the keyset.
+    fn check_attested(evidence: &Evidence) -> Result<(), ReceiptError> {
+        if evidence.evidence_id.is_none() || evidence.policy_epoch.is_none() {
+            let expected = "evidence id and policy epoch for mode tee";
+            return Err(ReceiptError::value("evidence", expected, "one of them is absent"));
+        }
+        Ok(())
     }
 
     /// A proof after the answer: what it must prove and by when, nothing about attestation.

@@ -1,0 +1,169 @@
+//! Mode tee on a local network: a software attester's evidence is verified by every validator, registered, named in receipts,
+//! shown as simulated everywhere, and worth nothing after it is revoked.
+
+use alloy::{network::EthereumWallet, providers::ProviderBuilder, signers::local::PrivateKeySigner};
+use alloy_primitives::{B256, U256};
+use opg_contracts::addresses;
+use opg_e2e::{Network, abi::EvidenceRegistry, opg, wait_until};
+use serde_json::{Value, json};
+use std::{path::Path, time::Duration};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("utf-8 path")
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("file")).expect("json")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
+    let network = Network::start();
+    let (dir, home) = (network.dir(), network.home().to_owned());
+    let home = home.as_path();
+    let url = network.file()["nodes"][0]["url"].as_str().expect("url").to_owned();
+
+    // the node attests by itself; what it offers says so
+    let attestation = async || {
+        let models: Value = reqwest::get(format!("{url}/v1/models")).await.ok()?.json().await.ok()?;
+        let offered = models["data"][0]["attestation"].clone();
+        (!offered.is_null()).then_some(offered)
+    };
+    wait_until("the node is attested", PATIENCE, async || attestation().await.is_some()).await;
+    let offered = attestation().await.expect("attestation");
+    assert_eq!(offered["grade"], "simulated", "{offered}");
+
+    // a streamed chat and an inference, each with a receipt file
+    let chat_file = home.join("chat.receipt.json");
+    let chat = opg(
+        home,
+        &[
+            "chat",
+            "demo/tiny-llama",
+            "Hello",
+            "--max-tokens",
+            "8",
+            "--stream",
+            "--mode",
+            "tee",
+            "--receipt",
+            text(&chat_file),
+            "--dir",
+            text(&dir),
+        ],
+    )
+    .expect_code(0);
+    assert!(chat.stderr.contains("tee, simulated"), "{}", chat.stderr);
+    let file = home.join("tee.receipt.json");
+    let input = json!({"X": [vec![0.0; 64]]}).to_string();
+    let infer = |file: &Path| {
+        let arguments = [
+            "infer",
+            "demo/digits-mlp",
+            "--input",
+            &input,
+            "--mode",
+            "tee",
+            "--receipt",
+            text(file),
+        ];
+        opg(home, &[&arguments[..], &["--dir", text(&dir), "--json"]].concat())
+    };
+    let answer = infer(&file).expect_code(0).json();
+    assert_eq!(
+        (&answer["opg"]["mode"], &answer["opg"]["grade"]),
+        (&json!("tee"), &json!("simulated")),
+        "{answer}"
+    );
+
+    // offline: verified, as simulated, and never as hardware
+    let genesis = dir.join("genesis.json");
+    let verify = |file: &Path, more: &[&str]| {
+        let arguments = [
+            "receipt",
+            "verify",
+            text(file),
+            "--genesis",
+            text(&genesis),
+            "--offline",
+        ];
+        opg(home, &[&arguments[..], more].concat())
+    };
+    for file in [&file, &chat_file] {
+        let verified = verify(file, &[]).expect_code(0);
+        assert!(
+            verified.stdout.contains("VERIFIED (tee, simulated)"),
+            "{}",
+            verified.stdout
+        );
+    }
+    verify(&file, &["--require", "tee,simulated"]).expect_code(0);
+    let refused = verify(&file, &["--require", "tee,hardware"]).expect_code(1);
+    assert!(refused.stderr.contains("hardware"), "{}", refused.stderr);
+
+    // the file without its evidence, with the evidence of a changed document, and under a genesis that is no development one
+    let whole = std::fs::read_to_string(&file).expect("file");
+    let document = read_json(&file)["attestation"]["document"]
+        .as_str()
+        .expect("document")
+        .to_owned();
+    let mut changed = document.clone();
+    let at = changed.len() / 2;
+    let other = if changed.as_bytes()[at] == b'A' { "B" } else { "A" };
+    changed.replace_range(at..=at, other);
+    let bad = home.join("bad.receipt.json");
+    std::fs::write(&bad, whole.replace(&document, &changed)).expect("file");
+    let refused = verify(&bad, &[]).expect_code(1);
+    assert!(refused.stderr.contains("evidence"), "{}", refused.stderr);
+    let mut production = read_json(&genesis);
+    production["development"] = json!(false);
+    let production_file = home.join("production.json");
+    std::fs::write(&production_file, production.to_string()).expect("file");
+    let refused = opg(
+        home,
+        &[
+            "receipt",
+            "verify",
+            text(&file),
+            "--genesis",
+            text(&production_file),
+            "--offline",
+        ],
+    );
+    assert_ne!(
+        refused.code(),
+        0,
+        "a production genesis names no development roots: {}",
+        refused.stderr
+    );
+
+    // the policy's owner revokes what runs there: from then on nothing counts, and nothing is charged
+    let treasury: PrivateKeySigner = std::fs::read_to_string(dir.join("treasury.key"))
+        .expect("key")
+        .trim()
+        .parse()
+        .expect("key");
+    let provider = ProviderBuilder::new()
+        .wallet(EthereumWallet::from(treasury))
+        .connect_http(network.rpc_urls()[1].parse().expect("url"));
+    let registry = EvidenceRegistry::new(addresses::EVIDENCE_REGISTRY, &provider);
+    let id: B256 = offered["evidence_id"].as_str().expect("id").parse().expect("id");
+    let record = registry.evidence(id).call().await.expect("record");
+    assert_eq!((record.kind, record.grade), (2, 1), "TDX, simulated");
+    assert!(registry.validUntil(id).call().await.expect("time") > record.registeredAt);
+    let revoked = registry.revoke(record.measurement).send().await.expect("sent");
+    assert!(revoked.get_receipt().await.expect("receipt").status());
+    assert_eq!(
+        U256::from(registry.validUntil(id).call().await.expect("time")),
+        U256::ZERO
+    );
+    wait_until("the node notices", Duration::from_secs(30), async || {
+        attestation().await.is_none()
+    })
+    .await;
+    let refused = infer(&home.join("never.json"));
+    assert_ne!(refused.code(), 0);
+    assert!(refused.stderr.contains("not_attested"), "{}", refused.stderr);
+}
