@@ -1,4 +1,4 @@
-// Compiles src/*.sol with the pinned solc and OpenZeppelin into artifacts/, byte for byte reproducibly.
+// Compiles src/**/*.sol with the pinned solc and OpenZeppelin into artifacts/, byte for byte reproducibly.
 //   node compile.mjs           writes artifacts/<Name>.json and artifacts/sources.lock.json
 //   node compile.mjs --check   compiles, compares with what is committed, exits 1 on any difference
 import { createHash } from "node:crypto";
@@ -12,7 +12,7 @@ const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, "artifacts");
 const solc = require("solc");
 
-/** Contracts that Rust needs; everything else in src/ is compiled with them but has no artifact. */
+/** Contracts that Rust needs, by path under src/; everything else there is compiled with them but has no artifact. */
 const CONTRACTS = [
   "OPG",
   "NodeRegistry",
@@ -25,9 +25,16 @@ const CONTRACTS = [
   "Vesting",
   "Airdrop",
   "Multicall3",
+  "x402/Permit2",
+  "x402/ExactPermit2Proxy",
+  "x402/UptoPermit2Proxy",
+  "x402/BatchSettlement",
+  "x402/Erc3009DepositCollector",
+  "x402/Permit2DepositCollector",
+  "x402/UniversalSigValidator",
 ];
 /** Contracts that only tests use: actors that try to break the others. */
-const TEST_CONTRACTS = ["TestActors"];
+const TEST_CONTRACTS = ["TestActors", "TestX402"];
 
 const SETTINGS = {
   optimizer: { enabled: true, runs: 200 },
@@ -61,6 +68,7 @@ function compile() {
     }
   };
   add("src");
+  add("src/x402");
   add("test");
   const findImport = (path) => {
     try {
@@ -110,7 +118,7 @@ function artifacts() {
       storageLayout: sorted(stripIds(contract.storageLayout)),
     });
   };
-  for (const name of CONTRACTS) emit("src", name, name);
+  for (const path of CONTRACTS) emit("src", path, path.split("/").at(-1));
   for (const file of TEST_CONTRACTS) {
     for (const name of Object.keys(contracts[`test/${file}.sol`] ?? {}).sort()) emit("test", file, name);
   }

@@ -3,10 +3,12 @@ pragma solidity 0.8.37;
 
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {OPG} from "./OPG.sol";
 import {FeeVault} from "./FeeVault.sol";
 import {ModelRegistry} from "./ModelRegistry.sol";
 import {NodeRegistry} from "./NodeRegistry.sol";
+import {BatchSettlement} from "./x402/BatchSettlement.sol";
 import {INSURANCE} from "./Types.sol";
 
 /// @title ReceiptLedger
@@ -60,6 +62,54 @@ contract ReceiptLedger {
         uint256 router;
     }
 
+    /// @notice Some sequence numbers of a keyset: bit `i` of `bits` is number `256 * word + i`.
+    struct SeqWord {
+        uint64 word;
+        uint256 bits;
+    }
+
+    /// @notice Receipts of one node, keyset and model on the same terms that one channel pays for. `charge` is the sum of theirs.
+    struct ChannelGroup {
+        bytes32 nodeId;
+        bytes32 keyset;
+        bytes32 modelRoot;
+        uint16 royaltyBps;
+        uint8 mode;
+        address router;
+        BatchSettlement.ChannelConfig channel;
+        SeqWord[] words;
+        uint128 charge;
+    }
+
+    /// @notice On what terms charges of one channel are shared; `creator` is the model's when they were recorded.
+    struct ChannelTerms {
+        bytes32 channelId;
+        bytes32 nodeId;
+        bytes32 modelRoot;
+        address creator;
+        uint16 royaltyBps;
+        uint8 mode;
+        address router;
+    }
+
+    /// @notice Charges recorded for a channel and those of them that are credited, ever: one slot.
+    struct ChannelSums {
+        uint128 recorded;
+        uint128 credited;
+    }
+
+    /// @notice Charges of one channel on the same terms that wait for the payee's claim: one slot.
+    struct PendingCharge {
+        uint128 amount;
+        uint64 releaseAt;
+    }
+
+    /// @notice A payer's request to have back what was claimed beyond all receipts: the claims at that time, and when it is due.
+    struct ChannelRefund {
+        uint128 claimed;
+        uint40 due;
+    }
+
     /// @notice Mark of a payment whose receipt is credited.
     bytes32 public constant CREDITED = bytes32(uint256(1));
     /// @notice Seconds that a node has, after a payer asked for a refund, to bring the receipt of the payment.
@@ -72,6 +122,8 @@ contract ReceiptLedger {
     ModelRegistry public immutable models;
     /// @notice Holder of payments and credits.
     FeeVault public immutable vault;
+    /// @notice Payment channels.
+    BatchSettlement public immutable channels;
     /// @notice Implementation of the deposit addresses.
     address public immutable implementation;
     /// @notice Account of the treasury's share.
@@ -91,6 +143,12 @@ contract ReceiptLedger {
     mapping(address account => bool) public isSystem;
     /// @notice When a payment without receipt can be refunded; 0 if nobody asked for it.
     mapping(bytes32 paymentId => uint40) public refundAt;
+    /// @notice What each channel was charged.
+    mapping(bytes32 channelId => ChannelSums) public channelSums;
+    /// @notice What waits for a claim, by {termsHash}.
+    mapping(bytes32 termsHash => PendingCharge) public pendingCharges;
+    /// @notice Refunds asked for, by channel; zeros if none.
+    mapping(bytes32 channelId => ChannelRefund) public channelRefunds;
 
     /// @notice A chunk of a block's batch is recorded. `count` is the number of receipts in the whole batch.
     event BatchRecorded(uint64 indexed height, bytes32 indexed batchRoot, uint32 count, uint32 chunk);
@@ -108,12 +166,37 @@ contract ReceiptLedger {
     /// @notice A payment that got no receipt in time went back to its payer.
     event Refunded(bytes32 indexed paymentId);
 
+    /// @notice Charges are recorded for a channel. This is all that {creditChannels} needs.
+    event ChannelCharged(
+        bytes32 indexed channelId,
+        bytes32 indexed nodeId,
+        bytes32 indexed modelRoot,
+        address creator,
+        uint16 royaltyBps,
+        uint8 mode,
+        address router,
+        uint128 charge,
+        uint64 releaseAt
+    );
+    /// @notice Charges of a channel are credited.
+    event ChannelCredited(bytes32 indexed channelId, bytes32 indexed nodeId, uint128 amount);
+    /// @notice Somebody asked to refund what was claimed from a channel beyond its receipts.
+    event ChannelRefundRequested(bytes32 indexed channelId, bytes32 indexed nodeId, uint128 claimed, uint40 due);
+    /// @notice What was claimed from a channel beyond its receipts went back to its payer.
+    event ChannelRefunded(bytes32 indexed channelId, bytes32 indexed nodeId, uint128 amount);
+
     /// @notice Not a system transaction of the block's proposer.
     error NotSystemTransaction(address sender);
     /// @notice The root is zero, or not the one that this height began with.
     error InvalidRoot(uint64 height, bytes32 recorded, bytes32 given);
     /// @notice The sequence number is recorded already.
     error SequenceUsed(bytes32 keyset, uint64 seq);
+    /// @notice These sequence numbers are recorded already.
+    error SequencesUsed(bytes32 keyset, uint64 word, uint256 bits);
+    /// @notice The channel does not pay OPG to the deposit address of the node.
+    error ForeignChannel(bytes32 nodeId, address receiver, address token);
+    /// @notice No more was claimed from the channel than was charged.
+    error NothingClaimedTooMuch(bytes32 channelId, uint128 claimed, uint128 recorded);
     /// @notice The payment has a receipt already.
     error PaymentSpent(bytes32 paymentId);
     /// @notice The payment has not reached the node, or not with this amount.
@@ -138,6 +221,7 @@ contract ReceiptLedger {
         NodeRegistry nodes_,
         ModelRegistry models_,
         FeeVault vault_,
+        BatchSettlement channels_,
         address implementation_,
         address treasury_,
         uint40[4] memory windows,
@@ -147,6 +231,7 @@ contract ReceiptLedger {
         nodes = nodes_;
         models = models_;
         vault = vault_;
+        channels = channels_;
         implementation = implementation_;
         treasury = treasury_;
         _windowNone = windows[0];
@@ -158,10 +243,9 @@ contract ReceiptLedger {
         }
     }
 
-    /// @notice Records one chunk of a block's batch. Any violation reverts, and a block whose system transaction reverts is invalid.
     /// @dev The origin test keeps out calls in the proposer's name from a delegated account (EIP-7702): only a transaction that the
     /// proposer signed itself passes, and validators refuse all of those but the recomputed ones.
-    function record(uint64 height, bytes32 batchRoot, uint32 count, uint32 chunk, Group[] calldata groups) external {
+    modifier chunkOf(uint64 height, bytes32 batchRoot, uint32 count, uint32 chunk) {
         require(
             // solhint-disable-next-line avoid-tx-origin
             msg.sender == tx.origin && msg.sender == block.coinbase && isSystem[msg.sender],
@@ -176,8 +260,45 @@ contract ReceiptLedger {
             roots[height] = batchRoot;
         }
         emit BatchRecorded(height, batchRoot, count, chunk);
+        _;
+    }
+
+    /// @notice Records one chunk of a block's batch. Any violation reverts, and a block whose system transaction reverts is invalid.
+    function record(uint64 height, bytes32 batchRoot, uint32 count, uint32 chunk, Group[] calldata groups)
+        external
+        chunkOf(height, batchRoot, count, chunk)
+    {
         for (uint256 i; i < groups.length; ++i) {
             _recordGroup(groups[i]);
+        }
+    }
+
+    /// @notice Records one chunk of a block's batch that channels pay for. It credits nothing, so that its cost is known beforehand:
+    /// {creditChannels} does, once the payee has claimed.
+    function recordChannels(
+        uint64 height,
+        bytes32 batchRoot,
+        uint32 count,
+        uint32 chunk,
+        ChannelGroup[] calldata groups
+    ) external chunkOf(height, batchRoot, count, chunk) {
+        bytes32 separator = _channelSeparator();
+        for (uint256 i; i < groups.length; ++i) {
+            _recordChannelGroup(separator, groups[i]);
+        }
+    }
+
+    /// @notice Credits what was recorded for channels, as far as the payee has claimed it from them; first has it sent what it
+    /// has claimed, so that credits never exceed money that has arrived. Anyone may call it.
+    /// @return credited sum of the charges credited
+    function creditChannels(ChannelTerms[] calldata terms) external returns (uint256 credited) {
+        bytes32 nodeId;
+        for (uint256 i; i < terms.length; ++i) {
+            if (i == 0 || terms[i].nodeId != nodeId) {
+                nodeId = terms[i].nodeId;
+                channels.settle(_depositAddress(nodeId), address(opg));
+            }
+            credited += _creditChannel(terms[i]);
         }
     }
 
@@ -251,6 +372,45 @@ contract ReceiptLedger {
         vault.credit(nodeId, 0, 0, payees, amounts);
     }
 
+    /// @notice Asks for the refund of what a node has claimed from a channel beyond all receipts. The node has {REFUND_DELAY} seconds to bring
+    /// receipts for what it had claimed by now. Anyone may ask; the money can only go to the payer.
+    function requestChannelRefund(bytes32 nodeId, BatchSettlement.ChannelConfig calldata channel) external {
+        bytes32 channelId = _ownChannel(_channelSeparator(), nodeId, channel);
+        require(channelRefunds[channelId].due == 0, RefundNotDue(channelId, channelRefunds[channelId].due));
+        (, uint128 claimed) = channels.channels(channelId);
+        uint128 recorded = channelSums[channelId].recorded;
+        require(claimed > recorded, NothingClaimedTooMuch(channelId, claimed, recorded));
+        uint40 due = uint40(block.timestamp) + REFUND_DELAY;
+        channelRefunds[channelId] = ChannelRefund(claimed, due);
+        emit ChannelRefundRequested(channelId, nodeId, claimed, due);
+    }
+
+    /// @notice Credits the payer with what was claimed by the time of the request and has no receipts even now. Anyone may call it.
+    /// @dev The refund counts as a charge that is credited: what is recorded and waits keeps its part of the claims.
+    /// @return amount the refund; 0 if the receipts came in time
+    function refundChannel(bytes32 nodeId, BatchSettlement.ChannelConfig calldata channel)
+        external
+        returns (uint128 amount)
+    {
+        bytes32 channelId = _ownChannel(_channelSeparator(), nodeId, channel);
+        ChannelRefund memory asked = channelRefunds[channelId];
+        require(asked.due != 0 && block.timestamp >= asked.due, RefundNotDue(channelId, asked.due));
+        delete channelRefunds[channelId];
+        ChannelSums memory sums = channelSums[channelId];
+        if (asked.claimed <= sums.recorded) {
+            return 0;
+        }
+        amount = asked.claimed - sums.recorded;
+        channelSums[channelId] = ChannelSums(asked.claimed, sums.credited + amount);
+        emit ChannelRefunded(channelId, nodeId, amount);
+        channels.settle(channel.receiver, address(opg));
+        address[] memory payees = new address[](1);
+        uint256[] memory amounts = new uint256[](1);
+        payees[0] = channel.payer;
+        amounts[0] = amount;
+        vault.credit(nodeId, 0, 0, payees, amounts);
+    }
+
     /// @notice Splits a charge (docs/specs/ledger.md §6): the royalty to the creator; of the rest 80 parts to the node, 5 to auditors, 3 to
     /// the treasury, 2 to the router, the wei that division leaves to the largest remainders. There are no auditors yet, so
     /// their share goes to the insurance account; without a router its share goes to the node.
@@ -268,6 +428,14 @@ contract ReceiptLedger {
             entryHash := keccak256(entry, 352)
         }
         return bytes32((uint256(entryHash) | (1 << 255)) & ~uint256(1));
+    }
+
+    /// @notice Key of {pendingCharges}: `keccak256(abi.encode(terms))`.
+    function termsHash(ChannelTerms memory terms) public pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            // In memory the seven static fields lie as abi.encode would write them.
+            hash := keccak256(terms, 224)
+        }
     }
 
     /// @notice Identifies the payment of one authorization: `keccak256(abi.encode(payer, nonce))`.
@@ -307,6 +475,118 @@ contract ReceiptLedger {
             mstore(amounts, used)
         }
         vault.credit(group.nodeId, group.mode, terms.releaseAt, payees, amounts);
+    }
+
+    function _recordChannelGroup(bytes32 separator, ChannelGroup calldata group) private {
+        require(group.royaltyBps <= 10_000, InvalidRoyalty(group.royaltyBps));
+        require(nodes.operatorOf(group.nodeId) != address(0), UnknownNode(group.nodeId));
+        ChannelTerms memory terms;
+        terms.channelId = _ownChannel(separator, group.nodeId, group.channel);
+        terms.nodeId = group.nodeId;
+        terms.modelRoot = group.modelRoot;
+        terms.creator = models.creatorOf(group.modelRoot);
+        terms.royaltyBps = group.royaltyBps;
+        terms.mode = group.mode;
+        terms.router = group.router;
+        require(terms.creator != address(0), UnknownModel(group.modelRoot));
+        mapping(uint256 word => uint256) storage bitmap = sequences[group.keyset];
+        for (uint256 i; i < group.words.length; ++i) {
+            SeqWord calldata seq = group.words[i];
+            uint256 word = bitmap[seq.word];
+            require(word & seq.bits == 0, SequencesUsed(group.keyset, seq.word, word & seq.bits));
+            bitmap[seq.word] = word | seq.bits;
+        }
+        ChannelSums storage sums = channelSums[terms.channelId];
+        sums.recorded = _saturated(sums.recorded, group.charge);
+        // Charges on the same terms share one release time, the latest: whatever is added waits a whole window.
+        uint64 releaseAt = uint64(block.timestamp) + window(group.mode);
+        PendingCharge storage pending = pendingCharges[termsHash(terms)];
+        pending.amount = _saturated(pending.amount, group.charge);
+        pending.releaseAt = releaseAt;
+        emit ChannelCharged(
+            terms.channelId,
+            terms.nodeId,
+            terms.modelRoot,
+            terms.creator,
+            terms.royaltyBps,
+            terms.mode,
+            terms.router,
+            group.charge,
+            releaseAt
+        );
+    }
+
+    /// @dev Money goes as far as the channel's claims; which terms are credited first does not change who holds it.
+    function _creditChannel(ChannelTerms calldata terms) private returns (uint128 amount) {
+        PendingCharge storage pending = pendingCharges[termsHash(terms)];
+        amount = pending.amount;
+        if (amount == 0) {
+            return 0;
+        }
+        ChannelSums storage sums = channelSums[terms.channelId];
+        (, uint128 claimed) = channels.channels(terms.channelId);
+        uint128 left = claimed - sums.credited;
+        if (amount > left) {
+            amount = left;
+        }
+        if (amount == 0) {
+            return 0;
+        }
+        sums.credited += amount;
+        pending.amount -= amount;
+        emit ChannelCredited(terms.channelId, terms.nodeId, amount);
+        (address[] memory payees, uint256[] memory amounts) = _credits(0);
+        _fill(
+            payees,
+            amounts,
+            nodes.operatorOf(terms.nodeId),
+            terms.creator,
+            terms.router,
+            split(amount, terms.royaltyBps, terms.router != address(0))
+        );
+        vault.credit(terms.nodeId, terms.mode, pending.releaseAt, payees, amounts);
+    }
+
+    /// @dev A sum that stops at the top: no charge, however false, can make a system transaction revert. OPG never gets there.
+    function _saturated(uint128 sum, uint128 added) private pure returns (uint128) {
+        unchecked {
+            uint128 next = sum + added;
+            return next < sum ? type(uint128).max : next;
+        }
+    }
+
+    /// @dev The domain separator of {channels}, computed here to spare a call for each group.
+    function _channelSeparator() private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("x402 Batch Settlement"),
+                keccak256("1"),
+                block.chainid,
+                address(channels)
+            )
+        );
+    }
+
+    /// @dev {BatchSettlement.getChannelId} of a channel that must pay the node in OPG.
+    function _ownChannel(bytes32 separator, bytes32 nodeId, BatchSettlement.ChannelConfig calldata config)
+        private
+        view
+        returns (bytes32)
+    {
+        require(
+            config.receiver == _depositAddress(nodeId) && config.token == address(opg),
+            ForeignChannel(nodeId, config.receiver, config.token)
+        );
+        bytes32 structHash = keccak256(
+            abi.encode(
+                keccak256(
+                    "ChannelConfig(address payer,address payerAuthorizer,address receiver,address receiverAuthorizer,address token,uint40 withdrawDelay,bytes32 salt)"
+                ),
+                config
+            )
+        );
+        return MessageHashUtils.toTypedDataHash(separator, structHash);
     }
 
     /// @dev Records all entries of a group. Refunds go into the lists from index 5 on, one for each run of entries of the same payer.

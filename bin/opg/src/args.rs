@@ -121,6 +121,8 @@ pub(crate) enum NodeCommand {
     Full(NodeArgs),
     /// An inference node: models, payments, receipts
     Inference(NodeArgs),
+    /// A router: one URL in front of all nodes, and the relay of sealed requests
+    Router(NodeArgs),
     /// A model hub: repositories for Hugging Face's tools
     Hub(NodeArgs),
 }
@@ -292,6 +294,13 @@ pub(crate) struct JobArgs {
     /// Wait until the receipt is final and settled, and write the receipt file there
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
+    /// Seal request and answer to the node's attested key; only that node can read them
+    #[arg(long)]
+    pub(crate) encrypted: bool,
+    /// Send the sealed request through this router's relay, so that the node does not learn this machine's address; the relay
+    /// sees only ciphertext, as long as it does not share what it sees with the node
+    #[arg(long, value_name = "URL", requires = "encrypted")]
+    pub(crate) relay: Option<String>,
     /// Never sign a payment above this, in OPG
     #[arg(long, default_value = "1", value_parser = amount, value_name = "OPG")]
     pub(crate) max_spend: Amount,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     Authorized, Client, ClientError, Job, Paid,
     answer::{AnswerError, Envelope, same_delivery},
+    confidential::Via,
     rpc::{read_body, root_cause},
     sse::SseParser,
 };
@@ -82,6 +83,7 @@ impl Job {
             body: body.to_string().into_bytes().into(),
             mode,
             max_spend,
+            via: Via::Plain,
         }
     }
 }

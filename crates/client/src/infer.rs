@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     Authorized, Client, ClientError, Job, Paid,
     answer::{Envelope, same_delivery},
+    confidential::Via,
     rpc::read_body,
 };
 
@@ -49,6 +50,7 @@ impl Job {
             body: body.to_string().into_bytes().into(),
             mode,
             max_spend,
+            via: Via::Plain,
         }
     }
 }

@@ -40,6 +40,7 @@
 pub mod answer;
 mod chain;
 mod chat;
+mod confidential;
 mod error;
 mod infer;
 mod network;
@@ -56,6 +57,7 @@ mod wallet;
 pub use crate::{
     chain::{Asset, Balances, Credits, Sent},
     chat::{Chat, ChatEvent, ChatRequest, ChatStream, Message},
+    confidential::{AttestedKey, Via},
     error::ClientError,
     infer::Inference,
     network::{

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::{
     Client, ClientError,
     answer::{Asked, Envelope},
+    confidential::Via,
     network::NodeEntry,
     offer::{self, Expected, Selected},
     registry::Model,
@@ -46,6 +47,17 @@ pub struct Job {
     pub mode: Mode,
     /// Never sign more than this for the call.
     pub max_spend: Amount,
+    /// How the request reaches the node.
+    pub via: Via,
+}
+
+impl Job {
+    /// Seals the request to the node's attested key, and sends it through the relay at `relay` if one is named.
+    #[must_use]
+    pub fn sealed(mut self, relay: Option<String>) -> Self {
+        self.via = relay.map_or(Via::Sealed, Via::Relay);
+        self
+    }
 }
 
 /// An offer that passed every check. Nothing is paid yet.
@@ -265,6 +277,9 @@ impl Client {
         payment: Option<&str>,
         timeout: Duration,
     ) -> Result<reqwest::Response, ClientError> {
+        if job.via != Via::Plain {
+            return self.post_sealed(node, job, payment).await;
+        }
         let mut request = self
             .http
             .post(format!("{}{}", node.url, job.path))

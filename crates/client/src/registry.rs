@@ -198,6 +198,11 @@ impl Client {
         })
     }
 
+    /// What a node says its keys are.
+    pub(crate) async fn published_keyset(&self, url: &str) -> Result<Keyset, ClientError> {
+        Ok(self.get_from::<PublishedKeyset>(url, "/v1/keyset").await?.keyset)
+    }
+
     /// The keyset behind a quote, with the node's whole record; `None` if it is not registered. Keys for encryption and TLS are
     /// asked from the node at `url`: the chain has their digest.
     pub(crate) async fn keyset(
@@ -224,7 +229,7 @@ impl Client {
         let keyset = if plain.digest() == digest {
             plain
         } else {
-            self.get_from::<PublishedKeyset>(url, "/v1/keyset").await?.keyset
+            self.published_keyset(url).await?
         };
         if keyset.digest() != digest {
             return Err(ClientError::Proof {

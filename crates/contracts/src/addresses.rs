@@ -25,8 +25,23 @@ pub const MULTICALL3: Address = address!("0xcA11bde05977b3631167028862bE2a173976
 /// The deterministic CREATE2 deployer at its usual address.
 pub const CREATE2_DEPLOYER: Address = address!("0x4e59b44847b379578588920cA78FbF26c0B4956C");
 
+/// Permit2, where x402 clients expect it.
+pub const PERMIT2: Address = address!("0x000000000022D473030F116dDEE9F6B43aC78BA3");
+/// Spender of x402 `exact` payments through Permit2, where clients expect it.
+pub const EXACT_PERMIT2_PROXY: Address = address!("0x402085c248EeA27D92E8b30b2C58ed07f9E20001");
+/// Spender of x402 `upto` payments, where clients expect it.
+pub const UPTO_PERMIT2_PROXY: Address = address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002");
+/// Payment channels of the x402 scheme `batch-settlement`, where clients expect them.
+pub const BATCH_SETTLEMENT: Address = address!("0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003");
+/// Brings deposits into channels by ERC-3009 signatures, where clients expect it.
+pub const ERC3009_DEPOSIT_COLLECTOR: Address = address!("0x4020806089470a89826cB9fB1f4059150b550004");
+/// Brings deposits into channels by Permit2 signatures, where clients expect it.
+pub const PERMIT2_DEPOSIT_COLLECTOR: Address = address!("0x4020425FAf3B746C082C2f942b4E5159887B0005");
+/// Checks signatures of wallets that may not be deployed yet (ERC-6492), at its usual address.
+pub const UNIVERSAL_SIG_VALIDATOR: Address = address!("0xdAcD51A54883eb67D95FAEb2BBfdC4a9a6BD2a3B");
+
 /// Every address that a genesis allocation must not use.
-pub const PREDEPLOYS: [Address; 11] = [
+pub const PREDEPLOYS: [Address; 18] = [
     OPG,
     NODE_REGISTRY,
     MODEL_REGISTRY,
@@ -38,6 +53,13 @@ pub const PREDEPLOYS: [Address; 11] = [
     TEE_REGISTRY,
     MULTICALL3,
     CREATE2_DEPLOYER,
+    PERMIT2,
+    EXACT_PERMIT2_PROXY,
+    UPTO_PERMIT2_PROXY,
+    BATCH_SETTLEMENT,
+    ERC3009_DEPOSIT_COLLECTOR,
+    PERMIT2_DEPOSIT_COLLECTOR,
+    UNIVERSAL_SIG_VALIDATOR,
 ];
 
 /// Contracts that the protocol itself calls: EIP-4788 roots, EIP-2935 hashes, EIP-7002 withdrawals, EIP-7251 consolidations.

@@ -35,11 +35,17 @@ sol!(
     FeeVault,
     "../../contracts/artifacts/FeeVault.json"
 );
-sol!(
-    #[derive(Debug, PartialEq, Eq)]
-    ReceiptLedger,
-    "../../contracts/artifacts/ReceiptLedger.json"
-);
+/// `ReceiptLedger` with the type of channels that it uses; in a module because `BatchSettlement` names it too.
+pub mod receipt_ledger {
+    use alloy_sol_types::sol;
+
+    sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        ReceiptLedger,
+        "../../contracts/artifacts/ReceiptLedger.json"
+    );
+}
+pub use receipt_ledger::ReceiptLedger;
 sol!(
     #[derive(Debug, PartialEq, Eq)]
     EvidenceRegistry,
@@ -64,4 +70,49 @@ sol!(
     #[derive(Debug, PartialEq, Eq)]
     Multicall3,
     "../../contracts/artifacts/Multicall3.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Permit2,
+    "../../contracts/artifacts/Permit2.json"
+);
+/// `ExactPermit2Proxy` with the types of Permit2 that it uses; in a module because both proxies name them.
+pub mod exact_permit2_proxy {
+    use alloy_sol_types::sol;
+
+    sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        ExactPermit2Proxy,
+        "../../contracts/artifacts/ExactPermit2Proxy.json"
+    );
+}
+/// `UptoPermit2Proxy` with the types of Permit2 that it uses; in a module because both proxies name them.
+pub mod upto_permit2_proxy {
+    use alloy_sol_types::sol;
+
+    sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        UptoPermit2Proxy,
+        "../../contracts/artifacts/UptoPermit2Proxy.json"
+    );
+}
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    BatchSettlement,
+    "../../contracts/artifacts/BatchSettlement.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Erc3009DepositCollector,
+    "../../contracts/artifacts/Erc3009DepositCollector.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Permit2DepositCollector,
+    "../../contracts/artifacts/Permit2DepositCollector.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    UniversalSigValidator,
+    "../../contracts/artifacts/UniversalSigValidator.json"
 );

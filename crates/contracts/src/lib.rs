@@ -7,6 +7,8 @@
 //! - [`bindings`] the ABI, as `alloy_sol_types` types;
 //! - [`slots`] and [`state`] raw storage slots and typed readers, for code that reads state or proofs without an EVM;
 //! - [`system_tx`] how a batch of verified receipts becomes the calldata of the ledger's system transactions;
+//! - [`channel_tx`] the same for receipts that channels pay for;
+//! - [`x402`] slots, readers and ids of the x402 payment contracts;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
 //! # Invariants
@@ -25,24 +27,29 @@
 //! assert_eq!(addresses::OPG, "0x0000000000000000000000000000000000001001".parse::<Address>().unwrap());
 //! ```
 //!
-//! Status: payments, receipts, models with their programs, vesting and airdrop. Staking, governance and channels are not there.
+//! Status: payments, channels, receipts, models with their programs, vesting and airdrop. Staking and governance are not there.
 
 #![forbid(unsafe_code)]
 
 pub mod addresses;
 mod airdrop;
 pub mod bindings;
+pub mod channel_tx;
 pub mod evidence;
 pub mod genesis_file;
 pub mod slots;
 pub mod state;
 pub mod supply;
 pub mod system_tx;
+pub mod x402;
 
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
-    Airdrop, DepositAddress, EvidenceRegistry, FeeVault, ModelRegistry, Multicall3, NodeRegistry, OPG, ReceiptLedger,
-    TEERegistry, Vesting,
+    Airdrop, BatchSettlement, DepositAddress, Erc3009DepositCollector, EvidenceRegistry, FeeVault, ModelRegistry,
+    Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, ReceiptLedger, TEERegistry, UniversalSigValidator,
+    Vesting,
+    exact_permit2_proxy::{self, ExactPermit2Proxy},
+    upto_permit2_proxy::{self, UptoPermit2Proxy},
 };
 pub use genesis_file::{
     AccountAllocation, AirdropAllocation, AskRegistration, DevelopmentRoot, EvidenceSetup, GenesisFile,

@@ -157,7 +157,7 @@ pub fn evidence_policy() -> U256 {
 }
 
 /// Slot of `key` in the mapping at `base`.
-fn mapping(key: B256, base: U256) -> U256 {
+pub(crate) fn mapping(key: B256, base: U256) -> U256 {
     let mut bytes = [0u8; 64];
     bytes[..32].copy_from_slice(key.as_slice());
     bytes[32..].copy_from_slice(&base.to_be_bytes::<32>());

@@ -9,8 +9,9 @@ use alloy_genesis::{ChainConfig, Genesis};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
-    Airdrop, DepositAddress, EvidenceRegistry, FeeVault, GenesisFile, GenesisFileError, ModelRegistry, Multicall3,
-    NodeRegistry, OPG, ReceiptLedger, TEERegistry, Vesting, addresses, genesis_file::SUPPLY,
+    Airdrop, BatchSettlement, DepositAddress, Erc3009DepositCollector, EvidenceRegistry, ExactPermit2Proxy, FeeVault,
+    GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector,
+    ReceiptLedger, TEERegistry, UniversalSigValidator, UptoPermit2Proxy, Vesting, addresses, genesis_file::SUPPLY,
 };
 use opg_primitives::money::Price;
 use std::collections::BTreeSet;
@@ -175,6 +176,7 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
                 nodes_: addresses::NODE_REGISTRY,
                 models_: addresses::MODEL_REGISTRY,
                 vault_: addresses::FEE_VAULT,
+                channels_: addresses::BATCH_SETTLEMENT,
                 implementation_: addresses::DEPOSIT_IMPLEMENTATION,
                 treasury_: p.treasury,
                 windows: p.windows.by_code().map(seconds),
@@ -210,10 +212,9 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
         (addresses::MULTICALL3, "Multicall3", &Multicall3::BYTECODE, Vec::new()),
     ];
     for (address, name, bytecode, arguments) in contracts {
-        let init_code = [bytecode.as_ref(), &arguments].concat();
-        evm.construct(address, init_code.into())
-            .step(|| format!("constructor of {name}"))?;
+        construct(evm, address, name, bytecode, &arguments)?;
     }
+    deploy_x402(evm)?;
     for (address, code) in [
         (addresses::CREATE2_DEPLOYER, &CREATE2_DEPLOYER_CODE),
         (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
@@ -230,6 +231,78 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
         evm.set_code(address, code.clone());
     }
     Ok(())
+}
+
+/// The contracts of x402 payments, at the addresses that clients have built in.
+fn deploy_x402(evm: &mut Evm) -> Result<(), GenesisError> {
+    let exact = ExactPermit2Proxy::constructorCall {
+        permit2_: addresses::PERMIT2,
+    };
+    let upto = UptoPermit2Proxy::constructorCall {
+        permit2_: addresses::PERMIT2,
+    };
+    let by_authorization = Erc3009DepositCollector::constructorCall {
+        settlement: addresses::BATCH_SETTLEMENT,
+    };
+    let by_permit = Permit2DepositCollector::constructorCall {
+        settlement: addresses::BATCH_SETTLEMENT,
+        permit2_: addresses::PERMIT2,
+    };
+    let contracts: [(Address, &str, &Bytes, Vec<u8>); 7] = [
+        (addresses::PERMIT2, "Permit2", &Permit2::BYTECODE, Vec::new()),
+        (
+            addresses::EXACT_PERMIT2_PROXY,
+            "ExactPermit2Proxy",
+            &ExactPermit2Proxy::BYTECODE,
+            exact.abi_encode(),
+        ),
+        (
+            addresses::UPTO_PERMIT2_PROXY,
+            "UptoPermit2Proxy",
+            &UptoPermit2Proxy::BYTECODE,
+            upto.abi_encode(),
+        ),
+        (
+            addresses::BATCH_SETTLEMENT,
+            "BatchSettlement",
+            &BatchSettlement::BYTECODE,
+            Vec::new(),
+        ),
+        (
+            addresses::ERC3009_DEPOSIT_COLLECTOR,
+            "Erc3009DepositCollector",
+            &Erc3009DepositCollector::BYTECODE,
+            by_authorization.abi_encode(),
+        ),
+        (
+            addresses::PERMIT2_DEPOSIT_COLLECTOR,
+            "Permit2DepositCollector",
+            &Permit2DepositCollector::BYTECODE,
+            by_permit.abi_encode(),
+        ),
+        (
+            addresses::UNIVERSAL_SIG_VALIDATOR,
+            "UniversalSigValidator",
+            &UniversalSigValidator::BYTECODE,
+            Vec::new(),
+        ),
+    ];
+    for (address, name, bytecode, arguments) in contracts {
+        construct(evm, address, name, bytecode, &arguments)?;
+    }
+    Ok(())
+}
+
+fn construct(
+    evm: &mut Evm,
+    address: Address,
+    name: &str,
+    bytecode: &Bytes,
+    arguments: &[u8],
+) -> Result<(), GenesisError> {
+    let init_code = [bytecode.as_ref(), arguments].concat();
+    evm.construct(address, init_code.into())
+        .step(|| format!("constructor of {name}"))
 }
 
 fn allocate(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {

@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("a507172c05d8ac62914ac694a38839b202746a239a2974bc3c30a1588a910f25")
+        b256!("0ad1d98fd6cfb2870cd0d25f2d4cd3b08633bc740a7c4347dd11f7b0829ac0ac")
     );
     assert_eq!(
         block,
-        b256!("74488e669c954d56e8377171f538839f8675034fab32fe421c51101a5b580445")
+        b256!("4b047b65178bb14fc2be846237cd9a928c657d224bc7667b84bfb6e5333626a3")
     );
 }
 

@@ -44,6 +44,7 @@ pub mod config;
 mod credit;
 mod error;
 mod funds;
+mod gateway;
 mod infer;
 mod job;
 mod metrics;

@@ -318,7 +318,7 @@ impl InferenceNode {
         ];
         tasks.extend(keeper.map(|keeper| tokio::spawn(keeper.run(stop_tasks.clone()))));
         let server = tokio::spawn({
-            let (router, stop) = (server::router(Arc::clone(&node)), stop_server.clone());
+            let (router, stop) = (server::router(Arc::clone(&node), keys.hpke_key()), stop_server.clone());
             async move {
                 if let Err(error) = axum::serve(listener, router)
                     .with_graceful_shutdown(stop.cancelled_owned())

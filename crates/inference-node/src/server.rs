@@ -1,6 +1,8 @@
 //! Routes.
 
-use crate::{body, chat, error::ApiError, infer, node::Node, rpc::RpcError, time::unix_seconds, work::internal};
+use crate::{
+    body, chat, error::ApiError, gateway, infer, node::Node, rpc::RpcError, time::unix_seconds, work::internal,
+};
 use axum::{
     Json, Router,
     body::Body,
@@ -12,6 +14,7 @@ use axum::{
 use opg_payments::reserve::State as PaymentState;
 use opg_primitives::{ids::ReceiptId, mode::Mode};
 use opg_receipt::SignedReceipt;
+use opg_sealed::PrivateKey;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +29,12 @@ const EXPOSED: [HeaderName; 5] = [
     header::RETRY_AFTER,
 ];
 
-pub(crate) fn router(node: Arc<Node>) -> Router {
+/// The node's API, and the same behind its gateway for sealed requests.
+pub(crate) fn router(node: Arc<Node>, key: Option<PrivateKey>) -> Router {
+    gateway::routes(Arc::clone(&node), key, plain(node))
+}
+
+fn plain(node: Arc<Node>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods(Any)

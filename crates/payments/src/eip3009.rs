@@ -8,49 +8,15 @@ use alloy_primitives::{Address, B256, U256, b256, keccak256};
 use opg_receipt::PaymentRecord;
 use serde::{Deserialize, Serialize};
 
+pub use crate::eip712::Domain;
+
 /// EIP-712 name of the OPG token (ledger.md §2).
 pub const OPG_NAME: &str = "OpenGradient";
 /// EIP-712 version of the OPG token.
 pub const OPG_VERSION: &str = "1";
 
-/// `keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")`.
-const DOMAIN_TYPEHASH: B256 = b256!("8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f");
 /// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
 const TRANSFER_TYPEHASH: B256 = b256!("7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
-
-/// EIP-712 domain of a token, reduced to its separator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Domain {
-    separator: B256,
-}
-
-impl Domain {
-    /// Domain of the token at `contract` on chain `chain_id`.
-    #[must_use]
-    pub fn new(name: &str, version: &str, chain_id: u64, contract: Address) -> Self {
-        let mut data = [0; 160];
-        data[..32].copy_from_slice(&DOMAIN_TYPEHASH.0);
-        data[32..64].copy_from_slice(&keccak256(name).0);
-        data[64..96].copy_from_slice(&keccak256(version).0);
-        data[120..128].copy_from_slice(&chain_id.to_be_bytes());
-        data[140..160].copy_from_slice(contract.as_slice());
-        Self {
-            separator: keccak256(data),
-        }
-    }
-
-    /// Domain of OPG at `contract` on chain `chain_id`.
-    #[must_use]
-    pub fn opg(chain_id: u64, contract: Address) -> Self {
-        Self::new(OPG_NAME, OPG_VERSION, chain_id, contract)
-    }
-
-    /// The 32-byte domain separator, as the token's `DOMAIN_SEPARATOR()` returns it.
-    #[must_use]
-    pub const fn separator(&self) -> B256 {
-        self.separator
-    }
-}
 
 /// One signed promise to move `value` from `from` to `to`, usable once between two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,11 +54,7 @@ impl Authorization {
     /// The digest that the payer signs: `keccak256(0x19 0x01 || separator || hashStruct)`.
     #[must_use]
     pub fn digest(&self, domain: &Domain) -> B256 {
-        let mut data = [0; 66];
-        data[..2].copy_from_slice(&[0x19, 0x01]);
-        data[2..34].copy_from_slice(&domain.separator.0);
-        data[34..66].copy_from_slice(&self.struct_hash().0);
-        keccak256(data)
+        domain.digest(self.struct_hash())
     }
 
     /// Signs as the payer. The caller sets `from` to the key's address.
@@ -192,11 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn type_hashes_are_those_of_the_type_strings() {
-        assert_eq!(
-            DOMAIN_TYPEHASH,
-            keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-        );
+    fn type_hash_is_that_of_the_type_string() {
         assert_eq!(
             TRANSFER_TYPEHASH,
             keccak256(TransferWithAuthorization::eip712_encode_type().as_bytes())

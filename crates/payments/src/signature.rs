@@ -3,10 +3,10 @@
 use alloy_primitives::{Address, B256, keccak256};
 use secp256k1::{
     Message, PublicKey, SECP256K1,
-    ecdsa::{RecoverableSignature, RecoveryId},
+    ecdsa::{RecoverableSignature, RecoveryId, Signature},
 };
 
-pub use secp256k1::SecretKey;
+pub use secp256k1::{PublicKey as SignerKey, SecretKey};
 
 /// Bytes of a signature: `r (32) || s (32) || v (1)`.
 pub const SIGNATURE_BYTES: usize = 65;
@@ -39,6 +39,9 @@ pub enum SignatureError {
     /// No public key belongs to these values.
     #[error("signature recovers to no public key")]
     Unrecoverable,
+    /// The signature is not one of the expected key.
+    #[error("signature is not by the expected key")]
+    Key,
     /// Somebody else signed.
     #[error("signed by {got}, expected {expected}")]
     Signer {
@@ -79,6 +82,58 @@ pub fn sign_digest(digest: B256, key: &SecretKey) -> [u8; SIGNATURE_BYTES] {
 /// # Errors
 /// Any encoding that the token contract would refuse: wrong length, `v` other than 27 or 28, high `s`, no key.
 pub fn recover(digest: B256, signature: &[u8]) -> Result<Address, SignatureError> {
+    recover_key(digest, signature).map(|key| address_of(&key))
+}
+
+/// The public key that signed `digest`: remembered, it makes the next check a [`verify`].
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_key(digest: B256, signature: &[u8]) -> Result<PublicKey, SignatureError> {
+    check_encoding(signature)?;
+    let v = signature[64];
+    let id = RecoveryId::try_from(i32::from(v - 27)).map_err(|_| SignatureError::RecoveryByte { got: v })?;
+    RecoverableSignature::from_compact(&signature[..64], id)
+        .and_then(|parsed| SECP256K1.recover_ecdsa(&Message::from_digest(digest.0), &parsed))
+        .map_err(|_| SignatureError::Unrecoverable)
+}
+
+/// Whether `key` signed `digest`, a little faster than recovering the signer.
+///
+/// `v` is only checked to be 27 or 28: a verification does not say which of them a contract's `ecrecover` needs. Before such
+/// a signature goes on chain, [`with_parity`] sets it.
+///
+/// # Errors
+/// As [`recover`]; [`SignatureError::Key`] if another key signed.
+pub fn verify(digest: B256, signature: &[u8], key: &PublicKey) -> Result<(), SignatureError> {
+    check_encoding(signature)?;
+    let parsed = Signature::from_compact(&signature[..64]).map_err(|_| SignatureError::Unrecoverable)?;
+    SECP256K1
+        .verify_ecdsa(&Message::from_digest(digest.0), &parsed, key)
+        .map_err(|_| SignatureError::Key)
+}
+
+/// The signature with the `v` for which `ecrecover` gives `signer`.
+///
+/// # Errors
+/// As [`recover`]; [`SignatureError::Signer`] if neither `v` gives that signer.
+pub fn with_parity(digest: B256, signature: &[u8], signer: Address) -> Result<[u8; SIGNATURE_BYTES], SignatureError> {
+    check_encoding(signature)?;
+    let mut candidate = [0; SIGNATURE_BYTES];
+    candidate.copy_from_slice(signature);
+    let got = recover(digest, &candidate)?;
+    if got == signer {
+        return Ok(candidate);
+    }
+    candidate[64] = 27 + 28 - candidate[64];
+    match recover(digest, &candidate) {
+        Ok(other) if other == signer => Ok(candidate),
+        _ => Err(SignatureError::Signer { expected: signer, got }),
+    }
+}
+
+/// Length, `v` and `s` as the contracts want them; the caller may index all 65 bytes afterwards.
+fn check_encoding(signature: &[u8]) -> Result<(), SignatureError> {
     if signature.len() != SIGNATURE_BYTES {
         return Err(SignatureError::Length { got: signature.len() });
     }
@@ -89,11 +144,7 @@ pub fn recover(digest: B256, signature: &[u8]) -> Result<Address, SignatureError
     if signature[32..64] > HALF_ORDER[..] {
         return Err(SignatureError::HighS);
     }
-    let id = RecoveryId::try_from(i32::from(v - 27)).map_err(|_| SignatureError::RecoveryByte { got: v })?;
-    RecoverableSignature::from_compact(&signature[..64], id)
-        .and_then(|parsed| SECP256K1.recover_ecdsa(&Message::from_digest(digest.0), &parsed))
-        .map(|key| address_of(&key))
-        .map_err(|_| SignatureError::Unrecoverable)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -156,10 +207,37 @@ mod tests {
         assert_eq!(recover(digest, &twin), Err(SignatureError::HighS));
     }
 
+    #[test]
+    fn a_flipped_v_verifies_and_is_repaired_for_the_chain() {
+        let (digest, signer) = (B256::repeat_byte(9), address_of_secret(&key(1)));
+        let good = sign_digest(digest, &key(1));
+        let public = recover_key(digest, &good).unwrap();
+        assert_eq!(address_of(&public), signer);
+        let mut flipped = good;
+        flipped[64] = 27 + 28 - flipped[64];
+        assert_ne!(recover(digest, &flipped), Ok(signer));
+        for signature in [good, flipped] {
+            assert_eq!(verify(digest, &signature, &public), Ok(()));
+            assert_eq!(with_parity(digest, &signature, signer), Ok(good));
+        }
+        assert_eq!(verify(B256::ZERO, &good, &public), Err(SignatureError::Key));
+        assert_eq!(
+            verify(digest, &good, &key(2).public_key(SECP256K1)),
+            Err(SignatureError::Key)
+        );
+        assert!(matches!(
+            with_parity(digest, &good, Address::ZERO),
+            Err(SignatureError::Signer { .. })
+        ));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_never_panic(digest: [u8; 32], bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = recover(B256::from(digest), &bytes);
+            let digest = B256::from(digest);
+            let _ = recover(digest, &bytes);
+            let _ = verify(digest, &bytes, &key(1).public_key(SECP256K1));
+            let _ = with_parity(digest, &bytes, Address::ZERO);
         }
 
         #[test]

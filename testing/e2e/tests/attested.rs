@@ -4,7 +4,7 @@
 use alloy::{network::EthereumWallet, providers::ProviderBuilder, signers::local::PrivateKeySigner};
 use alloy_primitives::{B256, U256};
 use opg_contracts::addresses;
-use opg_e2e::{Network, abi::EvidenceRegistry, opg, wait_until};
+use opg_e2e::{Network, Opg, abi::EvidenceRegistry, opg, wait_until};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
@@ -139,6 +139,75 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
         refused.stderr
     );
 
+    // sealed to the attested key: straight to the node, and through the relay of a router in a process of its own
+    let sealed = |name: &str, more: &[&str]| {
+        let file = home.join(name);
+        let arguments = [
+            "chat",
+            "demo/tiny-llama",
+            "Hello",
+            "--max-tokens",
+            "8",
+            "--stream",
+            "--encrypted",
+            "--mode",
+            "tee",
+            "--receipt",
+            text(&file),
+            "--dir",
+            text(&dir),
+        ];
+        let chat = opg(home, &[&arguments[..], more].concat()).expect_code(0);
+        assert!(!chat.stdout.trim().is_empty());
+        let verified = verify(&file, &[]).expect_code(0);
+        assert!(
+            verified.stdout.contains("VERIFIED (tee, simulated)"),
+            "{}",
+            verified.stdout
+        );
+    };
+    sealed("sealed.receipt.json", &[]);
+    let (port, _lock) = opg_e2e::port_base();
+    let config = home.join("router.toml");
+    let urls: Vec<String> = network.rpc_urls().into_iter().map(|url| format!("\"{url}\"")).collect();
+    let config_text = format!(
+        "listen = \"127.0.0.1:{port}\"\nchain_id = 10740\nrpc = [{}]\ngenesis = \"{}\"\nprivate_endpoints = true\n",
+        urls.join(", "),
+        text(&genesis)
+    );
+    std::fs::write(&config, config_text).expect("config");
+    let mut router = Opg::start(
+        &home.join("logs"),
+        "router",
+        home,
+        &["node", "router", "--config", text(&config)],
+    );
+    router.wait_for("router ready", 1, PATIENCE);
+    let router_url = format!("http://127.0.0.1:{port}");
+    wait_until("the router knows the node", PATIENCE, async || {
+        let health = reqwest::get(format!("{router_url}/health")).await;
+        health.is_ok_and(|health| health.status().is_success())
+    })
+    .await;
+    sealed("relayed.receipt.json", &["--relay", &router_url]);
+    assert!(router.terminate().success(), "orderly end");
+    // what validators have to see cannot be sealed
+    let refused = opg(
+        home,
+        &[
+            "infer",
+            "demo/digits-mlp",
+            "--input",
+            &input,
+            "--mode",
+            "zk",
+            "--encrypted",
+            "--dir",
+            text(&dir),
+        ],
+    );
+    assert_eq!(refused.code(), 2, "{}", refused.stderr);
+
     // the policy's owner revokes what runs there: from then on nothing counts, and nothing is charged
     let treasury: PrivateKeySigner = std::fs::read_to_string(dir.join("treasury.key"))
         .expect("key")
@@ -163,6 +232,12 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
         attestation().await.is_none()
     })
     .await;
+    let refused = opg(
+        home,
+        &["chat", "demo/tiny-llama", "Hello", "--encrypted", "--dir", text(&dir)],
+    );
+    assert_ne!(refused.code(), 0, "nothing is sealed to a key without evidence");
+    assert!(refused.stderr.contains("evidence"), "{}", refused.stderr);
     let refused = infer(&home.join("never.json"));
     assert_ne!(refused.code(), 0);
     assert!(refused.stderr.contains("not_attested"), "{}", refused.stderr);

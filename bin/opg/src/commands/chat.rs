@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     check_mode, client,
     infer::{check_receipt_path, id, save_receipt, summary, tell},
-    input_text, wallet,
+    input_text, sealed, wallet,
 };
 use crate::{args::ChatArgs, failure::Failure, output::Output};
 
@@ -34,14 +34,9 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Fail
         seed: args.seed,
         stream: args.stream,
     };
+    let job = sealed(Job::chat_in(mode, &request, args.job.max_spend), &args.job)?;
     let spinner = output.spinner("paying and waiting for the answer");
-    let paid = async {
-        client
-            .quote(Job::chat_in(mode, &request, args.job.max_spend))
-            .await?
-            .authorize(&wallet)
-    }
-    .await?;
+    let paid = async { client.quote(job).await?.authorize(&wallet) }.await?;
     let chat = if args.stream {
         let mut stream = client.chat_stream(paid).await?;
         spinner.finish_and_clear();

@@ -7,7 +7,7 @@ use opg_primitives::{ids::ReceiptId, mode::Mode};
 use opg_receipt::State;
 use serde_json::{Value, json};
 
-use super::{check_mode, client, input_text, wallet};
+use super::{check_mode, client, input_text, sealed, wallet};
 use crate::{
     args::{InferArgs, JobArgs},
     failure::Failure,
@@ -32,11 +32,10 @@ pub(crate) async fn run(args: InferArgs, output: Output) -> Result<ExitCode, Fai
         // D11: said before anything is sent.
         eprintln!("note: in mode zk validators see this request and its answer in the clear");
     }
+    let job = sealed(Job::infer_in(mode, &args.model, &inputs, args.job.max_spend), &args.job)?;
     let spinner = output.spinner("paying and running");
     let answer = async {
-        let quoted = client
-            .quote(Job::infer_in(mode, &args.model, &inputs, args.job.max_spend))
-            .await?;
+        let quoted = client.quote(job).await?;
         client.infer(&quoted.authorize(&wallet)?).await
     }
     .await;

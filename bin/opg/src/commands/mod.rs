@@ -14,11 +14,11 @@ pub(crate) mod zk;
 
 use std::{io::Read as _, path::Path};
 
-use opg_client::{Client, Network, Wallet};
+use opg_client::{Client, Job, Network, Wallet};
 use opg_primitives::mode::Mode;
 
 use crate::{
-    args::{KeyArgs, ModeArg, NetworkArgs},
+    args::{JobArgs, KeyArgs, ModeArg, NetworkArgs},
     failure::Failure,
 };
 
@@ -64,6 +64,19 @@ pub(crate) fn check_mode(mode: ModeArg, available: &[Mode]) -> Result<Mode, Fail
         "mode {mode} is not available for this command; available modes: {}",
         words.join(", ")
     )))
+}
+
+/// A request as `--encrypted` and `--relay` want it sent. What validators see in the clear cannot be sealed (D11).
+pub(crate) fn sealed(job: Job, args: &JobArgs) -> Result<Job, Failure> {
+    if !args.encrypted {
+        return Ok(job);
+    }
+    if job.mode == Mode::Zk {
+        return Err(Failure::usage(
+            "--encrypted does not go with --mode zk: validators see the request and its answer in the clear",
+        ));
+    }
+    Ok(job.sealed(args.relay.clone()))
 }
 
 /// Text given as it is, as `@FILE`, or as `-` for stdin.

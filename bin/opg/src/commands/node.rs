@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use opg_full_node::{FullNode, config::FullNodeConfig};
 use opg_hub::{ModelHub, config::HubConfig};
 use opg_inference_node::{InferenceNode, config::InferenceNodeConfig};
+use opg_router::config::RouterConfig;
 
 use serde_json::json;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
         match command {
             NodeCommand::Full(args) => full(&args.config, output).await,
             NodeCommand::Inference(args) => inference(&args.config, output).await,
+            NodeCommand::Router(args) => router(&args.config, output).await,
             NodeCommand::Hub(args) => hub(&args.config, output).await,
         }
     })
@@ -52,6 +54,22 @@ async fn inference(path: &Path, output: Output) -> Result<ExitCode, Failure> {
         error = node.stopped() => return Err(Failure::failed(error)),
     }
     node.shutdown().await.map_err(Failure::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn router(path: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let config = RouterConfig::load(path).map_err(Failure::input)?;
+    let stop = stop_signal();
+    tokio::pin!(stop);
+    let router = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
+        router = opg_router::start(config) => router.map_err(Failure::failed)?,
+    };
+    let document = json!({ "event": "ready", "role": "router", "url": router.url() });
+    output.result(&document, || format!("router ready at {}", router.url()))?;
+    stop.await;
+    router.shutdown().await.map_err(Failure::failed)?;
     Ok(ExitCode::SUCCESS)
 }
 

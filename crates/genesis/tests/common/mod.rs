@@ -1,6 +1,8 @@
 //! A small network for tests: four validators, two nodes, two models, payers with known keys.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses a part of it
 
+pub mod x402;
+
 use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, b256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolError, SolStruct, SolValue, eip712_domain, sol};

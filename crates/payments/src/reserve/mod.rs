@@ -23,6 +23,7 @@ use book::Book;
 use crate::{
     eip3009::Authorization,
     journal::{Commit, Journal, JournalError},
+    permit2::Permit,
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_primitives::money::Amount;
@@ -83,6 +84,21 @@ pub struct Request {
     pub force_settle_first: bool,
 }
 
+/// A verified payment by Permit2 (`exact` or `upto`) that asks to be reserved.
+#[derive(Debug, Clone)]
+pub struct PermitRequest {
+    /// What the payer signed; `amount` is at most `u128::MAX`.
+    pub permit: Permit,
+    /// The signature, already checked.
+    pub signature: Bytes,
+    /// Receipt that it will pay for.
+    pub receipt_id: B256,
+    /// Kept for the caller; see [`Record::context`].
+    pub context: Bytes,
+    /// The signature can only be checked by the chain.
+    pub force_settle_first: bool,
+}
+
 /// A reservation was made: the caller must end it with [`Reservations::serve`] or [`Reservations::fail`].
 #[derive(Debug, Clone)]
 #[must_use]
@@ -109,6 +125,9 @@ pub enum ReserveError {
         /// Settlement transaction of the first use, if any.
         tx: Option<B256>,
     },
+    /// A permit that funds a channel pays for no call.
+    #[error("a deposit into a channel is not a payment: reserve it with the channel")]
+    NotAPayment,
     /// More than any OPG amount.
     #[error("payment amount {got} does not fit 128 bits")]
     Amount {
@@ -206,6 +225,28 @@ impl Reservations {
     /// # Errors
     /// [`ReserveError::Replayed`] for every copy but the first.
     pub fn reserve(&self, request: Request, now: u64) -> Result<Reserved, ReserveError> {
+        self.reserve_as(request, None, now)
+    }
+
+    /// Reserves a payment by Permit2, exactly once per (owner, nonce) for ever, under the same caps. The rest of its life is that of
+    /// any other payment; its settlement takes [`Record::due`].
+    ///
+    /// # Errors
+    /// [`ReserveError::Replayed`] for every copy but the first; [`ReserveError::NotAPayment`] for a channel deposit.
+    pub fn reserve_permit(&self, request: PermitRequest, now: u64) -> Result<Reserved, ReserveError> {
+        let authorization = record::as_authorization(&request.permit).ok_or(ReserveError::NotAPayment)?;
+        let permit = Some(request.permit);
+        let request = Request {
+            authorization,
+            signature: request.signature,
+            receipt_id: request.receipt_id,
+            context: request.context,
+            force_settle_first: request.force_settle_first,
+        };
+        self.reserve_as(request, permit, now)
+    }
+
+    fn reserve_as(&self, request: Request, permit: Option<Permit>, now: u64) -> Result<Reserved, ReserveError> {
         self.journal.health()?;
         let key = Key::from(&request.authorization);
         let amount = u128::try_from(request.authorization.value).map_err(|_| ReserveError::Amount {
@@ -226,6 +267,7 @@ impl Reservations {
         let settle_first = request.force_settle_first || !inside;
         let record = Record {
             authorization: request.authorization,
+            permit,
             signature: request.signature,
             amount,
             receipt_id: request.receipt_id,

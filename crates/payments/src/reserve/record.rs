@@ -1,21 +1,34 @@
 //! One reservation: what was promised, what was done for it, what became of the money.
 
-use crate::eip3009::Authorization;
-use alloy_primitives::{Address, B256, Bytes};
+use crate::{
+    eip712::{hash_words, uint},
+    eip3009::Authorization,
+    permit2::{Permit, Witness},
+};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use opg_primitives::money::Amount;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What makes a payment unique: the token accepts each pair once.
+/// What makes a payment unique: the token accepts each pair once, and so does Permit2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Who pays.
     pub payer: Address,
-    /// The authorization's nonce.
+    /// The authorization's nonce; for Permit2 a hash of its nonce, so that the two methods never meet.
     pub nonce: B256,
 }
 
 impl Key {
+    /// Key of a Permit2 permit.
+    #[must_use]
+    pub fn permit2(owner: Address, nonce: U256) -> Self {
+        Self {
+            payer: owner,
+            nonce: hash_words(&[keccak256("opg/payments/permit2"), uint(nonce)]),
+        }
+    }
+
     /// `payer || nonce`, the key in the journal.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 52] {
@@ -48,6 +61,30 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.payer, self.nonce)
     }
+}
+
+impl From<&Permit> for Key {
+    fn from(permit: &Permit) -> Self {
+        Self::permit2(permit.from, permit.nonce)
+    }
+}
+
+/// A permit in the terms of an authorization: the same payer, payee, amount and window, and the key's nonce. `None` for a deposit,
+/// which pays nobody.
+pub(super) fn as_authorization(permit: &Permit) -> Option<Authorization> {
+    let (to, valid_after) = match permit.witness {
+        Witness::Exact { to, valid_after } | Witness::Upto { to, valid_after, .. } => (to, valid_after),
+        Witness::Deposit { .. } => return None,
+    };
+    Some(Authorization {
+        from: permit.from,
+        to,
+        value: permit.amount,
+        // ERC-3009 excludes both ends of the window, Permit2 and its proxies include them.
+        valid_after: valid_after.saturating_sub(1),
+        valid_before: permit.deadline.saturating_add(1),
+        nonce: Key::from(permit).nonce,
+    })
 }
 
 /// The work that a payment was reserved for.
@@ -144,8 +181,11 @@ impl fmt::Display for State {
 /// A reservation as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// What the payer signed.
+    /// What the payer signed; for a permit, its terms in this form.
     pub authorization: Authorization,
+    /// The permit, if this is a payment by Permit2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permit: Option<Permit>,
     /// The payer's signature.
     pub signature: Bytes,
     /// Signed amount; equals `authorization.value`.
@@ -169,6 +209,16 @@ impl Record {
     #[must_use]
     pub fn key(&self) -> Key {
         Key::from(&self.authorization)
+    }
+
+    /// What a settlement takes: the charge of an answered call under `upto`, else the signed amount.
+    #[must_use]
+    pub fn due(&self) -> Amount {
+        let upto = matches!(self.permit, Some(permit) if matches!(permit.witness, Witness::Upto { .. }));
+        match self.work {
+            Work::Served { charge } if upto => charge,
+            _ => self.amount,
+        }
     }
 
     /// The state in one word.

@@ -265,6 +265,75 @@ fn charge_is_capped_and_a_free_answer_is_released() {
     ));
 }
 
+#[test]
+fn permits_are_taken_once_beside_authorizations_and_upto_takes_the_charge() {
+    use crate::permit2::Witness;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("j");
+    let reservations = open(&path);
+    let to = Address::repeat_byte(0xee);
+    let request = |nonce: u64, witness| PermitRequest {
+        permit: Permit {
+            from: Address::repeat_byte(1),
+            token: Address::repeat_byte(5),
+            amount: U256::from(1000),
+            nonce: U256::from(nonce),
+            deadline: NOW + 60,
+            witness,
+        },
+        signature: Bytes::from(vec![1; 65]),
+        receipt_id: B256::from(U256::from(nonce + 1)),
+        context: Bytes::new(),
+        force_settle_first: false,
+    };
+    let exact = Witness::Exact { to, valid_after: 0 };
+    let upto = Witness::Upto {
+        to,
+        facilitator: to,
+        valid_after: 0,
+    };
+    // The same payer and number by the three ways: Permit2 has one space of nonces, ERC-3009 another.
+    let other = reservations.reserve(self::request(1, 7, 5), NOW).unwrap();
+    let first = reservations.reserve_permit(request(7, upto), NOW).unwrap();
+    assert_ne!(other.key, first.key);
+    for witness in [exact, upto] {
+        let error = reservations.reserve_permit(request(7, witness), NOW).unwrap_err();
+        assert!(matches!(error, ReserveError::Replayed { .. }));
+    }
+    let second = reservations.reserve_permit(request(8, exact), NOW).unwrap();
+    for key in [first.key, second.key] {
+        reservations.serve(key, Amount(400), none).unwrap().wait().unwrap();
+    }
+    let deposit = Witness::Deposit { channel_id: B256::ZERO };
+    assert!(matches!(
+        reservations.reserve_permit(request(9, deposit), NOW),
+        Err(ReserveError::NotAPayment)
+    ));
+    drop(reservations);
+    let reservations = open(&path);
+    let record = |key| reservations.get(key).unwrap().unwrap();
+    assert_eq!(record(first.key).permit, Some(request(7, upto).permit));
+    assert_eq!(
+        (record(first.key).due(), record(second.key).due()),
+        (Amount(400), Amount(1000))
+    );
+    assert_eq!(record(first.key).authorization.to, to);
+    assert!(matches!(
+        reservations.reserve_permit(request(7, upto), NOW),
+        Err(ReserveError::Replayed { .. })
+    ));
+}
+
+#[test]
+fn records_written_before_permits_are_read() {
+    // What version 0.1 of this crate wrote for an open payment.
+    let old = r#"{"authorization":{"from":"0x0101010101010101010101010101010101010101","to":"0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee","value":"5","valid_after":0,"valid_before":1000061,"nonce":"0x0000000000000000000000000000000000000000000000000000000000000001"},"signature":"0x01","amount":"5","receipt_id":"0x0000000000000000000000000000000000000000000000000000000000000002","reserved_at":1000000,"settle_first":false,"context":"0x","work":"running","money":"open"}"#;
+    let record: Record = serde_json::from_str(old).unwrap();
+    assert_eq!((record.permit, record.state()), (None, State::Reserved));
+    assert_eq!(serde_json::to_string(&record).unwrap(), old);
+    assert_eq!(record.key(), Key::from(&request(1, 1, 5).authorization));
+}
+
 const CHILD: &str = "OPG_PAYMENTS_KILL_CHILD";
 
 /// Body of the process that the next test kills; does nothing in an ordinary run.

@@ -1,7 +1,33 @@
-//! x402 version 2 over HTTP: wire types and headers of scheme `exact` on EVM chains (payments.md §1.1, §1.4).
+//! x402 version 2 over HTTP: wire types and headers of the schemes `exact`, `upto` and `batch-settlement` on EVM chains
+//! (payments.md §1), and version 1 where its clients can pay ([`v1`]).
+//!
+//! - this module: envelope and `exact` by ERC-3009; [`ExactPayment`] and [`parse_upto`] by Permit2; [`BatchPayload`] for channels.
+//! - [`BatchExtra`], [`ChannelState`], [`ChargeExtra`]: what a server tells a client about its channel.
+//! - [`Identifier`]: safe retries. [`facilitator`]: the API between servers.
 //!
 //! Field names and order are those of the stock SDKs; unknown keys of `extra` and `extensions` are kept, because clients
 //! must echo them. A header is bounded before it is decoded.
+
+mod batch;
+mod batch_extra;
+pub mod facilitator;
+mod field;
+mod identifier;
+mod name_field;
+mod permit;
+pub mod v1;
+
+pub use batch::{BATCH_SETTLEMENT, BatchAction, BatchPayload, SignedDeposit, SignedVoucher};
+pub use batch_extra::{
+    BAD_VOUCHER_SIGNATURE, BELOW_CLAIMED, BatchExtra, CHANNEL_BUSY, CHANNEL_ID_MISMATCH, CHANNEL_NOT_FOUND,
+    CUMULATIVE_MISMATCH, ChannelState, ChargeExtra, EXCEEDS_BALANCE, REFUND_AMOUNT_INVALID, REFUND_NO_BALANCE,
+    VoucherState,
+};
+pub use identifier::{
+    HEADROOM, Identifier, MAX_IDENTIFIER, MIN_IDENTIFIER, PAYMENT_IDENTIFIER, headroom_offer, identifier_offer,
+    is_identifier, set_identifier, wants_headroom,
+};
+pub use permit::{ExactPayment, PERMIT2_METHOD, UPTO, parse_upto, permit_payload};
 
 use crate::eip3009::Authorization;
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -24,7 +50,7 @@ pub const PAYMENT_REQUIRED: &str = "payment-required";
 pub const PAYMENT_SIGNATURE: &str = "payment-signature";
 /// Header of the answer to a paid request: [`SettleResponse`].
 pub const PAYMENT_RESPONSE: &str = "payment-response";
-/// The scheme of this module.
+/// The scheme that takes the signed amount in full.
 pub const EXACT: &str = "exact";
 
 /// Clients differ in whether they pad.
@@ -55,7 +81,7 @@ pub enum X402Error {
         /// Version received.
         got: u64,
     },
-    /// The payload is well-formed JSON but not a payment of scheme `exact` by ERC-3009.
+    /// The payload is well-formed JSON but not a payment of its scheme.
     #[error("payload.{field} {problem}")]
     Payload {
         /// Field inside `payload`.
@@ -69,7 +95,7 @@ pub enum X402Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentRequirements {
-    /// `exact`.
+    /// [`EXACT`], [`UPTO`] or [`BATCH_SETTLEMENT`].
     pub scheme: String,
     /// `eip155:<chain id in decimal>`.
     pub network: String,
@@ -182,7 +208,7 @@ pub struct PaymentPayload {
     pub resource: Option<Resource>,
     /// The requirement that the client took.
     pub accepted: PaymentRequirements,
-    /// By scheme; see [`ExactPayload`].
+    /// By scheme; see [`ExactPayment`], [`parse_upto`], [`BatchPayload`].
     pub payload: Value,
     /// Extensions of the offer, echoed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +239,8 @@ impl PaymentPayload {
     /// # Errors
     /// Too long, not base64, not this JSON, or another protocol version.
     pub fn from_header(header: &[u8]) -> Result<Self, X402Error> {
-        let payload: Self = decode_header(header)?;
+        let json = decode_text(header)?;
+        let payload: Self = serde_json::from_slice(&json).map_err(|error| name_field::name(&json, error))?;
         if payload.x402_version == u64::from(VERSION) {
             Ok(payload)
         } else {
@@ -382,10 +409,14 @@ pub fn encode_header<T: Serialize>(object: &T) -> String {
 /// # Errors
 /// Too long, not base64, or not this JSON.
 pub fn decode_header<T: DeserializeOwned>(header: &[u8]) -> Result<T, X402Error> {
+    Ok(serde_json::from_slice(&decode_text(header)?)?)
+}
+
+fn decode_text(header: &[u8]) -> Result<Vec<u8>, X402Error> {
     if header.len() > MAX_HEADER_BYTES {
         return Err(X402Error::TooLong { got: header.len() });
     }
-    Ok(serde_json::from_slice(&BASE64.decode(header.trim_ascii())?)?)
+    Ok(BASE64.decode(header.trim_ascii())?)
 }
 
 /// 256-bit integers as decimal text, as x402 writes amounts.
@@ -425,5 +456,7 @@ pub mod decimal {
     }
 }
 
+#[cfg(test)]
+mod scheme_tests;
 #[cfg(test)]
 mod tests;
