@@ -34,7 +34,7 @@
 //! ```
 //!
 //! # Status
-//! Payment scheme `exact`, modes `none` and `zk`; plain HTTP to nodes of a local network.
+//! Payment scheme `exact`, modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -31,8 +31,8 @@
 //! # }
 //! ```
 //!
-//! Status: mode `none` over ONNX and Llama-architecture GGUF models, mode `zk` for ONNX models with a registered integer program, paid by
-//! x402 `exact` with ERC-3009. Other modes are refused by name.
+//! Status: mode `none` over ONNX and Llama-architecture GGUF models, mode `zk` for ONNX models with a registered integer program, mode
+//! `tee` with an attester, paid by x402 `exact` with ERC-3009; sealed requests through the node's Oblivious HTTP gateway. Mode `replay` is refused by name.
 #![forbid(unsafe_code)]
 
 mod attest;

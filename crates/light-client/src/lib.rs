@@ -26,8 +26,8 @@
 //! ```
 //!
 //! # Status
-//! Complete for modes none and zk and a validator set that does not change. Evidence of other modes has no verifier here
-//! yet, and epoch hand-overs (D12) come with validator rotation.
+//! Complete for modes none, tee and zk and a validator set that does not change. Mode replay has no verifier here yet,
+//! and epoch hand-overs (D12) come with validator rotation.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
