@@ -20,7 +20,7 @@ use opg_sealed::{
     ohttp::{self, Gateway},
 };
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt as _;
 
 /// Identifier of the one key that a node has at a time.
@@ -35,6 +35,8 @@ struct Inside {
     gateway: Gateway,
     routes: Router,
     node: Arc<Node>,
+    /// Sealed requests held at once: as many as the node takes in the clear, which have slots of their own.
+    slots: Semaphore,
 }
 
 /// The gateway's routes in front of a node's own; nothing without a key.
@@ -43,6 +45,7 @@ pub(crate) fn routes(node: Arc<Node>, key: Option<opg_sealed::PrivateKey>, route
     let inside = Arc::new(Inside {
         gateway: Gateway::new(vec![(KEY_ID, key)]),
         routes: routes.clone(),
+        slots: Semaphore::new(node.limits.concurrent),
         node,
     });
     let own = Router::new()
@@ -79,6 +82,10 @@ async fn answer(inside: &Inside, request: Request) -> Result<Response, ApiError>
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(ApiError::new(status, "unsupported_media_type", message).param("content-type"));
     }
+    let _slot = inside.slots.try_acquire().map_err(|_| {
+        let message = "the node has as many sealed requests as it takes; nothing was charged";
+        ApiError::unavailable("overloaded", message)
+    })?;
     let bytes = body::read(&parts.headers, body, inside.node.limits.body_bytes + OVERHEAD).await?;
     let (request, secret) = open(&inside.gateway, &bytes).map_err(unreadable)?;
     let request = inner(request)?;
