@@ -335,6 +335,21 @@ def main():
     second[17] = {1: 1, 2: 1, 3: 1, 4: 1}
     second[19] = {1: fill(0xee), 2: fill(0xef), 3: 4, 4: 1_790_000_600}
     second_payload = cbor(second)
+    # The same receipt, paid in every other way.
+    permit = {3: payer, 4: deposit, 5: amount(most), 6: 0, 7: 1_790_000_600, 8: fill(0x77), 9: fill(0xcc, 65)}
+    channel = {1: fill(0x31, 20), 2: fill(0x32, 20), 3: 3600, 4: fill(0x33), 5: amount(3 * most)}
+    payments = {
+        "paid_by_permit": {1: "exact", 2: "permit2", **permit},
+        "paid_up_to": {1: "upto", 2: "permit2", **permit, 11: fill(0x34, 20)},
+        "paid_by_channel": {1: "batch-settlement", 2: "voucher", 3: payer, 4: deposit, 5: amount(most), 8: fill(0x35), 9: fill(0xcc, 65), 10: channel},
+    }
+    permit_nonce = keccak(keccak(b"opg/payments/permit2") + fill(0x77))
+    ids = {"paid_by_permit": permit_nonce, "paid_up_to": permit_nonce, "paid_by_channel": fill(0x35)}
+    paid = {}
+    for name, payment in payments.items():
+        other = cbor({**core, 15: payment})
+        paid[name] = {"payload": hx(other), "core_hash": hx(keccak(other)), "cose": hx(cose("receipt", keyset_digest, other, secret)),
+                      "payment_id": hx(keccak(word(payer) + ids[name]))}
     write("receipt.json", {
         "secret": hx(secret), "public": hx(ed25519_public(secret)), "salt": hx(content_salt), "method": "POST", "path": "/v1/chat/completions",
         "body": hx(body), "params": params, "leaves": [{"kind": k, "bytes": hx(t.encode()), "hash": hx(leaf_hashes[i])} for i, (k, t) in enumerate(parts)],
@@ -343,6 +358,7 @@ def main():
         "receipt": {"payload": hx(payload), "core_hash": hx(keccak(payload)), "cose": hx(receipt)},
         "with_evidence_and_router": {"payload": hx(second_payload), "core_hash": hx(keccak(second_payload)),
                                      "cose": hx(cose("receipt", keyset_digest, second_payload, secret))},
+        **paid,
     })
 
     # The receipt file of it, written by hand to the specified layout.

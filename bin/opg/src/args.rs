@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Make a wallet, look at it, send from it
     #[command(subcommand)]
     Wallet(WalletCommand),
+    /// Open, fill, list and close prepaid payment channels
+    #[command(subcommand)]
+    Channel(ChannelCommand),
     /// Send OPG from a development network's faucet
     Faucet(FaucetArgs),
     /// List and show models
@@ -201,6 +204,21 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Show or set what this wallet may spend on calls; a limit that is not named stays as it is
+    Limits {
+        /// The most that one call may cost, in OPG; `none` removes the limit
+        #[arg(long, value_parser = limit, value_name = "OPG")]
+        per_call: Option<Limit>,
+        /// The most that all calls of 24 hours may cost, in OPG; `none` removes the limit
+        #[arg(long, value_parser = limit, value_name = "OPG")]
+        per_day: Option<Limit>,
+        /// The most that one node may get in 24 hours, in OPG; `none` removes the limit
+        #[arg(long, value_parser = limit, value_name = "OPG")]
+        per_payee: Option<Limit>,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
     /// Send OPG (ERC-20), or native coin with --native
     Send {
         /// To whom
@@ -218,6 +236,103 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+}
+
+/// Whose purse: channels and limits of a wallet on a network.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PurseArgs {
+    /// The wallet
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Amount>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        text => amount(text).map(|amount| Limit(Some(amount))),
+    }
+}
+
+/// The id of a channel, or its first digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChannelId(pub(crate) String);
+
+fn channel_id(text: &str) -> Result<ChannelId, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text).to_ascii_lowercase();
+    if digits.len() < 4 || digits.len() > 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("must be 4 to 64 hex digits of a channel's id".into());
+    }
+    Ok(ChannelId(digits))
+}
+
+/// `opg channel`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Open a channel to the node of a model with one signature; the node carries the deposit to the chain
+    Open {
+        /// A model that the node serves
+        model: String,
+        /// How much to lock, in OPG
+        #[arg(long, value_parser = amount, value_name = "OPG")]
+        deposit: Amount,
+        /// Say what would be locked, and sign nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Deposit more into a channel
+    TopUp {
+        /// The channel's id, or its first digits
+        #[arg(value_parser = channel_id)]
+        channel: ChannelId,
+        /// How much, in OPG
+        #[arg(value_parser = amount)]
+        amount: Amount,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Take back what is not charged: the node pays it out at once
+    Close {
+        /// The channel's id, or its first digits
+        #[arg(value_parser = channel_id)]
+        channel: ChannelId,
+        /// Announce the withdrawal on chain instead of asking the node; needs native OPG for gas
+        #[arg(long, conflicts_with = "finish")]
+        withdraw: bool,
+        /// Take back an announced withdrawal once its delay is over; needs native OPG for gas
+        #[arg(long)]
+        finish: bool,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// List the wallet's channels
+    Ls {
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+}
+
+/// How a call is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PayArg {
+    /// Out of a channel to the node if there is one that can, else by a payment of its own
+    Auto,
+    /// Out of a channel to the node
+    Channel,
+    /// By a payment of its own
+    Exact,
 }
 
 /// Options of `opg faucet`.
@@ -301,6 +416,9 @@ pub(crate) struct JobArgs {
     /// sees only ciphertext, as long as it does not share what it sees with the node
     #[arg(long, value_name = "URL", requires = "encrypted")]
     pub(crate) relay: Option<String>,
+    /// How to pay
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) pay: PayArg,
     /// Never sign a payment above this, in OPG
     #[arg(long, default_value = "1", value_parser = amount, value_name = "OPG")]
     pub(crate) max_spend: Amount,

@@ -63,6 +63,7 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
                 Command::Status(args) => commands::status::run(args, output).await,
                 Command::Hub(command) => commands::hub::run(command, output).await,
                 Command::Wallet(command) => commands::wallet::run(command, output).await,
+                Command::Channel(command) => commands::channel::run(command, output).await,
                 Command::Faucet(args) => commands::wallet::faucet(args, output).await,
                 Command::Models(command) => commands::models::run(command, output).await,
                 Command::Infer(args) => commands::infer::run(args, output).await,

@@ -5,13 +5,12 @@
 
 use alloy_primitives::B256;
 use opg_contracts::addresses;
-use opg_payments::eip3009::Authorization;
 use opg_primitives::{
     ids::{Keyset, ReceiptId},
     money::Amount,
 };
 use opg_receipt::{
-    ReceiptError, SignedQuote, SignedReceipt,
+    PaymentRecord, ReceiptError, SignedQuote, SignedReceipt,
     commit::{self, LeafKind},
     file::Leaf,
 };
@@ -59,6 +58,12 @@ pub struct Envelope {
     pub params: String,
     /// Parts of the answer.
     pub leaves: Vec<Leaf>,
+    /// The quote, which a call that was paid without asking sees here first.
+    #[serde(default, deserialize_with = "optional_hex_bytes")]
+    pub quote: Option<Vec<u8>>,
+    /// What the client of a channel counts.
+    #[serde(default)]
+    pub payment: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// What the client asked and paid.
@@ -71,9 +76,7 @@ pub struct Asked<'a> {
     /// The quote that was accepted.
     pub quote: &'a SignedQuote,
     /// The payment that was signed.
-    pub authorization: &'a Authorization,
-    /// Its signature.
-    pub signature: &'a [u8],
+    pub payment: &'a PaymentRecord,
     /// The node's registered keys.
     pub keyset: &'a Keyset,
 }
@@ -96,13 +99,16 @@ impl Envelope {
         same("model.served_root", &core.model.asked_root, &core.model.served_root)?;
         same("mode.served", &core.mode.asked, &core.mode.served)?;
         let payment = &core.payment;
-        let paid = asked.authorization;
-        same("payment.payer", &paid.from, &payment.payer)?;
+        let paid = asked.payment;
+        same("payment.payer", &paid.payer, &payment.payer)?;
         same("payment.nonce", &paid.nonce, &payment.nonce)?;
         same("payment.valid_after", &paid.valid_after, &payment.valid_after)?;
         same("payment.valid_before", &paid.valid_before, &payment.valid_before)?;
-        if payment.signature.as_ref() != asked.signature {
+        if payment.signature != paid.signature {
             return Err(differs("payment.signature", "the one sent", "another"));
+        }
+        if payment != paid {
+            return Err(differs("payment", "the one sent", "another"));
         }
         same(
             "request.body",
@@ -168,13 +174,10 @@ pub(crate) fn same_delivery<T: PartialEq>(what: &'static str, committed: &T, del
     Err(differs(what, "what was delivered", "another answer"))
 }
 
-/// What the caller gets back: signed amount minus charge (D3).
+/// What the caller gets back of what was taken (D3): under `exact`, the signed amount less the charge.
 pub fn refund(receipt: &SignedReceipt) -> Amount {
-    receipt
-        .core()
-        .payment
-        .amount
-        .saturating_sub(receipt.core().price.charge)
+    let core = receipt.core();
+    core.payment.due(core.price.charge).saturating_sub(core.price.charge)
 }
 
 fn differs(field: &'static str, expected: impl ToString, got: impl ToString) -> AnswerError {
@@ -197,4 +200,8 @@ fn same<T: PartialEq + ToString>(field: &'static str, expected: &T, got: &T) -> 
 fn hex_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
     hex::decode(text.strip_prefix("0x").unwrap_or(&text)).map_err(serde::de::Error::custom)
+}
+
+fn optional_hex_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    hex_bytes(deserializer).map(Some)
 }

@@ -234,9 +234,14 @@ impl Client {
             program,
             report: report.into(),
         };
-        let (from, input) = (wallet.address(), call.abi_encode().into());
+        self.call(wallet, addresses::MODEL_REGISTRY, call.abi_encode().into())
+            .await
+    }
+
+    /// Sends a call of a contract and waits until the block is final. The wallet pays the gas.
+    pub(crate) async fn call(&self, wallet: &Wallet, to: Address, input: Bytes) -> Result<Sent, ClientError> {
+        let from = wallet.address();
         let (nonce, balances) = futures::try_join!(self.nonce(from), self.balances(from))?;
-        let to = addresses::MODEL_REGISTRY;
         let hash = self
             .submit(wallet, nonce, to, U256::ZERO, input, balances.native)
             .await?;

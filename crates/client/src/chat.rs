@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use opg_primitives::{mode::Mode, money::Amount};
+use opg_primitives::{
+    mode::Mode,
+    money::{Amount, Usage},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -77,10 +80,17 @@ impl Job {
         if mode != Mode::None {
             body["mode"] = json!(mode);
         }
+        let body = body.to_string();
+        // No tokenizer makes more tokens than the text has bytes; names and braces of the JSON pay for the template's own.
+        let most = Usage {
+            input: body.len() as u64,
+            output: request.max_tokens.into(),
+        };
         Self {
+            most,
             model: request.model.clone(),
             path: "/v1/chat/completions",
-            body: body.to_string().into_bytes().into(),
+            body: body.into_bytes().into(),
             mode,
             max_spend,
             via: Via::Plain,
@@ -94,7 +104,7 @@ impl Client {
     /// # Errors
     /// If the node refuses, or its receipt does not prove this answer.
     pub async fn chat(&self, paid: &Authorized) -> Result<Chat, ClientError> {
-        let response = self.post_paid(paid).await?;
+        let (response, paid) = self.post_paid(paid.clone()).await?;
         let answer = |what: String| ClientError::NodeAnswer { what };
         let bytes = tokio::time::timeout(SILENCE, read_body(response, MAX_ANSWER))
             .await
@@ -106,7 +116,7 @@ impl Client {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        finish(paid, text, body.get_mut("opg").map(Value::take).unwrap_or_default())
+        finish(&paid, text, body.get_mut("opg").map(Value::take).unwrap_or_default())
     }
 
     /// Sends a paid chat request whose answer comes as it is generated.
@@ -114,7 +124,7 @@ impl Client {
     /// # Errors
     /// If the node refuses the request; what comes later is reported by [`ChatStream::next`].
     pub async fn chat_stream(&self, paid: Authorized) -> Result<ChatStream, ClientError> {
-        let response = self.post_paid(&paid).await?;
+        let (response, paid) = self.post_paid(paid).await?;
         Ok(ChatStream {
             response,
             paid,

@@ -3,7 +3,10 @@
 use alloy_primitives::{Address, B256};
 use opg_primitives::money::Amount;
 
-use crate::{answer::AnswerError, network::NetworkError, offer::OfferError, rpc::RpcError, wallet::WalletError};
+use crate::{
+    answer::AnswerError, network::NetworkError, offer::OfferError, purse::PurseError, rpc::RpcError,
+    wallet::WalletError,
+};
 
 /// Any failure of the client.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,9 @@ pub enum ClientError {
     /// A full node does not answer, or refuses.
     #[error(transparent)]
     Rpc(#[from] RpcError),
+    /// Channels and limits of the payer.
+    #[error(transparent)]
+    Purse(#[from] PurseError),
     /// The node asks for a payment that this client will not sign. Nothing was paid.
     #[error("the node's offer is refused, nothing was paid: {0}")]
     Offer(#[from] OfferError),
@@ -110,6 +116,7 @@ impl ClientError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Network(_) | Self::UnknownModel { .. } | Self::Mode(_) => true,
+            Self::Purse(error) => matches!(error, PurseError::File { .. } | PurseError::Unknown(_)),
             Self::Wallet(error) => !matches!(error, WalletError::Randomness(_)),
             Self::NodeRefused { status, .. } => (400..500).contains(status) && !matches!(status, 402 | 408 | 429),
             _ => false,

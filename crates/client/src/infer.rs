@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use opg_primitives::{mode::Mode, money::Amount};
+use opg_primitives::{
+    mode::Mode,
+    money::{Amount, Usage},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,6 +54,7 @@ impl Job {
             mode,
             max_spend,
             via: Via::Plain,
+            most: Usage { input: 1, output: 1 },
         }
     }
 }
@@ -61,7 +65,7 @@ impl Client {
     /// # Errors
     /// If the node refuses, or its receipt does not prove this answer.
     pub async fn infer(&self, paid: &Authorized) -> Result<Inference, ClientError> {
-        let response = self.post_paid(paid).await?;
+        let (response, paid) = self.post_paid(paid.clone()).await?;
         let answer = |what: String| ClientError::NodeAnswer { what };
         let bytes = tokio::time::timeout(BODY_TIMEOUT, read_body(response, MAX_ANSWER))
             .await

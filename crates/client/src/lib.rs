@@ -34,11 +34,12 @@
 //! ```
 //!
 //! # Status
-//! Payment scheme `exact`, modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
+//! Pays by `exact` or out of channels ([`Purse`]), modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
 #![forbid(unsafe_code)]
 
 pub mod answer;
 mod chain;
+mod channel;
 mod chat;
 mod confidential;
 mod error;
@@ -46,6 +47,7 @@ mod infer;
 mod network;
 pub mod offer;
 mod pay;
+mod purse;
 mod receipt_file;
 mod registry;
 mod rpc;
@@ -56,6 +58,7 @@ mod wallet;
 
 pub use crate::{
     chain::{Asset, Balances, Credits, Sent},
+    channel::ChannelOffer,
     chat::{Chat, ChatEvent, ChatRequest, ChatStream, Message},
     confidential::{AttestedKey, Via},
     error::ClientError,
@@ -65,6 +68,7 @@ pub use crate::{
         locate, remember, user_data_dir, write_atomically, write_secret_atomically,
     },
     pay::{Authorized, Job, Paid, Quoted},
+    purse::{Channel, Purse, PurseError},
     receipt_file::Stage,
     registry::Model,
     rpc::{Rpc, RpcError},

@@ -222,6 +222,12 @@ impl Network {
         self.file.wallet.as_ref().map(|key| Wallet::load(&key.key_file))
     }
 
+    /// The inference node with this id.
+    pub fn node(&self, id: alloy_primitives::B256) -> Option<&NodeEntry> {
+        let mut nodes = self.file.nodes.iter();
+        nodes.find(|node| node.role == "inference" && node.id == id)
+    }
+
     /// The inference node that serves `model` (a name, or a root of which the name is known), or any if the
     /// description lists none.
     pub fn inference_node(&self, model: &str) -> Option<&NodeEntry> {

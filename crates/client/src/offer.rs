@@ -207,13 +207,25 @@ fn check_quote(
     amount: Amount,
     expected: &Expected,
 ) -> Result<(), OfferError> {
+    check_terms(signed, amount, expected)?;
+    // Decoding has checked that the quote's own id follows from chain, node and nonce.
+    let id = signed.quote().receipt_id;
+    let named = way.extra_str("receiptId").unwrap_or_default();
+    if named.parse::<ReceiptId>().ok() != Some(id) {
+        return Err(differs("extra.receiptId", id, named));
+    }
+    Ok(())
+}
+
+/// Compares a quote with what was asked for.
+pub(crate) fn check_terms(signed: &SignedQuote, amount: Amount, expected: &Expected) -> Result<(), OfferError> {
     let quote = signed.quote();
     same("extra.quote.chain_id", &expected.chain_id, &quote.chain_id)?;
     same("extra.quote.node_id", &expected.node_id, &quote.node_id)?;
     same("extra.quote.request", &expected.request, &quote.request_digest)?;
     same("extra.quote.model", &expected.model, &quote.model_root)?;
-    same("extra.quote.payee", &way.pay_to, &quote.payee)?;
-    same("extra.quote.asset", &way.asset, &quote.asset)?;
+    same("extra.quote.payee", &expected.payee, &quote.payee)?;
+    same("extra.quote.asset", &expected.asset, &quote.asset)?;
     same("extra.quote.max_amount", &amount, &quote.max_amount)?;
     for (field, known, quoted) in [
         ("extra.quote.ask.per_call", expected.ask.per_call, quote.ask.per_call),
@@ -241,12 +253,6 @@ fn check_quote(
             expires: quote.expires,
             now: expected.now,
         });
-    }
-    // Decoding has checked that the quote's own id follows from chain, node and nonce.
-    let id = quote.receipt_id;
-    let named = way.extra_str("receiptId").unwrap_or_default();
-    if named.parse::<ReceiptId>().ok() != Some(id) {
-        return Err(differs("extra.receiptId", id, named));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One paid request: quote, payment, request (x402 v2, scheme `exact` by ERC-3009).
+//! One paid request: quote, payment, request (x402 v2: scheme `exact` by ERC-3009, or a voucher of a channel).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,22 +6,28 @@ use alloy_primitives::{B256, Bytes};
 use opg_contracts::addresses;
 use opg_payments::{
     eip3009::{Authorization, Domain},
-    x402::{self, PAYMENT_REQUIRED, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired},
+    x402::{
+        self, BatchPayload, ChargeExtra, PAYMENT_REQUIRED, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired,
+        PaymentRequirements, Resource,
+    },
 };
 use opg_primitives::{
     ids::{Keyset, NodeId, ReceiptId},
-    mode::{Grade, Mode},
-    money::Amount,
+    mode::Mode,
+    money::{Amount, Usage},
 };
-use opg_receipt::{SignedQuote, SignedReceipt, file::Leaf, quote::request_digest};
+use opg_receipt::{ChannelRecord, PaymentMethod, PaymentRecord, PaymentScheme, SignedQuote, SignedReceipt, file::Leaf};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
     Client, ClientError,
-    answer::{Asked, Envelope},
+    answer::{AnswerError, Asked, Envelope},
+    channel::check_self_quote,
     confidential::Via,
     network::NodeEntry,
     offer::{self, Expected, Selected},
+    purse::Purse,
     registry::Model,
     rpc::{read_body, root_cause},
     text::one_line,
@@ -47,6 +53,8 @@ pub struct Job {
     pub mode: Mode,
     /// Never sign more than this for the call.
     pub max_spend: Amount,
+    /// The most that the call can use.
+    pub(crate) most: Usage,
     /// How the request reaches the node.
     pub via: Via,
 }
@@ -69,14 +77,44 @@ pub struct Quoted {
     pub(crate) keyset: Keyset,
     pub(crate) selected: Selected,
     pub(crate) offer: PaymentRequired,
+    pub(crate) expected: Box<Expected>,
 }
 
-/// A quote with a signed payment.
+/// A call with a signed payment.
 #[derive(Debug, Clone)]
 pub struct Authorized {
-    pub(crate) quoted: Quoted,
-    pub(crate) authorization: Authorization,
-    pub(crate) signature: Vec<u8>,
+    pub(crate) job: Job,
+    pub(crate) node: NodeEntry,
+    pub(crate) model: Model,
+    pub(crate) keyset: Keyset,
+    /// The way to pay, as it is echoed to the node.
+    pub(crate) accepted: PaymentRequirements,
+    pub(crate) resource: Option<Resource>,
+    pub(crate) extensions: Option<Map<String, Value>>,
+    /// The accepted quote; absent if the call is paid without asking.
+    pub(crate) quote: Option<SignedQuote>,
+    pub(crate) expected: Box<Expected>,
+    pub(crate) payment: Payment,
+    /// Where the call is booked against the payer's limits.
+    pub(crate) booked: Option<(Purse, u64)>,
+}
+
+/// What was signed.
+#[derive(Debug, Clone)]
+pub(crate) enum Payment {
+    /// An ERC-3009 authorization.
+    Exact {
+        authorization: Authorization,
+        signature: Vec<u8>,
+    },
+    /// A voucher of a channel.
+    Channel {
+        payload: Box<BatchPayload>,
+        /// The most that the call can cost.
+        bound: Amount,
+        /// To sign again when the node counts differently.
+        wallet: Wallet,
+    },
 }
 
 /// A checked receipt and everything that opens its commitments.
@@ -141,53 +179,198 @@ impl Quoted {
         let domain = Domain::opg(self.selected.quote.quote().chain_id, addresses::OPG);
         let signature = authorization.sign(&domain, wallet.secret_key()).to_vec();
         Ok(Authorized {
-            quoted: self,
-            authorization,
-            signature,
+            job: self.job,
+            node: self.node,
+            model: self.model,
+            keyset: self.keyset,
+            accepted: self.selected.requirements,
+            resource: Some(self.offer.resource),
+            extensions: self.offer.extensions,
+            quote: Some(self.selected.quote),
+            expected: self.expected,
+            booked: None,
+            payment: Payment::Exact {
+                authorization,
+                signature,
+            },
+        })
+    }
+
+    /// As [`authorize`](Self::authorize), within the limits of the payer's purse.
+    ///
+    /// # Errors
+    /// If a limit forbids it, or the purse cannot be written.
+    pub fn authorize_within(self, wallet: &Wallet, purse: &Purse) -> Result<Authorized, ClientError> {
+        let booked = purse.book(self.selected.requirements.pay_to, self.selected.amount, now())?;
+        let authorized = self.authorize(wallet)?;
+        Ok(Authorized {
+            booked: Some((purse.clone(), booked)),
+            ..authorized
         })
     }
 }
 
 impl Authorized {
-    /// The id that the receipt will have.
-    pub fn receipt_id(&self) -> ReceiptId {
-        self.quoted.receipt_id()
+    /// The id that the receipt will have; a call that is paid without asking learns it from the answer.
+    pub fn receipt_id(&self) -> Option<ReceiptId> {
+        self.quote.as_ref().map(|quote| quote.quote().receipt_id)
+    }
+
+    /// The channel that pays, if one does.
+    pub fn channel(&self) -> Option<B256> {
+        match &self.payment {
+            Payment::Exact { .. } => None,
+            Payment::Channel { payload, .. } => Some(payload.voucher.voucher.channel_id),
+        }
     }
 
     fn header(&self) -> Result<String, ClientError> {
-        let accepted = self.quoted.selected.requirements.clone();
-        let payload = PaymentPayload::of_exact(accepted, &self.authorization, &self.signature)
-            .map_err(|error| ClientError::Http(error.to_string()))?;
+        let accepted = self.accepted.clone();
+        let (payload, headroom) = match &self.payment {
+            Payment::Exact {
+                authorization,
+                signature,
+            } => {
+                let payload = PaymentPayload::of_exact(accepted, authorization, signature)
+                    .map_err(|error| ClientError::Http(error.to_string()))?;
+                (payload, false)
+            }
+            Payment::Channel { payload, .. } => (PaymentPayload::of_batch(accepted, payload), true),
+        };
+        let mut extensions = self.extensions.clone();
+        if headroom {
+            extensions
+                .get_or_insert_default()
+                .insert(x402::HEADROOM.into(), x402::headroom_offer());
+        }
         Ok(x402::encode_header(&PaymentPayload {
-            resource: Some(self.quoted.offer.resource.clone()),
-            extensions: self.quoted.offer.extensions.clone(),
+            resource: self.resource.clone(),
+            extensions,
             ..payload
         }))
     }
 
-    /// Checks the receipt in `envelope` against what was asked and paid.
+    /// The payment as the receipt must name it.
+    fn record(&self) -> PaymentRecord {
+        match &self.payment {
+            Payment::Exact {
+                authorization,
+                signature,
+            } => PaymentRecord {
+                scheme: PaymentScheme::Exact,
+                method: PaymentMethod::Eip3009,
+                payer: authorization.from,
+                payee: authorization.to,
+                // The offer's amount was checked to fit.
+                amount: Amount::try_from(authorization.value).unwrap_or(Amount::MAX),
+                valid_after: authorization.valid_after,
+                valid_before: authorization.valid_before,
+                nonce: authorization.nonce,
+                signature: signature.clone().into(),
+                channel: None,
+                facilitator: None,
+            },
+            Payment::Channel { payload, bound, .. } => {
+                let (config, voucher) = (&payload.config, &payload.voucher);
+                PaymentRecord {
+                    scheme: PaymentScheme::BatchSettlement,
+                    method: PaymentMethod::Voucher,
+                    payer: config.payer,
+                    payee: config.receiver,
+                    amount: *bound,
+                    valid_after: 0,
+                    valid_before: 0,
+                    nonce: voucher.voucher.channel_id,
+                    signature: voucher.signature.clone(),
+                    channel: Some(ChannelRecord {
+                        payer_authorizer: config.payer_authorizer,
+                        receiver_authorizer: config.receiver_authorizer,
+                        withdraw_delay: config.withdraw_delay,
+                        salt: config.salt,
+                        ceiling: voucher.voucher.max_claimable,
+                    }),
+                    facilitator: None,
+                }
+            }
+        }
+    }
+
+    /// Checks the receipt in `envelope` against what was asked and paid, and books what was charged.
     pub(crate) fn accept(&self, envelope: Envelope) -> Result<Paid, ClientError> {
-        let quoted = &self.quoted;
-        let receipt = envelope.check(&Asked {
-            model: &quoted.job.model,
-            body: &quoted.job.body,
-            quote: &quoted.selected.quote,
-            authorization: &self.authorization,
-            signature: &self.signature,
-            keyset: &quoted.keyset,
-        })?;
+        let quote = match &self.quote {
+            Some(quote) => quote.clone(),
+            None => self.self_quote(&envelope)?,
+        };
+        let checked = envelope.check(&Asked {
+            model: &self.job.model,
+            body: &self.job.body,
+            quote: &quote,
+            payment: &self.record(),
+            keyset: &self.keyset,
+        });
+        // What was charged is booked whether or not the answer is believed.
+        self.book_answer(&envelope, checked.as_ref().ok())?;
         Ok(Paid {
-            node: quoted.node.clone(),
-            keyset: quoted.keyset,
-            quote: quoted.selected.quote.clone(),
-            receipt,
+            node: self.node.clone(),
+            keyset: self.keyset,
+            quote,
+            receipt: checked?,
             secret: envelope.secret,
             salt: envelope.salt,
-            path: quoted.job.path,
-            body: quoted.job.body.clone(),
+            path: self.job.path,
+            body: self.job.body.clone(),
             params: envelope.params,
             leaves: envelope.leaves,
         })
+    }
+
+    /// The quote that the node made by itself: what it promises may not differ from what was asked.
+    fn self_quote(&self, envelope: &Envelope) -> Result<SignedQuote, ClientError> {
+        let bytes = envelope
+            .quote
+            .as_deref()
+            .ok_or_else(|| AnswerError::Envelope("no quote".into()))?;
+        let quote = SignedQuote::decode(bytes).map_err(AnswerError::Receipt)?;
+        quote
+            .verify_signature(&self.keyset.receipt_key.0)
+            .map_err(AnswerError::Receipt)?;
+        let Payment::Channel { bound, .. } = &self.payment else {
+            return Err(AnswerError::Envelope("a quote that was not asked for".into()).into());
+        };
+        check_self_quote(&quote, *bound, &self.expected)?;
+        Ok(quote)
+    }
+
+    fn book_answer(&self, envelope: &Envelope, receipt: Option<&SignedReceipt>) -> Result<(), ClientError> {
+        let Some((purse, booked)) = &self.booked else {
+            return Ok(());
+        };
+        if let Some(receipt) = receipt {
+            purse.spent(*booked, receipt.core().price.charge)?;
+        }
+        let Payment::Channel { payload, .. } = &self.payment else {
+            return Ok(());
+        };
+        let voucher = &payload.voucher.voucher;
+        match envelope.payment.as_ref().map(ChargeExtra::parse) {
+            Some(Ok(extra)) => purse.answered(voucher.channel_id, voucher.max_claimable, &extra),
+            // A failure is charged nothing, and says nothing about the channel.
+            None => purse.refused(voucher.channel_id, voucher.max_claimable),
+            Some(Err(error)) => Err(AnswerError::Envelope(format!("payment: {error}")).into()),
+        }
+    }
+
+    /// The node refused the call: nothing was charged.
+    fn refused(&self) -> Result<(), ClientError> {
+        let Some((purse, booked)) = &self.booked else {
+            return Ok(());
+        };
+        purse.spent(*booked, Amount::ZERO)?;
+        if let Payment::Channel { payload, .. } = &self.payment {
+            let voucher = &payload.voucher.voucher;
+            purse.refused(voucher.channel_id, voucher.max_claimable)?;
+        }
+        Ok(())
     }
 }
 
@@ -217,25 +400,7 @@ impl Client {
             .ok_or_else(|| offer::OfferError::Unreadable(format!("no {PAYMENT_REQUIRED} header")))?;
         let offer: PaymentRequired =
             x402::decode_header(header.as_bytes()).map_err(|error| offer::OfferError::Unreadable(error.to_string()))?;
-        let expected = Expected {
-            chain_id: self.network().file.chain_id,
-            asset: addresses::OPG,
-            node_id,
-            payee: self.deposit_address(node_id),
-            request: request_digest("POST", job.path, &job.body),
-            model: model.root,
-            ask: model.ask,
-            royalty_bps: model.royalty_bps,
-            mode: job.mode,
-            min_grade: match job.mode {
-                Mode::None => Grade::None,
-                // A development chain is made for software attesters (D9).
-                Mode::Tee if self.network().genesis.development => Grade::Simulated,
-                _ => Grade::Hardware,
-            },
-            max_spend: job.max_spend,
-            now: now(),
-        };
+        let expected = self.expected(&job, &node, &model);
         let selected = offer::select(&offer, &expected)?;
         let digest = selected.quote.quote().keyset;
         let known = self.keyset(digest, &node.url).await?;
@@ -254,20 +419,37 @@ impl Client {
             keyset,
             selected,
             offer,
+            expected: Box::new(expected),
         })
     }
 
-    /// Sends the paid request. What the node answers is not checked yet.
-    pub(crate) async fn post_paid(&self, paid: &Authorized) -> Result<reqwest::Response, ClientError> {
-        let header = paid.header()?;
-        let response = self
-            .post(&paid.quoted.node, &paid.quoted.job, Some(&header), ANSWER_TIMEOUT)
-            .await?;
+    /// Sends the paid request; the call as it was taken comes back with the answer, because a voucher is signed again if the node
+    /// counts differently. What the node answers is not checked yet.
+    pub(crate) async fn post_paid(&self, paid: Authorized) -> Result<(reqwest::Response, Authorized), ClientError> {
+        let response = self.send_paid(&paid).await?;
         if response.status().is_success() {
-            Ok(response)
-        } else {
-            Err(refusal(response).await)
+            return Ok((response, paid));
         }
+        let offer = response
+            .headers()
+            .get(PAYMENT_REQUIRED)
+            .and_then(|header| x402::decode_header::<PaymentRequired>(header.as_bytes()).ok());
+        // A node that fails after the work says so in a receipt over nothing; a transport error is no refusal.
+        paid.refused()?;
+        let Some(again) = self.signed_again(&paid, offer).await? else {
+            return Err(refusal(response).await);
+        };
+        let response = self.send_paid(&again).await?;
+        if response.status().is_success() {
+            return Ok((response, again));
+        }
+        again.refused()?;
+        Err(refusal(response).await)
+    }
+
+    async fn send_paid(&self, paid: &Authorized) -> Result<reqwest::Response, ClientError> {
+        let header = paid.header()?;
+        self.post(&paid.node, &paid.job, Some(&header), ANSWER_TIMEOUT).await
     }
 
     async fn post(

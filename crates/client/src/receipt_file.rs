@@ -7,7 +7,7 @@ use alloy_sol_types::SolEvent as _;
 use opg_artefact::{ArtefactError, MAX_ARTEFACT_BYTES, ZkArtefact};
 use opg_contracts::{
     EvidenceRegistry::{EvidenceAccepted, EvidenceSubmitted},
-    addresses, slots,
+    addresses, slots, x402,
 };
 use opg_light_client::{Options, verify};
 use opg_primitives::{
@@ -207,8 +207,11 @@ impl Client {
         let height = inclusion.height;
         file.inclusion = Some(inclusion);
         let payment = core.payment.id();
-        self.wait_credited(payment, left()).await?;
-        progress(Stage::Settled);
+        let channel = core.payment.channel.is_some();
+        if !channel {
+            self.wait_credited(payment, left()).await?;
+            progress(Stage::Settled);
+        }
         let base = slots::keyset_base(core.keyset.0);
         let keyset: Vec<U256> = (0..3u64).map(|i| base.wrapping_add(U256::from(i))).collect();
         file.registration = Some(
@@ -227,6 +230,15 @@ impl Client {
         }
         if core.mode.served == Mode::Tee {
             file.attestation = Some(self.attestation(core, height, left()).await?);
+        }
+        if channel {
+            // The money lies in the channel; the node claims it when it is worth the gas. Whoever waits asks again later.
+            file.payment = self.channel_settlement(core.payment.nonce, left()).await?;
+            if file.payment.is_some() {
+                progress(Stage::Settled);
+            }
+            self.check(&file)?;
+            return Ok(file);
         }
         let settlement = slots::opg_settlement(core.payment.payer, core.payment.nonce);
         let accounts = [
@@ -249,6 +261,24 @@ impl Client {
         }
         self.check(&file)?;
         Ok(file)
+    }
+
+    /// The proof that everything recorded for a channel is claimed and credited, if it is.
+    async fn channel_settlement(&self, id: B256, timeout: Duration) -> Result<Option<StateProof>, ClientError> {
+        let accounts = [
+            (addresses::BATCH_SETTLEMENT, vec![x402::channel_slot(id)]),
+            (addresses::RECEIPT_LEDGER, vec![x402::channel_sums_slot(id)]),
+        ];
+        let proof = self.state_proof(&accounts, 0, timeout).await?;
+        let value = |at: usize| {
+            let slot = proof.accounts.get(at).and_then(|account| account.slots.first());
+            let word = slot.map_or(U256::ZERO, |slot| U256::from_be_bytes(slot.value.0));
+            let limbs = word.as_limbs();
+            let join = |low: u64, high: u64| u128::from(low) | (u128::from(high) << 64);
+            (join(limbs[0], limbs[1]), join(limbs[2], limbs[3]))
+        };
+        let ((_, claimed), (recorded, credited)) = (value(0), value(1));
+        Ok((claimed >= recorded && credited >= recorded && recorded > 0).then_some(proof))
     }
 
     /// The evidence of a receipt's keyset, as the node submitted it, and the proof of its registration.

@@ -212,6 +212,53 @@ pub enum BatchItem {
     Channel(ChannelEntry),
 }
 
+impl BatchItem {
+    /// Node that signed the receipt.
+    #[must_use]
+    pub const fn node_id(&self) -> B256 {
+        match self {
+            Self::Payment(entry) => entry.node_id,
+            Self::Channel(entry) => entry.node_id,
+        }
+    }
+
+    /// Digest of the keyset that signed it.
+    #[must_use]
+    pub const fn keyset(&self) -> B256 {
+        match self {
+            Self::Payment(entry) => entry.keyset,
+            Self::Channel(entry) => entry.keyset,
+        }
+    }
+
+    /// Sequence number in the keyset's receipt chain.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        match self {
+            Self::Payment(entry) => entry.seq,
+            Self::Channel(entry) => entry.seq,
+        }
+    }
+
+    /// What sorts receipts so that few and large groups come out: the common terms, then the sequence number.
+    #[must_use]
+    pub const fn order(&self) -> (B256, B256, B256, u16, u64) {
+        match self {
+            Self::Payment(e) => (e.node_id, e.keyset, e.model_root, e.royalty_bps, e.seq),
+            Self::Channel(e) => (e.node_id, e.keyset, e.model_root, e.royalty_bps, e.seq),
+        }
+    }
+
+    /// The receipt as paid by an authorization of its own.
+    #[must_use]
+    pub const fn payment(&self) -> Option<&BatchEntry> {
+        match self {
+            Self::Payment(entry) => Some(entry),
+            Self::Channel(_) => None,
+        }
+    }
+}
+
 /// Both kinds apart, each in batch order.
 fn apart(items: &[BatchItem]) -> (Vec<BatchEntry>, Vec<ChannelEntry>) {
     let mut payments = Vec::new();

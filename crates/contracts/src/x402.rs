@@ -129,6 +129,40 @@ pub fn read_channel_sums<R: StateReader>(state: &R, id: B256) -> Result<ChannelS
     Ok(ChannelSums { recorded, credited })
 }
 
+/// Where the money for a channel's receipts stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChannelStanding {
+    /// The channel.
+    pub channel: Channel,
+    /// What the ledger knows of it.
+    pub sums: ChannelSums,
+}
+
+impl ChannelStanding {
+    /// Whether the node has claimed everything that is recorded for the channel.
+    #[must_use]
+    pub const fn is_claimed(&self) -> bool {
+        self.channel.total_claimed >= self.sums.recorded
+    }
+
+    /// Whether everything that is recorded for the channel is credited, and so each of its receipts.
+    #[must_use]
+    pub const fn is_credited(&self) -> bool {
+        self.sums.credited >= self.sums.recorded
+    }
+}
+
+/// Reads a channel and the ledger's sums of it.
+///
+/// # Errors
+/// Those of the reader.
+pub fn read_channel_standing<R: StateReader>(state: &R, id: B256) -> Result<ChannelStanding, R::Error> {
+    Ok(ChannelStanding {
+        channel: read_channel(state, id)?,
+        sums: read_channel_sums(state, id)?,
+    })
+}
+
 /// Reads what waits for a claim on one set of terms: the amount and the block timestamp of its release, seconds.
 ///
 /// # Errors

@@ -21,8 +21,8 @@ use opg_consensus::keys::{BlsKey, IdentityKey, ValidatorKeys, proof_of_possessio
 use opg_contracts::{DevelopmentRoot, EvidenceSetup, GenesisFile, ValidatorEntry, possession_namespace};
 use opg_full_node::config::{FullNodeConfig, Keys, KeysFile, PeerConfig};
 use opg_inference_node::config::{
-    AttestationConfig, AttesterName, InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys, SoftwareConfig,
-    SoftwareFormatName,
+    AttestationConfig, AttesterName, ChannelSettings, InferenceNodeConfig, Limits, MIN_WITHDRAW_DELAY, ModelConfig,
+    ModelKind, NodeKeys, SoftwareConfig, SoftwareFormatName,
 };
 use opg_models::Format;
 
@@ -248,6 +248,13 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
             ..Limits::default()
         },
         exposure: Default::default(),
+        // The least that the contract takes: on a local network nobody waits a day for a withdrawal.
+        channels: ChannelSettings {
+            withdraw_delay: MIN_WITHDRAW_DELAY,
+            claim_value: opg_primitives::money::Amount(opg_primitives::money::WEI_PER_OPG / 1_000),
+            ..ChannelSettings::default()
+        },
+        facilitator_for_others: true,
         attestation: Some(AttestationConfig {
             attester: AttesterName(Choice::Software),
             software: Some(software),

@@ -53,7 +53,7 @@ async fn a_stopped_network_goes_on_with_the_same_keys_chain_and_money() {
     let paid = client.quote(job).await.unwrap().authorize(&wallet).unwrap();
     let answer = client.infer(&paid).await.unwrap();
     let file = client.fetch_receipt_file(&answer.paid, PATIENCE, |_| ()).await.unwrap();
-    let (url, id) = (&network.file.nodes[0].url, paid.receipt_id());
+    let (url, id) = (&network.file.nodes[0].url, paid.receipt_id().unwrap());
     let secret = answer.paid.secret.clone().unwrap();
     let again = client.fetch_stored_receipt(url, id, &secret, PATIENCE).await.unwrap();
     assert_eq!((again.core, again.quote), (file.core, file.quote));

@@ -5,7 +5,7 @@
 
 use crate::{
     gossip,
-    index::Row,
+    index::{Row, RowMethod},
     shared::{Shared, unix_time},
     system::{self, SystemTxError},
     verify::{CheckError, Reject, Rule},
@@ -15,11 +15,12 @@ use opg_consensus::{
     BoxError, BoxFuture, ChainApplication, ChainBlock, Identity, ProposeContext, ProposedBody, Verdict, VerifyContext,
 };
 use opg_contracts::{
+    channel_tx::{self, BatchItem},
     evidence::Verdict as EvidenceVerdict,
-    system_tx::{self, BatchEntry},
+    system_tx,
 };
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
-use opg_primitives::{ids::payment_id, merkle};
+use opg_primitives::merkle;
 use opg_receipt::SignedReceipt;
 use rayon::prelude::*;
 use std::{
@@ -161,8 +162,8 @@ impl Chain {
         .await??;
         let verdicts = node.evidence.verdicts(node, parent).await?;
         let mut selected = selected;
-        let mut entries: Vec<_> = selected.iter().map(|(_, entry)| *entry).collect();
-        entries.truncate(system_tx::fitting_prefix(
+        let mut entries: Vec<_> = selected.iter().map(|(_, entry)| entry.clone()).collect();
+        entries.truncate(channel_tx::fitting_prefix(
             &entries,
             system_tx::batch_gas(verdicts.len()),
         ));
@@ -334,8 +335,8 @@ fn judge_content(
             CheckError::Rejected(reject) => BlockError::Receipt { index, reject },
             CheckError::State(error) => BlockError::Execution(error),
         })?;
-    let entries: Vec<BatchEntry> = batch.iter().map(|(_, entry)| *entry).collect();
-    let fitting = system_tx::fitting_prefix(&entries, system_tx::batch_gas(verdicts.len()));
+    let entries: Vec<BatchItem> = batch.iter().map(|(_, entry)| entry.clone()).collect();
+    let fitting = channel_tx::fitting_prefix(&entries, system_tx::batch_gas(verdicts.len()));
     if fitting != entries.len() {
         return Err(BlockError::SystemGas {
             expected: fitting,
@@ -411,7 +412,8 @@ fn rows(height: u64, timestamp: u64, receipts: &[Arc<SignedReceipt>]) -> Vec<(B2
                 nonce: core.payment.nonce,
                 amount: core.payment.amount.0,
                 charge: core.price.charge.0,
-                payment_id: payment_id(core.payment.payer, core.payment.nonce).0,
+                payment_id: core.payment.id().0,
+                method: RowMethod::of(&core.payment),
             };
             (core.receipt_id.0, row)
         })

@@ -6,6 +6,7 @@
 //! a block: those that this node has seen are kept here for the unbonding period (D14), and are served to nobody.
 
 use alloy_primitives::{Address, B256, Bytes};
+use opg_receipt::{PaymentMethod, PaymentRecord, PaymentScheme};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::path::Path;
 
@@ -96,11 +97,49 @@ pub struct Row {
     pub amount: u128,
     /// Charge, wei.
     pub charge: u128,
-    /// `keccak256(payer, nonce)`.
+    /// Payment id (receipt.md §3); a channel's is that of many receipts.
     pub payment_id: B256,
+    /// How it was paid.
+    pub method: RowMethod,
 }
 
-const ROW: usize = 8 + 4 + 4 + 8 + 32 * 3 + 8 + 32 + 2 + 20 + 32 + 16 + 16 + 32;
+/// How a receipt was paid, in one byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowMethod {
+    /// `exact` by ERC-3009.
+    Eip3009 = 0,
+    /// `exact` by Permit2.
+    ExactPermit2 = 1,
+    /// `upto` by Permit2.
+    UptoPermit2 = 2,
+    /// A channel.
+    Voucher = 3,
+}
+
+impl RowMethod {
+    /// That of a receipt's payment.
+    #[must_use]
+    pub const fn of(payment: &PaymentRecord) -> Self {
+        match (payment.method, payment.scheme) {
+            (PaymentMethod::Eip3009, _) => Self::Eip3009,
+            (PaymentMethod::Permit2, PaymentScheme::Upto) => Self::UptoPermit2,
+            (PaymentMethod::Permit2, _) => Self::ExactPermit2,
+            (PaymentMethod::Voucher, _) => Self::Voucher,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Eip3009),
+            1 => Some(Self::ExactPermit2),
+            2 => Some(Self::UptoPermit2),
+            3 => Some(Self::Voucher),
+            _ => None,
+        }
+    }
+}
+
+const ROW: usize = 8 + 4 + 4 + 8 + 32 * 3 + 8 + 32 + 2 + 20 + 32 + 16 + 16 + 32 + 1;
 
 impl Row {
     fn encode(&self) -> [u8; ROW] {
@@ -125,6 +164,7 @@ impl Row {
         put(&self.amount.to_be_bytes());
         put(&self.charge.to_be_bytes());
         put(self.payment_id.as_slice());
+        put(&[self.method as u8]);
         out
     }
 
@@ -135,6 +175,11 @@ impl Row {
             got: row.len(),
         })?;
         let mut rest = Reader(row);
+        let method = RowMethod::from_code(row[ROW - 1]).ok_or(IndexError::Row {
+            table: "receipts",
+            expected: ROW,
+            got: row.len(),
+        })?;
         Ok(Self {
             height: u64::from_be_bytes(rest.take()),
             index: u32::from_be_bytes(rest.take()),
@@ -152,6 +197,7 @@ impl Row {
             amount: u128::from_be_bytes(rest.take()),
             charge: u128::from_be_bytes(rest.take()),
             payment_id: B256::from(rest.take::<32>()),
+            method,
         })
     }
 }
@@ -417,6 +463,7 @@ mod tests {
             amount: 10,
             charge: 7,
             payment_id: b(seed ^ 0x40),
+            method: RowMethod::Voucher,
         };
         (b(seed ^ 0xff), row)
     }

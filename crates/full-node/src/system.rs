@@ -3,7 +3,11 @@
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
-use opg_contracts::{addresses, evidence, system_tx};
+use opg_contracts::{
+    addresses,
+    channel_tx::{self, BatchItem},
+    evidence, system_tx,
+};
 use opg_payments::signature::sign_digest;
 use secp256k1::SecretKey;
 
@@ -17,7 +21,7 @@ pub(crate) fn transactions(
     nonce: u64,
     base_fee: u64,
     root: B256,
-    entries: &[system_tx::BatchEntry],
+    entries: &[BatchItem],
     verdicts: &[evidence::Verdict],
 ) -> Vec<TxEip1559> {
     let call = |to, gas_limit, input| TxEip1559 {
@@ -31,16 +35,13 @@ pub(crate) fn transactions(
         access_list: Default::default(),
         input,
     };
-    // a block holds at most 16,384 receipts
-    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let judged = (!verdicts.is_empty()).then(|| {
         let input = evidence::calldata(verdicts.to_vec());
         call(addresses::EVIDENCE_REGISTRY, evidence::GAS_LIMIT, input)
     });
-    let recorded = (0u32..).zip(system_tx::chunks(entries)).map(|(chunk, groups)| {
-        let input = system_tx::calldata(height, root, count, chunk, groups);
-        call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input)
-    });
+    let recorded = channel_tx::transactions(height, root, entries)
+        .into_iter()
+        .map(|input| call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input));
     (nonce..)
         .zip(judged.into_iter().chain(recorded))
         .map(|(nonce, transaction)| TxEip1559 { nonce, ..transaction })
@@ -134,8 +135,8 @@ mod tests {
     use super::*;
     use opg_payments::signature::address_of_secret;
 
-    fn entry(seq: u64) -> system_tx::BatchEntry {
-        system_tx::BatchEntry {
+    fn entry(seq: u64) -> BatchItem {
+        BatchItem::Payment(system_tx::BatchEntry {
             node_id: B256::repeat_byte(1),
             keyset: B256::repeat_byte(2),
             model_root: B256::repeat_byte(3),
@@ -147,7 +148,7 @@ mod tests {
             nonce: B256::from(U256::from(seq)),
             amount: 10,
             charge: 7,
-        }
+        })
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     config::{AttestationConfig, SoftwareFormatName},
     metrics::Metrics,
     rpc::{RpcError, quantity},
-    settle::Relayed,
+    settle::{Fate, Relayed},
 };
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
@@ -232,12 +232,13 @@ impl Keeper {
             to: addresses::EVIDENCE_REGISTRY,
             data,
             gas: GAS,
+            record: None,
             reply,
         };
         if self.relay.send(relayed).await.is_err() {
             return Err(AttestationError::NotIncluded);
         }
-        match included.await {
+        match included.await.map(Fate::succeeded) {
             Ok(true) => Ok(()),
             _ => Err(AttestationError::NotIncluded),
         }

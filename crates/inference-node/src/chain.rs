@@ -4,9 +4,16 @@ use crate::rpc::{Rpc, RpcError, quantity};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use opg_contracts::{
-    EvidenceRegistry, NodeRegistry, addresses,
+    EvidenceRegistry, NodeRegistry,
+    ReceiptLedger::ChannelTerms,
+    addresses,
     evidence::{self, EvidenceRecord, PolicyEpoch},
     state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader},
+    x402::{self, ChannelStanding},
+};
+use opg_payments::{
+    channels::{ChainState, Withdrawal},
+    permit2::Permit,
 };
 use opg_primitives::money::{Amount, Price};
 use serde_json::{Value, json};
@@ -137,6 +144,85 @@ impl Chain {
         let data: Option<Bytes> = found.as_str().and_then(|text| text.parse().ok());
         data.and_then(|data| C::abi_decode_returns(&data).ok())
             .ok_or_else(|| RpcError::unexpected(METHOD, &found))
+    }
+
+    /// Whether, and for what, a permit was used.
+    pub(crate) async fn permit_settlement(&self, permit: &Permit) -> Result<Settlement, RpcError> {
+        self.read(|s| {
+            let slot = x402::settlement_slot(permit.token, permit.from, permit.nonce);
+            let value = s.storage(permit.witness.spender(), slot)?;
+            if !value.is_zero() {
+                return Ok(Settlement::Used(value.into()));
+            }
+            let word = x402::permit2_nonces_slot(permit.from, permit.nonce >> 8);
+            let used = s.storage(addresses::PERMIT2, word)?;
+            let spent = used.bit(usize::from(permit.nonce.byte(0)));
+            Ok(if spent {
+                Settlement::Cancelled
+            } else {
+                Settlement::Unused
+            })
+        })
+        .await
+    }
+
+    /// A payment channel.
+    pub(crate) async fn channel(&self, id: B256) -> Result<ChainState, RpcError> {
+        self.read(|s| {
+            let (channel, exit) = (x402::read_channel(s, id)?, x402::read_exit(s, id)?);
+            Ok(ChainState {
+                balance: Amount(channel.balance),
+                total_claimed: Amount(channel.total_claimed),
+                withdrawal: exit.initiated_at.map(|requested_at| Withdrawal {
+                    amount: Amount(exit.amount),
+                    requested_at,
+                }),
+                refund_nonce: U256::from(exit.refund_nonce),
+            })
+        })
+        .await
+    }
+
+    /// A payment channel, and what the ledger knows of it.
+    pub(crate) async fn channel_standing(&self, id: B256) -> Result<ChannelStanding, RpcError> {
+        self.read(|s| x402::read_channel_standing(s, id)).await
+    }
+
+    /// What waits for a claim on one set of terms, and when it is released.
+    pub(crate) async fn pending_charge(&self, terms: &ChannelTerms) -> Result<(u128, u64), RpcError> {
+        self.read(|s| x402::read_pending_charge(s, terms)).await
+    }
+
+    /// Number and timestamp of the newest block.
+    pub(crate) async fn head(&self) -> Result<(u64, u64), RpcError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        let block = self.rpc.call(METHOD, json!(["latest", false])).await?;
+        Ok((
+            quantity(METHOD, &block["number"])?,
+            quantity(METHOD, &block["timestamp"])?,
+        ))
+    }
+
+    /// The first indexed field of all logs of `address` with this first topic, in blocks `from..=to`.
+    pub(crate) async fn indexed(
+        &self,
+        address: Address,
+        topic: B256,
+        (from, to): (u64, u64),
+    ) -> Result<Vec<B256>, RpcError> {
+        const METHOD: &str = "eth_getLogs";
+        let filter = json!([{
+            "address": address, "topics": [topic], "fromBlock": format!("0x{from:x}"), "toBlock": format!("0x{to:x}"),
+        }]);
+        let logs = self.rpc.call(METHOD, filter).await?;
+        let logs = logs.as_array().ok_or_else(|| RpcError::unexpected(METHOD, &logs))?;
+        let indexed = |log: &Value| {
+            log["topics"][1]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| RpcError::unexpected(METHOD, log))
+        };
+        logs.iter().map(indexed).collect()
     }
 
     /// Whether, and for what, an authorization was used.

@@ -1,6 +1,7 @@
 //! Configuration (TOML) and key file (JSON) of an inference node.
 
 use alloy_primitives::{Address, B256, U256};
+pub use opg_payments::channel::{MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY};
 use opg_payments::{
     reserve::Caps,
     signature::{SecretKey, address_of_secret},
@@ -166,6 +167,28 @@ impl Default for Exposure {
     }
 }
 
+/// Payment channels. Amounts in wei, decimal text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelSettings {
+    /// Seconds between a payer's withdrawal request and the withdrawal, in channels to this node; 900 to 2,592,000.
+    pub withdraw_delay: u64,
+    /// Smallest deposit that the node carries to the chain, at its own gas.
+    pub min_deposit: Amount,
+    /// What a channel owes before it is claimed, unless it is claimed earlier for its age or a withdrawal.
+    pub claim_value: Amount,
+}
+
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self {
+            withdraw_delay: 86_400,
+            min_deposit: Amount(opg_primitives::money::WEI_PER_OPG / 100),
+            claim_value: Caps::default().per_payer,
+        }
+    }
+}
+
 /// Configuration of an inference node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +217,12 @@ pub struct InferenceNodeConfig {
     /// Exposure caps.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Payment channels.
+    #[serde(default)]
+    pub channels: ChannelSettings,
+    /// Settle payments to others too, at this node's gas (`/facilitator/settle`).
+    #[serde(default)]
+    pub facilitator_for_others: bool,
     /// How the node attests its keys; without it, mode tee is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<AttestationConfig>,
@@ -320,6 +349,10 @@ impl InferenceNodeConfig {
                 "attestation.software",
                 "goes with attestation.attester = \"software\", and only with it",
             );
+        }
+        if !(MIN_WITHDRAW_DELAY..=MAX_WITHDRAW_DELAY).contains(&self.channels.withdraw_delay) {
+            let range = format!("must be {MIN_WITHDRAW_DELAY} to {MAX_WITHDRAW_DELAY} seconds");
+            return bad("channels.withdraw_delay", &range);
         }
         let limits = &self.limits;
         if limits.body_bytes == 0 || limits.concurrent == 0 || limits.generations == 0 || limits.max_tokens == 0 {

@@ -38,7 +38,11 @@ pub(crate) async fn entry(
     let Stage::Final { height } = pending.stage else {
         return Ok(None);
     };
-    let record = reservations.get(pending.payment)?;
+    // Channels are credited by their own task.
+    let Some(payment) = pending.payment.single() else {
+        return Ok(None);
+    };
+    let record = reservations.get(payment)?;
     match record.as_ref().map(|r| &r.money) {
         Some(Money::Settled { .. }) => {}
         // Nothing was owed, or it is lost: there is nothing to credit.
@@ -48,10 +52,7 @@ pub(crate) async fn entry(
         }
         Some(Money::Open | Money::Sent { .. }) => return Ok(None),
     }
-    let word = match chain
-        .spent(payment_id(pending.payment.payer, pending.payment.nonce).0)
-        .await?
-    {
+    let word = match chain.spent(payment_id(payment.payer, payment.nonce).0).await? {
         Spent::Credited => {
             store.advance(pending.seq, Stage::Credited { height }, true);
             metrics.receipt("settled");

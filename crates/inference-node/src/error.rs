@@ -1,5 +1,6 @@
 //! Errors as clients see them: `{"error":{"message","type","code","param"}}` with the right status.
 
+use alloy_primitives::B256;
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -25,6 +26,10 @@ pub(crate) struct ApiError {
     pub(crate) details: Map<String, Value>,
     /// The offer that goes with a 402.
     pub(crate) offer: Option<Box<PaymentRequired>>,
+    /// x402's word for the refusal, on which clients act; the message where there is none.
+    pub(crate) x402: Option<&'static str>,
+    /// The channel that the refusal is about.
+    pub(crate) channel: Option<B256>,
     /// What became of the payment that came with the request.
     pub(crate) settlement: Option<Box<SettleResponse>>,
 }
@@ -39,6 +44,8 @@ impl ApiError {
             param: None,
             details: Map::new(),
             offer: None,
+            x402: None,
+            channel: None,
             settlement: None,
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     job::{Outcome, ProofToCome},
     node::Node,
     time::{unix_millis, unix_seconds},
-    work::{Admitted, Call, internal},
+    work::{Admission, Admitted, Again, Call, internal},
 };
 use axum::{
     http::{HeaderMap, StatusCode},
@@ -66,6 +66,9 @@ pub(crate) async fn handle(
     started: Instant,
 ) -> Result<Response, ApiError> {
     let received = unix_millis();
+    if let Some(refunded) = node.refund(&headers).await? {
+        return Ok(refunded);
+    }
     let object = crate::body::object(&body)?;
     let Parsed {
         served,
@@ -91,9 +94,13 @@ pub(crate) async fn handle(
         mode,
         attested,
         most,
+        streamed: false,
         received,
     };
-    let admitted = node.admit(&call, &headers).await?;
+    let admitted = match node.admit(&call, &headers).await? {
+        Admission::Run(admitted) => *admitted,
+        Admission::Again(again) => return answer_again(&call, &again),
+    };
 
     let (result, model_time) = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
@@ -143,25 +150,37 @@ async fn respond(
                     _ => None,
                 },
             };
-            let receipt = node.finish(admitted, &outcome).await?;
-            let opg = admitted.job.envelope(&receipt, &outcome.leaves, Some(&admitted.secret));
-            let body = json!({"object": "inference", "model": call.served.model.name, "outputs": outputs, "opg": opg});
-            Ok((node.paid_headers(admitted), axum::Json(body)).into_response())
+            let finished = node.finish(admitted, &outcome).await?;
+            let opg = admitted.envelope(&finished, &outcome.leaves);
+            let headers = node.paid_headers(admitted, Some(&finished));
+            Ok((headers, axum::Json(answer(call, outputs, opg))).into_response())
         }
         Err(error) => {
             tracing::error!(%error, model = call.asked, "inference failed");
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             let outcome = Outcome::failed(status.as_u16(), now, StreamRecord::NOT_STREAMED);
-            let receipt = node.finish(admitted, &outcome).await?;
+            let finished = node.finish(admitted, &outcome).await?;
             let failure = ApiError::new(
                 status,
                 "inference_failed",
                 "the model failed on this input; nothing was charged",
             )
-            .detail("opg", admitted.job.envelope(&receipt, &[], Some(&admitted.secret)));
-            Ok((node.paid_headers(admitted), failure).into_response())
+            .detail("opg", admitted.envelope(&finished, &[]));
+            Ok((node.paid_headers(admitted, Some(&finished)), failure).into_response())
         }
     }
+}
+
+fn answer(call: &Call, outputs: Value, opg: Value) -> Value {
+    json!({"object": "inference", "model": call.served.model.name, "outputs": outputs, "opg": opg})
+}
+
+/// The answer of an earlier call with the same payment.
+fn answer_again(call: &Call, again: &Again) -> Result<Response, ApiError> {
+    let outputs = again.leaf(LeafKind::Tensors).unwrap_or(b"null");
+    let outputs = serde_json::from_slice(outputs).map_err(internal)?;
+    let (headers, opg) = again.answer();
+    Ok((headers, axum::Json(answer(call, outputs, opg))).into_response())
 }
 
 fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Parsed, ApiError> {

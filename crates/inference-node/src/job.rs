@@ -1,10 +1,9 @@
 //! One paid request, from the quote to the signed receipt.
 
-use crate::{attest::Attested, config::to_amount};
+use crate::attest::Attested;
 use alloy_primitives::{B256, Bytes};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opg_contracts::addresses;
-use opg_payments::{eip3009::Authorization, reserve::Key};
 use opg_primitives::{
     domain::Tag,
     hash::tagged,
@@ -13,8 +12,8 @@ use opg_primitives::{
     money::{Amount, Usage, charge},
 };
 use opg_receipt::{
-    Core, Evidence, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord,
-    QuoteRef, RequestCommitments, Response, SignedQuote, SignedReceipt, StreamRecord, Times, UsageRecord, UsageUnit,
+    Core, Evidence, FinishReason, ModeRecord, ModelRef, PaymentRecord, PriceRecord, QuoteRef, RequestCommitments,
+    Response, SignedQuote, SignedReceipt, StreamRecord, Times, UsageRecord, UsageUnit,
     commit::{self, LeafKind},
 };
 use serde::{Deserialize, Serialize};
@@ -139,13 +138,11 @@ impl Job {
     pub(crate) fn core(
         &self,
         quote: &SignedQuote,
-        authorization: &Authorization,
-        signature: &Bytes,
+        payment: PaymentRecord,
         outcome: &Outcome,
         (seq, prev): (u64, B256),
     ) -> Result<Core, JobError> {
-        let amount = to_amount(authorization.value).ok_or(JobError::Range("amount"))?;
-        let charge = self.charge(quote, outcome, amount)?;
+        let charge = self.charge(quote, outcome, payment.amount)?;
         let leaves: Vec<B256> = (0_u32..)
             .zip(&outcome.leaves)
             .map(|(i, (kind, bytes))| commit::response_leaf(&self.salt, *kind, i, bytes))
@@ -192,17 +189,7 @@ impl Job {
                 charge,
                 asset: q.asset,
             },
-            payment: PaymentRecord {
-                scheme: PaymentScheme::Exact,
-                method: PaymentMethod::Eip3009,
-                payer: authorization.from,
-                payee: authorization.to,
-                amount,
-                valid_after: authorization.valid_after,
-                valid_before: authorization.valid_before,
-                nonce: authorization.nonce,
-                signature: signature.clone(),
-            },
+            payment,
             // A clock that was set back between two readings must not make the receipt contradict itself.
             times: Times {
                 received: self.received,
@@ -272,14 +259,5 @@ impl Job {
             "mode": core.mode.served.as_str(),
             "grade": core.mode.grade.as_str(),
         })
-    }
-}
-
-/// Key of the payment inside a receipt.
-pub(crate) fn payment_key(receipt: &SignedReceipt) -> Key {
-    let payment = &receipt.core().payment;
-    Key {
-        payer: payment.payer,
-        nonce: payment.nonce,
     }
 }

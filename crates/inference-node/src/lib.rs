@@ -8,6 +8,7 @@
 //! body → check (400/404/413/422) → quote (402) → payment: verify, reserve → run → receipt → answer
 //!                                                     journal ─────────────────┘
 //! background:  outbox → og_submitReceipt → final          served → FeeVault.settle → creditSettled
+//!                                                         channels → claim → creditChannels
 //! ```
 //!
 //! Invariants:
@@ -16,6 +17,8 @@
 //!   for two receipts that anybody has seen.
 //! - Every reservation ends: with an answer, with a failure, or after a crash with a receipt over nothing. An unsettled payment of
 //!   failed work is never settled; a settled one is credited back to its payer by that receipt.
+//! - A channel serves what its safe balance covers; a voucher and its charge are on disk before the answer leaves; a withdrawal is
+//!   answered by a claim within two blocks.
 //! - A settlement whose outcome is unknown keeps its transaction hash and is reconciled with the token's settlement slot.
 //!
 //! ```no_run
@@ -32,17 +35,20 @@
 //! ```
 //!
 //! Status: mode `none` over ONNX and Llama-architecture GGUF models, mode `zk` for ONNX models with a registered integer program, mode
-//! `tee` with an attester, paid by x402 `exact` with ERC-3009; sealed requests through the node's Oblivious HTTP gateway. Mode `replay` is refused by name.
+//! `tee` with an attester; paid by x402 `batch-settlement`, `upto` and `exact`; a facilitator for others (`/facilitator`); sealed requests through the node's Oblivious HTTP gateway. Mode `replay` is refused by name.
 #![forbid(unsafe_code)]
 
 mod attest;
 mod body;
 mod catalogue;
 mod chain;
+mod channels;
 mod chat;
+mod claims;
 pub mod config;
 mod credit;
 mod error;
+mod facilitator;
 mod funds;
 mod gateway;
 mod infer;
@@ -50,6 +56,8 @@ mod job;
 mod metrics;
 mod node;
 mod offer;
+mod payment;
+mod permit;
 mod prover;
 mod relay;
 mod rpc;

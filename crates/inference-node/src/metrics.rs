@@ -1,6 +1,7 @@
 //! Prometheus metrics.
 
 use opg_payments::reserve::State;
+use opg_primitives::money::{Amount, WEI_PER_OPG};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -51,6 +52,9 @@ pub(crate) struct Metrics {
     added: Family<RouteLabel, Histogram, Seconds>,
     receipts: Family<WordLabel, Counter>,
     settlements: Family<WordLabel, Counter>,
+    channel_steps: Family<WordLabel, Counter>,
+    channels: Gauge,
+    unclaimed: Gauge<f64, std::sync::atomic::AtomicU64>,
     attestations: Family<WordLabel, Counter>,
     proofs: Family<WordLabel, Counter>,
     proof_seconds: Histogram,
@@ -80,6 +84,9 @@ impl Metrics {
             added,
             receipts: Family::default(),
             settlements: Family::default(),
+            channel_steps: Family::default(),
+            channels: Gauge::default(),
+            unclaimed: Gauge::default(),
             attestations: Family::default(),
             proofs: Family::default(),
             proof_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 18)),
@@ -102,6 +109,15 @@ impl Metrics {
         registry.register("settlements", "Outcomes of settlements", metrics.settlements.clone());
         let attestations = metrics.attestations.clone();
         registry.register("attestations", "Outcomes of attesting the keyset", attestations);
+        let steps = metrics.channel_steps.clone();
+        registry.register("channel_steps", "Steps of payment channels on chain", steps);
+        registry.register("channels", "Payment channels in the books", metrics.channels.clone());
+        let unclaimed = metrics.unclaimed.clone();
+        registry.register(
+            "channels_unclaimed_opg",
+            "OPG owed by channels and not claimed",
+            unclaimed,
+        );
         registry.register("proofs", "Outcomes of proofs after the answer", metrics.proofs.clone());
         registry.register("proof_seconds", "Time of a proof", metrics.proof_seconds.clone());
         registry.register(
@@ -145,6 +161,15 @@ impl Metrics {
 
     pub(crate) fn attestation(&self, state: &'static str) {
         self.attestations.get_or_create(&WordLabel { state }).inc();
+    }
+
+    pub(crate) fn channel(&self, state: &'static str) {
+        self.channel_steps.get_or_create(&WordLabel { state }).inc();
+    }
+
+    pub(crate) fn channels(&self, count: usize, unclaimed: Amount) {
+        self.channels.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.unclaimed.set(unclaimed.wei() as f64 / WEI_PER_OPG as f64);
     }
 
     pub(crate) fn settlement(&self, state: &'static str) {

@@ -4,12 +4,16 @@ use crate::{
     attest::{self, Attestation, Keeper},
     catalogue::{Catalogue, CatalogueError, Served},
     chain::Chain,
+    channels::Desk,
+    claims::Claimer,
     config::{ConfigError, InferenceNodeConfig, Limits, NodeKeys},
     error::ApiError,
+    facilitator::Sent,
     funds::Funds,
     job::{Job, Outcome},
     metrics::Metrics,
     offer::Cashier,
+    payment::Funding,
     prover::{Progress, Prover},
     rpc::{Rpc, RpcError},
     server,
@@ -20,12 +24,16 @@ use crate::{
 };
 use axum::http::StatusCode;
 use opg_payments::{
+    channel::plan::{ClaimPolicy, MAX_ROWS},
+    channels::Channels,
     journal::{Journal, JournalError},
     reserve::{Caps, Reservations, ReserveError},
+    signature::address_of_secret,
 };
 use opg_primitives::{
     hash,
     ids::{Keyset, NodeId},
+    money::Amount,
 };
 use opg_receipt::StreamRecord;
 use serde_json::{Map, Value};
@@ -130,6 +138,14 @@ pub(crate) struct Node {
     pub(crate) attestation: Arc<Attestation>,
     /// What the prover is doing.
     pub(crate) progress: Arc<Progress>,
+    /// Payment channels.
+    pub(crate) desk: Arc<Desk>,
+    /// Whether payments to others are settled here too.
+    pub(crate) for_others: bool,
+    /// What was settled for others.
+    pub(crate) sent: Arc<Sent>,
+    /// Largest unsettled amount of one payer.
+    pub(crate) exposure_cap: Amount,
     pub(crate) settler: mpsc::Sender<SettleNow>,
     /// A receipt was signed.
     pub(crate) signed: Arc<Notify>,
@@ -215,17 +231,40 @@ impl InferenceNode {
             .map_err(io(format!("listen on {}", config.listen)))?;
         let address = listener.local_addr().map_err(io("listening address".into()))?;
         let (settler, settle_now) = mpsc::channel(MAX_SETTLE_NOW);
+        let (relay, relayed) = mpsc::channel(64);
+        let settlement = address_of_secret(&keys.settlement);
+        let cashier = Cashier::new(
+            config.chain_id,
+            node_id,
+            keyset.digest(),
+            keys.receipt_key(),
+            settlement,
+            (&config.limits, config.channels),
+        );
+        let channels = Channels::open(Arc::clone(&journal), config.chain_id, cashier.receiver_terms())
+            .map_err(|error| NodeError::Store(error.to_string()))?;
+        let desk = Arc::new(Desk {
+            channels: Arc::new(channels),
+            chain: chain.clone(),
+            relay: relay.clone(),
+            domains: cashier.domains,
+            settlement,
+            min_deposit: config.channels.min_deposit,
+            patience: Duration::from_secs(config.limits.settle_seconds),
+        });
+        let policy = ClaimPolicy {
+            min_value: config.channels.claim_value,
+            max_rows: MAX_ROWS,
+        };
         let node = Arc::new(Node {
             node_id,
             keyset,
             url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
-            cashier: Cashier::new(
-                config.chain_id,
-                node_id,
-                keyset.digest(),
-                keys.receipt_key(),
-                &config.limits,
-            ),
+            cashier,
+            desk,
+            for_others: config.facilitator_for_others,
+            sent: Arc::default(),
+            exposure_cap: config.exposure.per_payer,
             catalogue,
             funds: Arc::new(Funds::new(chain.clone())),
             chain,
@@ -245,7 +284,6 @@ impl InferenceNode {
             limits: config.limits,
         });
         node.end_interrupted().await?;
-        let (relay, relayed) = mpsc::channel(8);
         let keeper = attester.map(|attester| Keeper {
             attester: attester.into(),
             chain: node.chain.clone(),
@@ -262,11 +300,10 @@ impl InferenceNode {
             node,
             &keys,
             config.chain_id,
-            listener,
-            address,
-            settle_now,
-            relayed,
+            (listener, address),
+            (settle_now, relayed),
             keeper,
+            policy,
         ))
     }
 
@@ -274,11 +311,10 @@ impl InferenceNode {
         node: Arc<Node>,
         keys: &NodeKeys,
         chain_id: u64,
-        listener: TcpListener,
-        address: SocketAddr,
-        settle_now: mpsc::Receiver<SettleNow>,
-        relayed: mpsc::Receiver<Relayed>,
+        (listener, address): (TcpListener, SocketAddr),
+        (settle_now, relayed): (mpsc::Receiver<SettleNow>, mpsc::Receiver<Relayed>),
         keeper: Option<Keeper>,
+        policy: ClaimPolicy,
     ) -> Self {
         let (stop_server, stop_tasks) = (node.stopping.clone(), CancellationToken::new());
         let settler = Settler {
@@ -309,11 +345,18 @@ impl InferenceNode {
             signed: Arc::clone(&node.to_prove),
             proven: Arc::clone(&node.signed),
         };
+        let claimer = Claimer {
+            desk: Arc::clone(&node.desk),
+            store: Arc::clone(&node.store),
+            metrics: Arc::clone(&node.metrics),
+            policy,
+        };
         let (report, failed) = watch::channel(None);
         let mut tasks = vec![
             tokio::spawn(settler.run(settle_now, stop_tasks.clone())),
             tokio::spawn(submitter.run(stop_tasks.clone())),
             tokio::spawn(prover.run(stop_tasks.clone())),
+            tokio::spawn(claimer.run(stop_tasks.clone())),
             tokio::spawn(watch_over(Arc::clone(&node), report, stop_tasks.clone())),
         ];
         tasks.extend(keeper.map(|keeper| tokio::spawn(keeper.run(stop_tasks.clone()))));
@@ -421,9 +464,14 @@ impl Node {
                         unix_millis(),
                         StreamRecord::NOT_STREAMED,
                     );
-                    let keep = unix_seconds() + self.limits.opening_seconds;
+                    let funding = Funding::Single {
+                        record: record.clone(),
+                        commit: self.journal.write(|_| Ok(())),
+                        tx: None,
+                    };
+                    let times = (unix_seconds(), self.limits.opening_seconds);
                     self.store
-                        .finish(&self.reservations, &job, record, &outcome, keep)?
+                        .finish(&self.books(), &job, &funding, &outcome, times)?
                         .commit
                 }
                 Err(error) => {

@@ -1,13 +1,22 @@
 //! Quotes and the checks of a payment, before anything is reserved. No I/O.
 
-use crate::{config::to_amount, error::ApiError};
+use crate::{
+    config::{ChannelSettings, to_amount},
+    error::ApiError,
+};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
 use opg_contracts::addresses;
 use opg_payments::{
-    eip3009::{self, Authorization, Domain},
-    x402::{self, PaymentPayload, PaymentRequired, PaymentRequirements, Resource, SettleResponse},
+    channel::ReceiverTerms,
+    eip3009::{self, Authorization},
+    permit2::{Permit, Witness},
+    receipt_payment::Domains,
+    x402::{
+        self, BatchExtra, BatchPayload, ChannelState, ExactPayment, Identifier, PaymentPayload, PaymentRequired,
+        PaymentRequirements, Resource, SettleResponse, VoucherState,
+    },
 };
 use opg_primitives::{
     ids::{KeysetDigest, ModelRoot, NodeId, deposit_address},
@@ -27,8 +36,11 @@ pub(crate) struct Cashier {
     pub(crate) node_id: NodeId,
     pub(crate) keyset: KeysetDigest,
     pub(crate) key: SigningKey,
-    pub(crate) domain: Domain,
+    pub(crate) domains: Domains,
     pub(crate) payee: Address,
+    /// Account of the settlement key: it signs claims and sends settlements.
+    pub(crate) settlement: Address,
+    pub(crate) channels: ChannelSettings,
     pub(crate) quote_seconds: u64,
     pub(crate) payment_seconds: u64,
     pub(crate) min_validity_seconds: u64,
@@ -49,13 +61,61 @@ pub(crate) struct Terms {
 
 /// A payment that passed every check that needs no chain and no memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Verified {
+pub(crate) enum Verified {
+    /// By an authorization or permit of its own.
+    Single(Box<Single>),
+    /// Out of a channel.
+    Channel(Box<ChannelCall>),
+}
+
+/// A payment by authorization or permit.
+#[derive(Debug, Clone)]
+pub(crate) struct Single {
     pub(crate) quote: SignedQuote,
-    pub(crate) authorization: Authorization,
+    pub(crate) signed: Signed,
     pub(crate) signature: Bytes,
     pub(crate) amount: Amount,
     /// The payer's key signed it. If not, the payer may be a contract, whose signature only the chain can check.
     pub(crate) signed_by_payer: bool,
+    /// The client wants the same answer again if this payment was served.
+    pub(crate) identified: bool,
+}
+
+/// What a payer signed for one payment.
+#[derive(Debug, Clone)]
+pub(crate) enum Signed {
+    /// ERC-3009.
+    Authorization(Authorization),
+    /// Permit2.
+    Permit(Permit),
+}
+
+impl Signed {
+    /// Who pays.
+    pub(crate) const fn payer(&self) -> Address {
+        match self {
+            Self::Authorization(authorization) => authorization.from,
+            Self::Permit(permit) => permit.from,
+        }
+    }
+}
+
+/// A call that a channel pays for.
+#[derive(Debug, Clone)]
+pub(crate) struct ChannelCall {
+    pub(crate) quote: SignedQuote,
+    pub(crate) payload: BatchPayload,
+    /// The most that the call can cost.
+    pub(crate) bound: Amount,
+    pub(crate) identifier: Option<Identifier>,
+    pub(crate) headroom: bool,
+}
+
+/// What brings the client of a channel back in step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) state: ChannelState,
+    pub(crate) voucher: Option<VoucherState>,
 }
 
 impl Cashier {
@@ -64,31 +124,42 @@ impl Cashier {
         node_id: NodeId,
         keyset: KeysetDigest,
         key: SigningKey,
-        limits: &crate::config::Limits,
+        settlement: Address,
+        (limits, channels): (&crate::config::Limits, ChannelSettings),
     ) -> Self {
         Self {
             chain_id,
             node_id,
             keyset,
             key,
-            domain: Domain::opg(chain_id, addresses::OPG),
+            domains: Domains::new(chain_id, addresses::OPG),
             payee: deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, node_id),
+            settlement,
+            channels,
             quote_seconds: limits.quote_seconds,
             payment_seconds: limits.payment_seconds,
             min_validity_seconds: limits.min_validity_seconds,
         }
     }
 
-    /// Signs a quote for a request and wraps it into x402's offer.
-    pub(crate) fn offer(
+    /// What this node demands of channels.
+    pub(crate) const fn receiver_terms(&self) -> ReceiverTerms {
+        ReceiverTerms {
+            receiver: self.payee,
+            receiver_authorizer: self.settlement,
+            token: addresses::OPG,
+            min_withdraw_delay: self.channels.withdraw_delay,
+        }
+    }
+
+    fn quote_of(
         &self,
         terms: &Terms,
+        max_amount: Amount,
         request_digest: B256,
         nonce: B256,
-        url: String,
         now: u64,
-        error: &str,
-    ) -> Result<PaymentRequired, opg_receipt::ReceiptError> {
+    ) -> Result<SignedQuote, opg_receipt::ReceiptError> {
         let quote = Quote {
             chain_id: self.chain_id,
             node_id: self.node_id,
@@ -99,27 +170,42 @@ impl Cashier {
             model_root: terms.model_root,
             ask: terms.ask,
             royalty_bps: terms.royalty_bps,
-            max_amount: terms.max_amount,
+            max_amount,
             payee: self.payee,
             asset: addresses::OPG,
             expires: now + self.quote_seconds,
             mode_asked: terms.mode,
             min_grade: terms.min_grade,
         };
-        let quote = SignedQuote::sign(quote, &self.key)?;
-        let mut extra = Map::new();
-        for (key, value) in [
-            ("name", eip3009::OPG_NAME.to_owned()),
-            ("version", eip3009::OPG_VERSION.to_owned()),
-            ("receiptId", quote.quote().receipt_id.to_string()),
-            ("quote", URL_SAFE_NO_PAD.encode(quote.cose())),
-        ] {
-            extra.insert(key.to_owned(), Value::String(value));
-        }
-        let requirements = PaymentRequirements {
-            extra: Some(extra),
-            ..self.requirements(terms.max_amount)
-        };
+        SignedQuote::sign(quote, &self.key)
+    }
+
+    /// Signs a quote for a request and wraps it into x402's offers: batch-settlement, upto, exact.
+    ///
+    /// `error` is a sentence, or the word that a client of a channel acts on; then `counted` is what it adopts.
+    pub(crate) fn offer(
+        &self,
+        terms: &Terms,
+        (request_digest, nonce): (B256, B256),
+        url: String,
+        now: u64,
+        error: &str,
+        counted: Option<&Counted>,
+    ) -> Result<PaymentRequired, opg_receipt::ReceiptError> {
+        let quote = self.quote_of(terms, terms.max_amount, request_digest, nonce, now)?;
+        let ways = self.ways(terms, counted);
+        let accepts = ways
+            .into_iter()
+            .map(|mut way| {
+                let extra = way.extra.get_or_insert_default();
+                extra.insert("receiptId".into(), quote.quote().receipt_id.to_string().into());
+                extra.insert("quote".into(), URL_SAFE_NO_PAD.encode(quote.cose()).into());
+                way
+            })
+            .collect();
+        let mut extensions = Map::new();
+        extensions.insert(x402::PAYMENT_IDENTIFIER.into(), x402::identifier_offer(false));
+        extensions.insert(x402::HEADROOM.into(), x402::headroom_offer());
         Ok(PaymentRequired {
             x402_version: u64::from(x402::VERSION),
             error: Some(error.to_owned()),
@@ -128,14 +214,54 @@ impl Cashier {
                 description: None,
                 mime_type: Some("application/json".to_owned()),
             },
-            accepts: vec![requirements],
-            extensions: None,
+            accepts,
+            extensions: Some(extensions),
         })
     }
 
-    fn requirements(&self, amount: Amount) -> PaymentRequirements {
+    /// Every way to pay for a request, in the order of preference.
+    fn ways(&self, terms: &Terms, counted: Option<&Counted>) -> Vec<PaymentRequirements> {
+        let token = [("name", eip3009::OPG_NAME), ("version", eip3009::OPG_VERSION)];
+        let way = |scheme: &str, more: &[(&str, &str)]| {
+            let extra: Map<String, Value> = token
+                .iter()
+                .chain(more)
+                .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+                .collect();
+            PaymentRequirements {
+                extra: Some(extra),
+                ..self.requirements(scheme, terms.max_amount)
+            }
+        };
+        let mut ways = Vec::with_capacity(4);
+        // An answer that is proven later may never earn its payment, and a claim cannot be taken back.
+        if terms.mode != Mode::Zk {
+            let extra = BatchExtra {
+                receiver_authorizer: self.settlement,
+                withdraw_delay: self.channels.withdraw_delay,
+                name: eip3009::OPG_NAME.into(),
+                version: eip3009::OPG_VERSION.into(),
+                by_permit2: false,
+                min_deposit: Some(self.channels.min_deposit.max(terms.max_amount)),
+                channel_state: counted.map(|counted| counted.state),
+                voucher_state: counted.and_then(|counted| counted.voucher.clone()),
+            };
+            ways.push(PaymentRequirements {
+                extra: Some(extra.to_map()),
+                ..self.requirements(x402::BATCH_SETTLEMENT, terms.max_amount)
+            });
+        }
+        let facilitator = self.settlement.to_checksum(None);
+        let permit2 = ("assetTransferMethod", x402::PERMIT2_METHOD);
+        ways.push(way(x402::UPTO, &[permit2, ("facilitatorAddress", &facilitator)]));
+        ways.push(way(x402::EXACT, &[]));
+        ways.push(way(x402::EXACT, &[permit2]));
+        ways
+    }
+
+    fn requirements(&self, scheme: &str, amount: Amount) -> PaymentRequirements {
         PaymentRequirements {
-            scheme: x402::EXACT.to_owned(),
+            scheme: scheme.to_owned(),
             network: x402::network(self.chain_id),
             amount: U256::from(amount.wei()),
             asset: addresses::OPG,
@@ -145,7 +271,8 @@ impl Cashier {
         }
     }
 
-    /// Checks a payment header against the request that it came with.
+    /// Checks a payment header against the request that it came with. `nonce` is that of a quote that the node makes itself, for a call on
+    /// a channel that came without one.
     ///
     /// # Errors
     /// 400 for what cannot be decoded, 402 naming the field for what is not this payment.
@@ -153,16 +280,111 @@ impl Cashier {
         &self,
         header: &[u8],
         terms: &Terms,
-        request_digest: B256,
+        (request_digest, nonce): (B256, B256),
         now: u64,
     ) -> Result<Verified, ApiError> {
-        let payload = PaymentPayload::from_header(header).map_err(malformed)?;
-        let (authorization, signature) = payload.exact().map_err(malformed)?;
-        let quote = self.quote(&payload.accepted)?;
+        let payment = PaymentPayload::from_header(header).map_err(malformed)?;
+        match payment.accepted.scheme.as_str() {
+            x402::BATCH_SETTLEMENT => self
+                .verify_channel(&payment, terms, (request_digest, nonce), now)
+                .map(|call| Verified::Channel(Box::new(call))),
+            _ => self
+                .verify_single(&payment, terms, request_digest, now)
+                .map(|single| Verified::Single(Box::new(single))),
+        }
+    }
+
+    fn verify_single(
+        &self,
+        payment: &PaymentPayload,
+        terms: &Terms,
+        request_digest: B256,
+        now: u64,
+    ) -> Result<Single, ApiError> {
+        let upto = payment.accepted.scheme == x402::UPTO;
+        let (signed, signature) = if upto {
+            let (permit, signature) = x402::parse_upto(&payment.payload).map_err(malformed)?;
+            (Signed::Permit(permit), signature)
+        } else {
+            match ExactPayment::parse(&payment.payload).map_err(malformed)? {
+                ExactPayment::Eip3009(authorization, signature) => (Signed::Authorization(authorization), signature),
+                ExactPayment::Permit2(permit, signature) => (Signed::Permit(permit), signature),
+            }
+        };
+        let quote = self.quote(&payment.accepted)?;
         let q = quote.quote();
-        self.check_authorization(&authorization, q.max_amount, now)?;
-        self.requirements(q.max_amount)
-            .matches(&payload.accepted)
+        match &signed {
+            Signed::Authorization(authorization) => self.check_authorization(authorization, q.max_amount, now)?,
+            Signed::Permit(permit) => self.check_permit(permit, q.max_amount, now)?,
+        }
+        self.check_accepted(payment, if upto { x402::UPTO } else { x402::EXACT }, q.max_amount)?;
+        self.check_quoted(&quote, terms, request_digest, now)?;
+        let payer = signed.payer();
+        let signed_by_payer = match &signed {
+            Signed::Authorization(authorization) => authorization.recover(&self.domains.token, &signature),
+            Signed::Permit(permit) => permit.recover(&self.domains.permit2, &signature),
+        }
+        .is_ok_and(|signer| signer == payer);
+        let identified = Identifier::of(payment, false).map_err(malformed)?.is_some();
+        let amount = q.max_amount;
+        Ok(Single {
+            quote,
+            signed,
+            signature,
+            amount,
+            signed_by_payer,
+            identified,
+        })
+    }
+
+    fn verify_channel(
+        &self,
+        payment: &PaymentPayload,
+        terms: &Terms,
+        (request_digest, nonce): (B256, B256),
+        now: u64,
+    ) -> Result<ChannelCall, ApiError> {
+        if terms.mode == Mode::Zk {
+            let message =
+                "mode zk is not paid out of channels, because its answer is proven later: pay by scheme exact";
+            return Err(ApiError::payment("payment_wrong_scheme", message).param("accepted.scheme"));
+        }
+        let payload = BatchPayload::parse(&payment.payload).map_err(malformed)?;
+        self.check_accepted(payment, x402::BATCH_SETTLEMENT, terms.max_amount)?;
+        let Some(bound) = to_amount(payment.accepted.amount) else {
+            let message = "accepted.amount does not fit 128 bits";
+            return Err(ApiError::bad_request("payment_malformed", message).param("accepted.amount"));
+        };
+        let ceiling = payload.voucher.voucher.max_claimable;
+        if ceiling < bound {
+            let message = format!("the voucher covers {ceiling} OPG, the call can cost {bound} OPG");
+            return Err(ApiError::payment("payment_underpaid", message).param("payload.voucher.maxClaimableAmount"));
+        }
+        let identifier = Identifier::of(payment, false).map_err(malformed)?;
+        // A client that signs before it is asked has no quote of this request; the bound that it signed is its protection.
+        let quote = match self.quote(&payment.accepted) {
+            Ok(quote)
+                if quote.quote().max_amount == bound
+                    && self.check_quoted(&quote, terms, request_digest, now).is_ok() =>
+            {
+                quote
+            }
+            _ => self
+                .quote_of(terms, bound, request_digest, nonce, now)
+                .map_err(crate::work::internal)?,
+        };
+        Ok(ChannelCall {
+            quote,
+            payload,
+            bound,
+            identifier,
+            headroom: x402::wants_headroom(payment),
+        })
+    }
+
+    fn check_accepted(&self, payment: &PaymentPayload, scheme: &str, amount: Amount) -> Result<(), ApiError> {
+        self.requirements(scheme, amount)
+            .matches(&payment.accepted)
             .map_err(|m| {
                 let code = match m.field {
                     "scheme" => "payment_wrong_scheme",
@@ -172,7 +394,11 @@ impl Cashier {
                     _ => "payment_underpaid",
                 };
                 ApiError::payment(code, m.to_string()).param(format!("accepted.{}", m.field))
-            })?;
+            })
+    }
+
+    fn check_quoted(&self, quote: &SignedQuote, terms: &Terms, request_digest: B256, now: u64) -> Result<(), ApiError> {
+        let q = quote.quote();
         if q.request_digest != request_digest {
             return Err(quote_error(
                 "payment_wrong_request",
@@ -192,16 +418,7 @@ impl Cashier {
                 "the price has changed since the quote",
             ));
         }
-        let recovered = authorization.recover(&self.domain, &signature);
-        let signed_by_payer = recovered.as_ref().is_ok_and(|signer| *signer == authorization.from);
-        let amount = q.max_amount;
-        Ok(Verified {
-            quote,
-            authorization,
-            signature,
-            amount,
-            signed_by_payer,
-        })
+        Ok(())
     }
 
     /// The node's own quote out of an accepted requirement.
@@ -239,56 +456,82 @@ impl Cashier {
     }
 
     fn check_authorization(&self, authorization: &Authorization, quoted: Amount, now: u64) -> Result<(), ApiError> {
-        let refuse = |code, field: &str, message: String| {
-            Err(ApiError::payment(code, message).param(format!("payload.authorization.{field}")))
-        };
-        if authorization.to != self.payee {
-            let message = format!(
-                "the payment is made out to {}, this node's deposit address is {}",
-                authorization.to, self.payee
-            );
-            return refuse("payment_wrong_payee", "to", message);
-        }
-        let value = to_amount(authorization.value).unwrap_or(Amount::MAX);
-        if value < quoted {
-            return refuse(
-                "payment_underpaid",
-                "value",
-                format!("signed {} wei, quoted {} wei", authorization.value, quoted.wei()),
-            );
-        }
-        if value > quoted {
-            // The receipt would not agree with the quote, and the payer would pay what nobody asked for.
-            return refuse(
-                "payment_overpaid",
-                "value",
-                format!("signed {} wei, quoted {} wei", authorization.value, quoted.wei()),
-            );
-        }
+        let a = authorization;
         // The chain's clock may be a little behind ours.
-        if authorization.valid_after >= now {
-            return refuse(
-                "payment_not_yet_valid",
-                "validAfter",
-                format!("valid after {}, now is {now}", authorization.valid_after),
-            );
+        self.check_signed("payload.authorization", ("to", a.to), ("value", a.value), quoted)?;
+        if a.valid_after >= now {
+            let message = format!("valid after {}, now is {now}", a.valid_after);
+            return Err(early("payload.authorization.validAfter", message));
         }
-        if authorization.valid_before <= now {
-            return refuse(
-                "payment_expired",
-                "validBefore",
-                format!("expired at {}, now is {now}", authorization.valid_before),
-            );
+        self.check_time("payload.authorization.validBefore", a.valid_before, now)
+    }
+
+    fn check_permit(&self, permit: &Permit, quoted: Amount, now: u64) -> Result<(), ApiError> {
+        const PATH: &str = "payload.permit2Authorization";
+        let (to, valid_after) = match permit.witness {
+            Witness::Exact { to, valid_after } => (to, valid_after),
+            Witness::Upto {
+                to,
+                facilitator,
+                valid_after,
+            } => {
+                if facilitator != self.settlement {
+                    let message = format!("{facilitator} shall settle, this node settles as {}", self.settlement);
+                    let error = ApiError::payment("payment_wrong_facilitator", message);
+                    return Err(error.param(format!("{PATH}.witness.facilitator")));
+                }
+                (to, valid_after)
+            }
+            Witness::Deposit { .. } => return Err(ApiError::bad_request("payment_malformed", "a deposit pays nobody")),
+        };
+        if permit.token != addresses::OPG {
+            let message = format!("the permit is for token {}, expected {}", permit.token, addresses::OPG);
+            return Err(ApiError::payment("payment_wrong_asset", message).param(format!("{PATH}.permitted.token")));
         }
-        let left = authorization.valid_before - now;
-        if left < self.min_validity_seconds {
+        self.check_signed(PATH, ("witness.to", to), ("permitted.amount", permit.amount), quoted)?;
+        if valid_after > now {
+            let message = format!("valid from {valid_after}, now is {now}");
+            return Err(early(&format!("{PATH}.witness.validAfter"), message));
+        }
+        self.check_time(&format!("{PATH}.deadline"), permit.deadline, now)
+    }
+
+    fn check_signed(
+        &self,
+        path: &str,
+        (to_field, to): (&str, Address),
+        (value_field, value): (&str, U256),
+        quoted: Amount,
+    ) -> Result<(), ApiError> {
+        let refuse =
+            |code, field: &str, message: String| Err(ApiError::payment(code, message).param(format!("{path}.{field}")));
+        if to != self.payee {
             let message = format!(
+                "the payment is made out to {to}, this node's deposit address is {}",
+                self.payee
+            );
+            return refuse("payment_wrong_payee", to_field, message);
+        }
+        let message = format!("signed {value} wei, quoted {} wei", quoted.wei());
+        match to_amount(value).unwrap_or(Amount::MAX) {
+            signed if signed < quoted => refuse("payment_underpaid", value_field, message),
+            // The receipt would not agree with the quote, and the payer would pay what nobody asked for.
+            signed if signed > quoted => refuse("payment_overpaid", value_field, message),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a payment that ends at `until` leaves the time to settle it.
+    fn check_time(&self, param: &str, until: u64, now: u64) -> Result<(), ApiError> {
+        let message = match until.checked_sub(now).filter(|left| *left > 0) {
+            None => format!("expired at {until}, now is {now}"),
+            Some(left) if left < self.min_validity_seconds => format!(
                 "{left} seconds of validity left, {} are needed to settle",
                 self.min_validity_seconds
-            );
-            return refuse("payment_expired", "validBefore", message);
-        }
-        Ok(())
+            ),
+            Some(_) => return Ok(()),
+        };
+        Err(ApiError::payment("payment_expired", message).param(param))
     }
 
     /// x402's words for a payment that was taken, or refused for `reason`.
@@ -312,6 +555,10 @@ impl Cashier {
     }
 }
 
+fn early(param: &str, message: String) -> ApiError {
+    ApiError::payment("payment_not_yet_valid", message).param(param)
+}
+
 fn malformed(error: x402::X402Error) -> ApiError {
     let param = match &error {
         x402::X402Error::Payload { field, .. } => format!("payload.{field}"),
@@ -325,215 +572,4 @@ fn quote_error(code: &'static str, message: &str) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Limits;
-    use opg_payments::signature::{SecretKey, address_of_secret};
-
-    const NOW: u64 = 1_800_000_000;
-
-    fn cashier(seed: u8) -> Cashier {
-        let node = NodeId(B256::repeat_byte(seed));
-        Cashier::new(
-            10_740,
-            node,
-            KeysetDigest(B256::repeat_byte(seed + 1)),
-            SigningKey::from_bytes(&[seed; 32]),
-            &Limits::default(),
-        )
-    }
-
-    fn terms() -> Terms {
-        let ask = Price {
-            per_call: Amount(1000),
-            per_mtok_in: Amount(0),
-            per_mtok_out: Amount(0),
-        };
-        Terms {
-            model_root: ModelRoot(B256::repeat_byte(9)),
-            ask,
-            royalty_bps: 0,
-            max_amount: Amount(1000),
-            mode: Mode::None,
-            min_grade: Grade::None,
-        }
-    }
-
-    const DIGEST: B256 = B256::repeat_byte(5);
-
-    fn wallet() -> SecretKey {
-        SecretKey::from_byte_array(&[3; 32]).unwrap()
-    }
-
-    fn pay(cashier: &Cashier, change: impl FnOnce(&mut PaymentRequirements, &mut Authorization)) -> Vec<u8> {
-        let offer = cashier
-            .offer(
-                &terms(),
-                DIGEST,
-                B256::repeat_byte(1),
-                "http://n".into(),
-                NOW,
-                "payment required",
-            )
-            .unwrap();
-        let mut accepted = offer.accepts[0].clone();
-        let mut authorization = Authorization {
-            from: address_of_secret(&wallet()),
-            to: accepted.pay_to,
-            value: accepted.amount,
-            valid_after: 0,
-            valid_before: NOW + 600,
-            nonce: B256::repeat_byte(8),
-        };
-        change(&mut accepted, &mut authorization);
-        let signature = authorization.sign(&cashier.domain, &wallet());
-        let payload = PaymentPayload::of_exact(accepted, &authorization, &signature).unwrap();
-        x402::encode_header(&payload).into_bytes()
-    }
-
-    #[test]
-    fn a_payment_of_the_quote_is_taken() {
-        let c = cashier(1);
-        let verified = c.verify(&pay(&c, |_, _| {}), &terms(), DIGEST, NOW).unwrap();
-        assert!(verified.signed_by_payer);
-        assert_eq!(verified.amount, Amount(1000));
-        assert_eq!(
-            verified.quote.quote().receipt_id,
-            receipt_id(10_740, &c.node_id, &B256::repeat_byte(1))
-        );
-    }
-
-    #[test]
-    fn every_wrong_payment_has_its_code_and_field() {
-        let c = cashier(1);
-        let refused = |header: Vec<u8>, now| {
-            let error = c.verify(&header, &terms(), DIGEST, now).unwrap_err();
-            (error.status.as_u16(), error.code, error.param.unwrap_or_default())
-        };
-        let with =
-            |change: &dyn Fn(&mut PaymentRequirements, &mut Authorization)| refused(pay(&c, |r, a| change(r, a)), NOW);
-        let field = |name: &str| format!("payload.authorization.{name}");
-        assert_eq!(
-            with(&|_, a| a.to = Address::ZERO),
-            (402, "payment_wrong_payee", field("to"))
-        );
-        assert_eq!(
-            with(&|_, a| a.value -= U256::from(1)),
-            (402, "payment_underpaid", field("value"))
-        );
-        assert_eq!(
-            with(&|_, a| a.value += U256::from(1)),
-            (402, "payment_overpaid", field("value"))
-        );
-        assert_eq!(
-            with(&|_, a| a.valid_before = NOW),
-            (402, "payment_expired", field("validBefore"))
-        );
-        assert_eq!(
-            with(&|_, a| a.valid_before = NOW + 19),
-            (402, "payment_expired", field("validBefore"))
-        );
-        assert_eq!(
-            with(&|_, a| a.valid_after = NOW),
-            (402, "payment_not_yet_valid", field("validAfter"))
-        );
-        assert_eq!(
-            with(&|r, _| r.network = "eip155:1".into()),
-            (402, "payment_wrong_network", "accepted.network".into())
-        );
-        assert_eq!(
-            with(&|r, _| r.asset = Address::ZERO),
-            (402, "payment_wrong_asset", "accepted.asset".into())
-        );
-        assert_eq!(
-            with(&|r, _| r.pay_to = Address::ZERO),
-            (402, "payment_wrong_payee", "accepted.payTo".into())
-        );
-        assert_eq!(
-            with(&|r, _| r.scheme = "upto".into()),
-            (402, "payment_wrong_scheme", "accepted.scheme".into())
-        );
-        assert_eq!(
-            with(&|r, _| r.amount = U256::ZERO),
-            (402, "payment_underpaid", "accepted.amount".into())
-        );
-        let quote = "accepted.extra.quote".to_owned();
-        assert_eq!(
-            with(&|r, _| r.extra = None),
-            (402, "payment_quote_invalid", quote.clone())
-        );
-        let replace = |text: &str| {
-            with(&|r, _| {
-                drop(
-                    r.extra
-                        .as_mut()
-                        .unwrap()
-                        .insert("quote".into(), Value::String(text.into())),
-                )
-            })
-        };
-        assert_eq!(replace("!!"), (402, "payment_quote_invalid", quote.clone()));
-        assert_eq!(replace("AAAA"), (402, "payment_quote_invalid", quote.clone()));
-        assert_eq!(
-            replace(&"A".repeat(5000)),
-            (402, "payment_quote_invalid", quote.clone())
-        );
-        assert_eq!(
-            refused(pay(&c, |_, a| a.valid_before = NOW + 6000), NOW + 120),
-            (402, "payment_expired", quote.clone())
-        );
-        assert_eq!(
-            refused(b"%".to_vec(), NOW),
-            (400, "payment_malformed", "PAYMENT-SIGNATURE".into())
-        );
-        assert_eq!(
-            refused(vec![b'A'; 20_000], NOW),
-            (400, "payment_malformed", "PAYMENT-SIGNATURE".into())
-        );
-    }
-
-    #[test]
-    fn quotes_of_other_nodes_requests_and_prices_are_refused() {
-        let (c, other) = (cashier(1), cashier(7));
-        let error = c.verify(&pay(&other, |_, _| {}), &terms(), DIGEST, NOW).unwrap_err();
-        assert_eq!(error.code, "payment_wrong_payee");
-        let error = c.verify(&pay(&c, |_, _| {}), &terms(), B256::ZERO, NOW).unwrap_err();
-        assert_eq!(error.code, "payment_wrong_request");
-        let dearer = Terms {
-            ask: Price {
-                per_call: Amount(2000),
-                ..terms().ask
-            },
-            ..terms()
-        };
-        assert_eq!(
-            c.verify(&pay(&c, |_, _| {}), &dearer, DIGEST, NOW).unwrap_err().code,
-            "payment_quote_stale"
-        );
-        // A quote with this node's id that it did not sign.
-        let forger = Cashier {
-            key: SigningKey::from_bytes(&[99; 32]),
-            ..cashier(1)
-        };
-        assert_eq!(
-            c.verify(&pay(&forger, |_, _| {}), &terms(), DIGEST, NOW)
-                .unwrap_err()
-                .code,
-            "payment_quote_invalid"
-        );
-    }
-
-    #[test]
-    fn a_signature_for_another_chain_is_not_the_payers() {
-        let c = cashier(1);
-        let elsewhere = Cashier {
-            domain: Domain::opg(8453, addresses::OPG),
-            ..cashier(1)
-        };
-        assert!(
-            !c.verify(&pay(&elsewhere, |_, _| {}), &terms(), DIGEST, NOW)
-                .unwrap()
-                .signed_by_payer
-        );
-    }
-}
+mod tests;

@@ -5,8 +5,8 @@
 
 use crate::{
     catalogue::Catalogue,
-    job::payment_key,
     metrics::Metrics,
+    payment::PaidBy,
     store::{ProofJob, Stage, Store, StoreError},
     time::unix_seconds,
 };
@@ -192,7 +192,7 @@ impl Prover {
         let key = match self.store.get(id) {
             Ok(Some(stored)) => SignedReceipt::decode(&stored.cose)
                 .ok()
-                .map(|receipt| payment_key(&receipt)),
+                .and_then(|receipt| PaidBy::of(&receipt).single()),
             _ => None,
         };
         let Some(key) = key else { return };

@@ -1,7 +1,8 @@
 //! Routes.
 
 use crate::{
-    body, chat, error::ApiError, gateway, infer, node::Node, rpc::RpcError, time::unix_seconds, work::internal,
+    body, chat, error::ApiError, facilitator, gateway, infer, node::Node, payment::PaidBy, rpc::RpcError,
+    time::unix_seconds, work::internal,
 };
 use axum::{
     Json, Router,
@@ -51,6 +52,9 @@ fn plain(node: Arc<Node>) -> Router {
         .route("/v1/models/{*name}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/receipts/{id}/proof", get(proof))
+        .route("/facilitator/supported", get(facilitator::supported))
+        .route("/facilitator/verify", post(facilitator::verify))
+        .route("/facilitator/settle", post(facilitator::settle))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(|| async {
@@ -169,10 +173,7 @@ async fn receipt(
     };
     let receipt = SignedReceipt::decode(&stored.cose).map_err(internal)?;
     let core = receipt.core();
-    let payment = node
-        .reservations
-        .get(crate::job::payment_key(&receipt))
-        .map_err(internal)?;
+    let payment = payment_state(&node, &receipt)?;
     // The chain knows better than this node's last look at it.
     let state = public
         .as_ref()
@@ -187,7 +188,7 @@ async fn receipt(
         "grade": core.mode.grade.as_str(),
         "finish": core.response.finish.as_str(),
         "core_hash": receipt.core_hash(),
-        "payment_state": payment.map(|p| p.state()).unwrap_or(PaymentState::Released).as_str(),
+        "payment_state": payment,
         "chain": public.unwrap_or(Value::Null),
         "inclusion": inclusion.unwrap_or(Value::Null),
     });
@@ -196,13 +197,28 @@ async fn receipt(
     }
     if let Some(secret) = secret {
         answer["opg"] = match node.store.opening(id).map_err(internal)? {
-            Some(opening) => opening.envelope(&receipt, secret),
+            Some(opening) => opening.envelope(&receipt, Some(secret)),
             // The openings are kept for a while only; the signed core stays.
             None => json!({"receipt_id": id, "receipt": receipt.cose()}),
         };
         answer["opg"]["state"] = json!(state);
     }
     Ok(Json(answer))
+}
+
+/// Where the payment of a receipt stands, in a word.
+fn payment_state(node: &Node, receipt: &SignedReceipt) -> Result<&'static str, ApiError> {
+    Ok(match PaidBy::of(receipt) {
+        PaidBy::Single(key) => {
+            let record = node.reservations.get(key).map_err(internal)?;
+            record.map_or(PaymentState::Released, |record| record.state()).as_str()
+        }
+        PaidBy::Channel(id) => match node.desk.channels.is_claimed(id) {
+            Some(true) => PaymentState::Settled.as_str(),
+            Some(false) => "charged",
+            None => PaymentState::Released.as_str(),
+        },
+    })
 }
 
 /// Where the proof of a receipt stands.

@@ -3,10 +3,10 @@
 
 use crate::{
     chain::Chain,
-    config::to_amount,
     credit,
     funds::Funds,
     metrics::Metrics,
+    permit::settlement_call,
     relay::{Landed, Relay, Signed},
     rpc::RpcError,
     store::{Pending, Stage, Store},
@@ -19,10 +19,13 @@ use opg_contracts::{
     bindings::{FeeVault, ReceiptLedger},
     state::{Settlement, Spent},
 };
-use opg_payments::reserve::{Key, Money, Record, Reservations};
+use opg_payments::{
+    journal::Commit,
+    reserve::{Key, Money, Record, Reservations},
+};
 use opg_primitives::ids::{NodeId, payment_id};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 32;
 const GAS_BASE: u64 = 300_000;
 const GAS_PER_AUTHORIZATION: u64 = 470_000;
+/// One payment by Permit2, with a new nonce word, new slots and a margin for a contract wallet's check.
+const GAS_PER_PERMIT: u64 = 600_000;
 /// Receipts credited by one transaction.
 const CREDIT_BATCH: usize = 24;
 const GAS_PER_CREDIT: u64 = 600_000;
@@ -61,19 +66,44 @@ pub(crate) struct SettleNow {
 }
 
 /// Another transaction of the settlement account, for whoever has no account of its own.
-#[derive(Debug)]
 pub(crate) struct Relayed {
     pub(crate) to: Address,
     pub(crate) data: Vec<u8>,
     pub(crate) gas: u64,
-    /// Told whether it was included and succeeded.
-    pub(crate) reply: oneshot::Sender<bool>,
+    /// Books the hash before the transaction is sent; the writes are waited for. If it refuses, nothing is sent.
+    pub(crate) record: Option<RecordSent>,
+    /// Told what became of it.
+    pub(crate) reply: oneshot::Sender<Fate>,
+}
+
+/// Books the hash of a transaction that is about to be sent.
+pub(crate) type RecordSent = Box<dyn FnOnce(B256) -> Result<Vec<Commit>, String> + Send>;
+
+/// What became of a transaction for somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// In a block.
+    Included {
+        /// Its hash.
+        tx: B256,
+        /// Whether it succeeded.
+        success: bool,
+    },
+    /// It is in no block and never will be.
+    Never,
+}
+
+impl Fate {
+    /// Whether it was included and succeeded.
+    pub(crate) const fn succeeded(self) -> bool {
+        matches!(self, Self::Included { success: true, .. })
+    }
 }
 
 enum Task {
     Settle(Vec<Key>),
     Credit(Vec<Pending>),
-    Relay(oneshot::Sender<bool>),
+    Relay(oneshot::Sender<Fate>),
 }
 
 struct Retry {
@@ -105,7 +135,7 @@ struct State {
     unresolved: Vec<(B256, Key)>,
     credit_retry: HashMap<u64, Retry>,
     /// Transactions of others that wait for room.
-    relayed: Vec<Relayed>,
+    relayed: VecDeque<Relayed>,
 }
 
 impl Settler {
@@ -118,7 +148,7 @@ impl Settler {
             retries: HashMap::new(),
             unresolved: Vec::new(),
             credit_retry: HashMap::new(),
-            relayed: Vec::new(),
+            relayed: VecDeque::new(),
         };
         // What was in flight when the process ended: the slot tells.
         state.unresolved = self
@@ -140,7 +170,7 @@ impl Settler {
                     Some(command) => accept(&mut state, command),
                     None => break,
                 },
-                Some(relayed) = self.relayed.recv() => state.relayed.push(relayed),
+                Some(relayed) = self.relayed.recv() => state.relayed.push_back(relayed),
                 () = tokio::time::sleep(pause) => {}
             }
             while let Ok(command) = commands.try_recv() {
@@ -188,7 +218,14 @@ impl Settler {
                 }
                 Task::Credit(_) => {}
                 Task::Relay(reply) => {
-                    let _ = reply.send(!failed); // nobody may be waiting any more
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(match landed {
+                        Landed::Included { success } => Fate::Included {
+                            tx: signed.hash,
+                            success,
+                        },
+                        Landed::Never => Fate::Never,
+                    });
                 }
             }
         }
@@ -206,8 +243,11 @@ impl Settler {
             Ok(Some(record)) => record,
             _ => return Ok(()),
         };
-        let amount = to_amount(record.authorization.value).unwrap_or(record.amount);
-        let slot = self.chain.settlement(key.payer, key.nonce).await?;
+        let amount = record.due();
+        let slot = match &record.permit {
+            Some(permit) => self.chain.permit_settlement(permit).await?,
+            None => self.chain.settlement(key.payer, key.nonce).await?,
+        };
         let now = unix_seconds();
         let (word, outcome) = match slot {
             slot if slot.paid(self.payee, amount.wei()) => {
@@ -286,8 +326,7 @@ impl Settler {
             .map(Record::key)
             .collect();
         let sent = match self.refuse_spent(state, &mut records).await {
-            Ok(()) if records.is_empty() => return,
-            Ok(()) => self.send_settlement(state, &records).await,
+            Ok(()) => self.send_settlements(state, &records).await,
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
@@ -332,6 +371,50 @@ impl Settler {
                 let _ = reply.send(SettleOutcome::Spent);
             }
         }
+        Ok(())
+    }
+
+    /// Authorizations go together through the vault, permits one by one through their proxy.
+    async fn send_settlements(&self, state: &mut State, records: &[Record]) -> Result<(), RpcError> {
+        let (permits, authorizations): (Vec<Record>, Vec<Record>) =
+            records.iter().cloned().partition(|record| record.permit.is_some());
+        if !authorizations.is_empty() {
+            self.send_settlement(state, &authorizations).await?;
+        }
+        for record in &permits {
+            if state.relay.is_full() {
+                // The rest comes with the next batch; who waits for it stays in the queue.
+                state.urgent.extend(record.settle_first.then(|| record.key()));
+                continue;
+            }
+            self.send_permit(state, record).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_permit(&self, state: &mut State, record: &Record) -> Result<(), RpcError> {
+        let (key, due) = (record.key(), record.due());
+        if due.is_zero() {
+            // Nothing is owed: the permit is never used.
+            if let Err(error) = self.reservations.forgive(key) {
+                tracing::debug!(%error, %key, "a permit over nothing stays as it is");
+            }
+            return Ok(());
+        }
+        let call = record
+            .permit
+            .as_ref()
+            .and_then(|permit| settlement_call(permit, due, &record.signature));
+        let Some((to, data)) = call else { return Ok(()) };
+        let signed = state.relay.sign(to, data, GAS_PER_PERMIT).await?;
+        let Ok(commit) = self.reservations.sent(key, signed.hash) else {
+            tracing::debug!(%key, "a payment was given up before it was sent");
+            return Ok(());
+        };
+        commit.durable().await.map_err(|error| RpcError::Unreachable {
+            problem: error.to_string(),
+        })?;
+        self.send(state, signed, Task::Settle(vec![key])).await;
         Ok(())
     }
 
@@ -391,13 +474,17 @@ impl Settler {
     /// Sends what others wait for. Whoever is refused tries again by itself.
     async fn launch_relayed(&self, state: &mut State) {
         while !state.relay.is_full()
-            && let Some(relayed) = state.relayed.pop()
+            && let Some(relayed) = state.relayed.pop_front()
         {
-            match state.relay.sign(relayed.to, relayed.data, relayed.gas).await {
+            let signed = match state.relay.sign(relayed.to, relayed.data, relayed.gas).await {
+                Ok(signed) => booked(relayed.record, signed).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match signed {
                 Ok(signed) => self.send(state, signed, Task::Relay(relayed.reply)).await,
                 Err(error) => {
-                    tracing::warn!(%error, to = %relayed.to, "a transaction cannot be sent");
-                    let _ = relayed.reply.send(false);
+                    tracing::warn!(error, to = %relayed.to, "a transaction cannot be sent");
+                    let _ = relayed.reply.send(Fate::Never);
                 }
             }
         }
@@ -419,6 +506,7 @@ impl Settler {
             .collect();
         let ready = self.store.outbox(4 * CREDIT_BATCH, |p| {
             matches!(p.stage, Stage::Final { .. })
+                && p.payment.single().is_some()
                 && !busy.contains(&p.seq)
                 && state.credit_retry.get(&p.seq).is_none_or(|retry| retry.at <= now)
         });
@@ -455,6 +543,16 @@ impl Settler {
             Err(error) => tracing::warn!(%error, "credits wait"),
         }
     }
+}
+
+/// Has the hash of a transaction written before it is on the wire.
+async fn booked(record: Option<RecordSent>, signed: Signed) -> Result<Signed, String> {
+    if let Some(record) = record {
+        for commit in record(signed.hash)? {
+            commit.durable().await.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(signed)
 }
 
 fn accept(state: &mut State, command: SettleNow) {

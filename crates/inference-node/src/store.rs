@@ -3,11 +3,15 @@
 //! A receipt is signed under one lock that also assigns its sequence number, and is queued in the same journal write that ends its
 //! payment's reservation. It leaves the node only when that write is on disk: a number taken back by a crash was never seen.
 
-use crate::job::{Job, JobError, Outcome, payment_key, secret_hash};
+use crate::{
+    job::{Job, JobError, Outcome, secret_hash},
+    payment::{BookError, Books, Funding, PaidBy},
+};
 use alloy_primitives::{B256, Bytes};
 use opg_payments::{
     journal::{Commit, Journal, JournalError},
-    reserve::{Key, Record, Reservations, ReserveError, TransitionError},
+    reserve::{Key, ReserveError},
+    x402::ChargeExtra,
 };
 use opg_primitives::{
     ids::{KeysetDigest, ReceiptId},
@@ -80,7 +84,7 @@ pub(crate) struct Stored {
 pub(crate) struct Pending {
     pub(crate) seq: u64,
     pub(crate) id: ReceiptId,
-    pub(crate) payment: Key,
+    pub(crate) payment: PaidBy,
     pub(crate) stage: Stage,
     /// Mode served.
     pub(crate) mode: Mode,
@@ -112,7 +116,7 @@ pub(crate) enum StoreError {
     #[error(transparent)]
     Job(#[from] JobError),
     #[error(transparent)]
-    Payment(#[from] TransitionError),
+    Payment(#[from] BookError),
     #[error(transparent)]
     Reserve(#[from] ReserveError),
     #[error("receipt {id} in the journal is damaged: {problem}")]
@@ -124,6 +128,8 @@ pub(crate) enum StoreError {
 pub(crate) struct Finished {
     pub(crate) receipt: SignedReceipt,
     pub(crate) commit: Commit,
+    /// What a channel's client counts.
+    pub(crate) counted: Option<ChargeExtra>,
 }
 
 struct Inner {
@@ -190,20 +196,22 @@ impl Store {
 
     /// Signs the receipt of a job and ends its payment's reservation, in one journal write.
     ///
-    /// `opening` are the parts of the answer to keep for the receipt's holder until `keep_until` (Unix seconds).
+    /// `now` in Unix seconds; the parts of the answer are kept for the receipt's holder for `keep` seconds.
     pub(crate) fn finish(
         &self,
-        reservations: &Reservations,
+        books: &Books<'_>,
         job: &Job,
-        record: &Record,
+        funding: &Funding,
         outcome: &Outcome,
-        keep_until: u64,
+        (now, keep): (u64, u64),
     ) -> Result<Finished, StoreError> {
         let quote = SignedQuote::decode(&job.quote).map_err(JobError::from)?;
         let opening = job_opening(job, outcome);
         let mut inner = self.lock();
         let (seq, _) = inner.next;
-        let core = job.core(&quote, &record.authorization, &record.signature, outcome, inner.next)?;
+        let payment = funding.payment().ok_or(JobError::Range("amount"))?;
+        let core = job.core(&quote, payment, outcome, inner.next)?;
+        let keep_until = now + keep;
         let charge = core.price.charge;
         let receipt = SignedReceipt::sign(core, &self.key).map_err(JobError::from)?;
         let next = (seq + 1, receipt.core_hash());
@@ -251,16 +259,16 @@ impl Store {
             transaction.open_table(CHAIN)?.insert(keyset.0.0, (next.0, next.1.0))?;
             Ok(())
         };
-        let payment = record.key();
         // The write is queued under this lock, so numbers reach the disk in order.
-        let commit = if outcome.finish == FinishReason::Error {
-            reservations.fail(payment, write)?
-        } else {
-            reservations.serve(payment, charge, write)?
-        };
+        let charge = (outcome.finish != FinishReason::Error).then_some(charge);
+        let (commit, counted) = books.end(funding, charge, id, now, write)?;
         inner.next = next;
         inner.outbox.insert(seq, entry);
-        Ok(Finished { receipt, commit })
+        Ok(Finished {
+            receipt,
+            commit,
+            counted,
+        })
     }
 
     /// Records that a receipt has come further; with `end`, that nothing more will happen to it.
@@ -320,7 +328,7 @@ impl Store {
             .outbox
             .values()
             .filter(|p| p.unproven)
-            .map(|p| p.payment)
+            .filter_map(|p| p.payment.single())
             .collect()
     }
 
@@ -412,13 +420,13 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// The `opg` object again.
-    pub(crate) fn envelope(&self, receipt: &SignedReceipt, secret: &str) -> Value {
+    pub(crate) fn envelope(&self, receipt: &SignedReceipt, secret: Option<&str>) -> Value {
         let leaves: Vec<_> = self
             .leaves
             .iter()
             .map(|(kind, bytes)| (*kind, bytes.to_vec()))
             .collect();
-        self.job.envelope(receipt, &leaves, Some(secret))
+        self.job.envelope(receipt, &leaves, secret)
     }
 }
 
@@ -447,7 +455,7 @@ fn pending(receipt: &SignedReceipt, stage: Stage) -> Pending {
     Pending {
         seq: core.seq,
         id: core.receipt_id,
-        payment: payment_key(receipt),
+        payment: PaidBy::of(receipt),
         stage,
         mode: core.mode.served,
         unproven: false,

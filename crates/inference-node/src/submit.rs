@@ -10,7 +10,7 @@ use crate::{
 };
 use futures::StreamExt as _;
 use opg_primitives::mode::Mode;
-use opg_receipt::SignedReceipt;
+use opg_receipt::{Core, SignedReceipt};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -161,12 +161,19 @@ impl Submitter {
                 let may_pass = data["mayPassLater"].as_bool().unwrap_or(true);
                 let rule = data["rule"].as_str().unwrap_or_default();
                 let expired = SignedReceipt::decode(&stored.cose)
-                    .is_ok_and(|r| r.core().payment.valid_before.saturating_add(EXPIRY_GRACE) < unix_seconds());
+                    .is_ok_and(|r| payable_until(r.core()).saturating_add(EXPIRY_GRACE) < unix_seconds());
                 // A settled payment needs no valid authorization, so an expired one only ends a receipt that the rules still refuse.
                 if rule == "evidence_late" {
                     return Ok(Step::Expired(message));
                 }
-                let never = rule == "payment_expired" || rule == "payment_funds" || rule == "payment_signature";
+                let never = [
+                    "payment_expired",
+                    "payment_funds",
+                    "payment_signature",
+                    "channel_funds",
+                    "channel_spent",
+                ]
+                .contains(&rule);
                 if !may_pass || (expired && never) {
                     return Ok(Step::Expired(message));
                 }
@@ -184,6 +191,14 @@ impl Submitter {
             Err(RpcError::Remote { .. }) => Ok(Step::Again),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Unix seconds until which the payment of a receipt can be taken; for a channel, which has no such bound, until the work was done.
+fn payable_until(core: &Core) -> u64 {
+    match core.payment.channel {
+        Some(_) => core.times.done / 1_000,
+        None => core.payment.valid_before,
     }
 }
 

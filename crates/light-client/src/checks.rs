@@ -3,7 +3,7 @@
 use crate::report::Outcome;
 use alloy_primitives::B256;
 use opg_contracts::{GenesisFile, addresses};
-use opg_payments::eip3009::{Authorization, Domain};
+use opg_payments::receipt_payment::{self, Domains, PaymentError};
 use opg_primitives::{
     ids::{deposit_address, keyset_digest},
     mode::Grade,
@@ -125,17 +125,24 @@ pub(crate) fn check_payment(core: &Core, settled: bool) -> Taken<()> {
             payment.payee,
         ));
     }
-    let domain = Domain::opg(core.chain_id, addresses::OPG);
-    match Authorization::from(payment).verify(&domain, &payment.signature) {
-        Ok(()) => Ok((
-            (),
-            format!("{} authorised {} OPG to this node", payment.payer, payment.amount),
-        )),
+    let domains = Domains::new(core.chain_id, addresses::OPG);
+    match receipt_payment::verify(payment, addresses::OPG, &domains) {
+        Ok(()) => {
+            let (payer, amount) = (payment.payer, payment.amount);
+            let detail = match &payment.channel {
+                None => format!("{payer} authorised {amount} OPG to this node"),
+                Some(channel) => format!(
+                    "{payer} pays at most {amount} OPG from channel {} to this node, under a voucher up to {} OPG",
+                    payment.nonce, channel.ceiling
+                ),
+            };
+            Ok(((), detail))
+        }
         // A contract payer's signature (ERC-1271) needs the EVM; OPG checked it when the payment settled.
-        Err(_) if settled => Ok((
+        Err(PaymentError::Signature(_)) if settled && payment.channel.is_none() => Ok((
             (),
             format!("{} is a contract: its settlement proves the payment", payment.payer),
         )),
-        Err(error) => Err(Outcome::failed(format!("payment.signature: {error}"))),
+        Err(error) => Err(Outcome::failed(error.to_string())),
     }
 }

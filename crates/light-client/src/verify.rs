@@ -13,6 +13,7 @@ use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
     GenesisFile, addresses, evidence,
     state::{Settlement, Spent, read_keyset, read_program, read_spent, settlement},
+    x402::read_channel_standing,
 };
 use opg_evidence::{
     binding::{Binding, attestation_nonce},
@@ -293,6 +294,10 @@ impl<'a> Run<'a> {
         let payment = &self.receipt.core().payment;
         let block = self.certified(&proof.finality)?;
         let state = ProvedState::verify(proof, block.header.state_root)?;
+        if payment.channel.is_some() {
+            let detail = self.check_channel(&state, block.header.number)?;
+            return Ok((block, detail));
+        }
         let settled = settlement(&state, payment.payer, payment.nonce)?;
         let spent = read_spent(&state, payment.id().0)?;
         state.all_read()?;
@@ -318,6 +323,34 @@ impl<'a> Run<'a> {
             payment.amount, block.header.number
         );
         Ok((block, detail))
+    }
+
+    /// A receipt that a channel pays for is settled once everything recorded for the channel is claimed and credited.
+    fn check_channel(&self, state: &ProvedState, height: u64) -> Result<String, Outcome> {
+        let core = self.receipt.core();
+        let id = core.payment.nonce;
+        let standing = read_channel_standing(state, id)?;
+        state.all_read()?;
+        let charge = core.price.charge.wei();
+        if standing.sums.recorded < charge {
+            let (what, expected) = ("charges recorded for the channel", format!("at least {charge} wei"));
+            return Err(Outcome::differs(what, expected, standing.sums.recorded));
+        }
+        if !standing.is_claimed() || !standing.is_credited() {
+            let (what, expected) = (
+                "settlement of the channel",
+                "everything recorded is claimed and credited",
+            );
+            let got = format!(
+                "recorded {}, claimed {}, credited {} wei",
+                standing.sums.recorded, standing.channel.total_claimed, standing.sums.credited
+            );
+            return Err(Outcome::differs(what, expected, got));
+        }
+        Ok(format!(
+            "{} OPG charged to channel {id}, of which all {} wei recorded are claimed and credited, proved at block {height}",
+            core.price.charge, standing.sums.recorded
+        ))
     }
 
     /// The proof of the answer: about a program that is registered for the model, and about this request and answer.

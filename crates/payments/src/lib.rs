@@ -4,6 +4,7 @@
 //! What is signed, without I/O:
 //! - [`eip3009`], [`permit2`], [`channel`]: authorizations, permits, and channels with their vouchers, deposits, claims and refunds;
 //!   digest, signing, recovery. [`eip712`] and [`signature`] are below them, [`canonical`] has the contracts' addresses.
+//! - [`receipt_payment`]: what the payer of a receipt signed.
 //! - [`wallet_signature`]: contract wallets (ERC-1271, ERC-6492), whose signatures only a chain can check.
 //! - [`x402`]: wire types and headers, compatible with the stock clients; [`x402::facilitator`] between servers; [`x402::v1`] on Base.
 //! - [`wallet`]: the payer's side of channels, and its spend limits. [`channel::plan`]: when the receiver claims.
@@ -111,6 +112,7 @@ pub mod eip712;
 #[cfg(feature = "engine")]
 pub mod journal;
 pub mod permit2;
+pub mod receipt_payment;
 #[cfg(feature = "engine")]
 pub mod reserve;
 pub mod signature;

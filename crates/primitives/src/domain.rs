@@ -104,6 +104,8 @@ tags! {
     ReceiptSecret = "opg/receipt-secret/v1",
     /// Deterministic key derivation of development networks.
     DevelopmentKey = "opg/development-key/v1",
+    /// First word under the nonce of a Permit2 payment, so that it never meets an ERC-3009 nonce.
+    Permit2Payment = "opg/payments/permit2",
 }
 
 impl fmt::Display for Tag {

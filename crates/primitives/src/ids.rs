@@ -1,6 +1,6 @@
 //! Identifiers (ledger.md §3): typed 32-byte hashes and the formulas behind them.
 
-use crate::hash::keccak;
+use crate::{domain::Tag, hash::keccak};
 use alloy_primitives::{Address, B256, FixedBytes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{fmt, str::FromStr};
@@ -158,6 +158,12 @@ pub fn keyset_digest(keyset: &Keyset) -> KeysetDigest {
 #[must_use]
 pub fn payment_id(payer: Address, nonce: B256) -> PaymentId {
     PaymentId(hash_words(&[payer.into_word(), nonce]))
+}
+
+/// `keccak256(abi.encode(keccak256("opg/payments/permit2"), nonce))`: the nonce of a Permit2 payment as [`payment_id`] takes it.
+#[must_use]
+pub fn permit2_payment_nonce(nonce: B256) -> B256 {
+    hash_words(&[keccak(Tag::Permit2Payment.as_str().as_bytes()), nonce])
 }
 
 /// Address of a node's deposit clone: CREATE2 by the vault, salt the node id, an EIP-1167 clone of `implementation`.

@@ -50,9 +50,9 @@ pub mod stream;
 pub use crate::{
     commit::{LeafKind, receipt_id},
     core::{
-        Core, Evidence, FinishReason, MAX_PROOF_SECONDS, ModeRecord, ModelRef, PaymentMethod, PaymentRecord,
-        PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times, UsageRecord,
-        UsageUnit,
+        ChannelRecord, Core, Evidence, FinishReason, MAX_PROOF_SECONDS, ModeRecord, ModelRef, PaymentMethod,
+        PaymentRecord, PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times,
+        UsageRecord, UsageUnit,
     },
     cose::MAX_BYTES,
     error::{ReceiptError, SignatureError},

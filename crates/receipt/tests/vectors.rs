@@ -8,7 +8,8 @@ use opg_primitives::{
     mode::{Grade, Mode},
 };
 use opg_receipt::{
-    Core, Event, LeafKind, Lifecycle, ReceiptFile, SignedQuote, SignedReceipt, State, commit,
+    Core, Event, LeafKind, Lifecycle, PaymentMethod, PaymentScheme, ReceiptFile, SignedQuote, SignedReceipt, State,
+    commit,
     file::{Leaf, Opening},
     quote::request_digest,
     rolling_hash, stream,
@@ -25,7 +26,14 @@ fn b256(value: &Value) -> B256 {
 fn cores_decode_and_encode_to_the_same_bytes() {
     let v = load("receipt");
     let public: [u8; 32] = bytes(&v["public"]).try_into().expect("32 bytes");
-    for name in ["receipt", "with_evidence_and_router"] {
+    let names = [
+        "receipt",
+        "with_evidence_and_router",
+        "paid_by_permit",
+        "paid_up_to",
+        "paid_by_channel",
+    ];
+    for name in names {
         let payload = bytes(&v[name]["payload"]);
         let core = Core::decode(&payload).expect("a core");
         assert_eq!(core.encode(), payload);
@@ -43,6 +51,62 @@ fn cores_decode_and_encode_to_the_same_bytes() {
     assert_eq!(with.mode.grade, Grade::Simulated);
     assert!(with.evidence.is_some() && with.router.is_some());
     with.check_consistency().expect("consistent");
+}
+
+#[test]
+fn payments_of_every_scheme_have_their_own_fields_and_ids() {
+    let v = load("receipt");
+    let core = |name: &str| Core::decode(&bytes(&v[name]["payload"])).expect("a core");
+    let payments = [
+        ("paid_by_permit", PaymentScheme::Exact, PaymentMethod::Permit2),
+        ("paid_up_to", PaymentScheme::Upto, PaymentMethod::Permit2),
+        (
+            "paid_by_channel",
+            PaymentScheme::BatchSettlement,
+            PaymentMethod::Voucher,
+        ),
+    ];
+    for (name, scheme, method) in payments {
+        let core = core(name);
+        core.check_consistency().expect("consistent");
+        core.check_quote(&common::quote()).expect("agreement");
+        let payment = &core.payment;
+        assert_eq!((payment.scheme, payment.method), (scheme, method), "{name}");
+        assert_eq!(payment.channel.is_some(), method == PaymentMethod::Voucher, "{name}");
+        assert_eq!(payment.facilitator.is_some(), scheme == PaymentScheme::Upto, "{name}");
+        assert_eq!(payment.id().0, b256(&v[name]["payment_id"]), "{name}");
+        let taken = if scheme == PaymentScheme::Exact {
+            payment.amount
+        } else {
+            core.price.charge
+        };
+        assert_eq!(payment.due(core.price.charge), taken, "{name}");
+    }
+    // A field of one scheme is an error in another, and so is a missing one.
+    let mut wrong = core("paid_by_channel");
+    wrong.payment.scheme = PaymentScheme::Exact;
+    assert!(Core::decode(&wrong.encode()).is_err());
+    let mut wrong = core("paid_by_channel");
+    wrong.payment.channel = None;
+    assert!(Core::decode(&wrong.encode()).is_err());
+    let mut wrong = core("paid_up_to");
+    wrong.payment.facilitator = None;
+    assert!(Core::decode(&wrong.encode()).is_err());
+    let mut wrong = core("paid_by_permit");
+    wrong.payment.facilitator = Some(wrong.payment.payer);
+    assert!(Core::decode(&wrong.encode()).is_err());
+    // The voucher must cover the call, under a delay that fits the contract's type.
+    let mut wrong = core("paid_by_channel");
+    let amount = wrong.payment.amount;
+    if let Some(channel) = &mut wrong.payment.channel {
+        channel.ceiling.0 = amount.0 - 1;
+    }
+    assert!(wrong.check_consistency().is_err());
+    let mut wrong = core("paid_by_channel");
+    if let Some(channel) = &mut wrong.payment.channel {
+        channel.withdraw_delay = 1 << 40;
+    }
+    assert!(wrong.check_consistency().is_err());
 }
 
 #[test]

@@ -36,15 +36,16 @@
 //! assert_eq!(receipt.core().price.charge, Amount(1_000));
 //! ```
 //!
-//! Status: modes `none` and, with a real proof of the digits model, `zk` ([`proof`]); an x402 `exact` payment by EIP-3009.
+//! Status: modes `none` and, with a real proof of the digits model, `zk` ([`proof`]); payments by EIP-3009, by Permit2 and from channels.
 #![forbid(unsafe_code)]
 
 pub mod proof;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use opg_contracts::addresses;
 use opg_payments::{
-    eip3009::{Authorization, Domain},
+    eip3009::Authorization,
+    receipt_payment::{self, Domains},
     signature::{SecretKey, address_of_secret},
 };
 use opg_primitives::{
@@ -52,8 +53,8 @@ use opg_primitives::{
     money::{Amount, Price, Usage, charge},
 };
 use opg_receipt::{
-    Core, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord, QuoteRef,
-    RequestCommitments, Response, StreamRecord, Times, UsageRecord, UsageUnit, receipt_id,
+    ChannelRecord, Core, FinishReason, ModeRecord, ModelRef, PaymentMethod, PaymentRecord, PaymentScheme, PriceRecord,
+    QuoteRef, RequestCommitments, Response, StreamRecord, Times, UsageRecord, UsageUnit, receipt_id,
 };
 use proptest::{arbitrary::any, sample::Index, strategy::Strategy, test_runner::Config};
 
@@ -89,7 +90,11 @@ impl Sale<'_> {
         let (name, root) = self.model;
         let due = charge(&self.ask, usage, self.royalty_bps).expect("a price that fits");
         let node_id = self.keyset.node_id;
-        let nonce = self.payment.nonce;
+        // Many receipts of one channel share the payment's nonce.
+        let nonce = match self.payment.channel {
+            Some(_) => B256::from(U256::from(self.seq + 1)),
+            None => self.payment.nonce,
+        };
         Core {
             chain_id: self.chain_id,
             registry: addresses::NODE_REGISTRY,
@@ -173,14 +178,87 @@ pub fn payment(
         valid_before,
         nonce,
         signature: Vec::new().into(),
+        channel: None,
+        facilitator: None,
     };
     sign(chain_id, &mut payment, payer);
     payment
 }
 
-/// Signs a payment (again), after a field of it was changed.
+/// A call of at most `amount` on a channel of the payer to the node of `keyset`, under a voucher up to `ceiling`.
+#[must_use]
+pub fn channel_payment(
+    chain_id: u64,
+    keyset: &Keyset,
+    payer: &SecretKey,
+    amount: Amount,
+    ceiling: Amount,
+) -> PaymentRecord {
+    let mut payment = PaymentRecord {
+        scheme: PaymentScheme::BatchSettlement,
+        method: PaymentMethod::Voucher,
+        payer: address_of_secret(payer),
+        payee: payee(keyset.node_id),
+        amount,
+        valid_after: 0,
+        valid_before: 0,
+        nonce: B256::ZERO,
+        signature: Vec::new().into(),
+        channel: Some(ChannelRecord {
+            payer_authorizer: address_of_secret(payer),
+            receiver_authorizer: keyset.settlement_key,
+            withdraw_delay: 3_600,
+            salt: B256::repeat_byte(0x5a),
+            ceiling,
+        }),
+        facilitator: None,
+    };
+    sign(chain_id, &mut payment, payer);
+    payment
+}
+
+/// A payment by Permit2 to the node of `keyset`; under scheme `upto` if a facilitator is named.
+#[must_use]
+pub fn permit_payment(
+    chain_id: u64,
+    keyset: &Keyset,
+    payer: &SecretKey,
+    amount: Amount,
+    (nonce, deadline): (B256, u64),
+    facilitator: Option<Address>,
+) -> PaymentRecord {
+    let scheme = match facilitator {
+        Some(_) => PaymentScheme::Upto,
+        None => PaymentScheme::Exact,
+    };
+    let mut payment = PaymentRecord {
+        scheme,
+        method: PaymentMethod::Permit2,
+        facilitator,
+        ..payment(chain_id, keyset, payer, amount, nonce, deadline)
+    };
+    sign(chain_id, &mut payment, payer);
+    payment
+}
+
+/// Signs a payment (again), after a field of it was changed. A channel gets the id that follows from its fields.
+///
+/// # Panics
+/// If the fields of the payment do not belong together.
 pub fn sign(chain_id: u64, payment: &mut PaymentRecord, payer: &SecretKey) {
-    let signature = Authorization::from(&*payment).sign(&Domain::opg(chain_id, addresses::OPG), payer);
+    let domains = Domains::new(chain_id, addresses::OPG);
+    let signature = match payment.method {
+        PaymentMethod::Eip3009 => Authorization::from(&*payment).sign(&domains.token, payer),
+        PaymentMethod::Permit2 => receipt_payment::permit(payment, addresses::OPG)
+            .expect("a permit")
+            .sign(&domains.permit2, payer),
+        PaymentMethod::Voucher => {
+            let (config, mut voucher) = receipt_payment::channel(payment, addresses::OPG).expect("a channel");
+            voucher.channel_id = config.id(&domains.channels);
+            payment.nonce = voucher.channel_id;
+            voucher.sign(&domains.channels, payer)
+        }
+    };
     payment.signature = signature.to_vec().into();
 }
 

@@ -7,7 +7,7 @@ use opg_primitives::mode::Mode;
 use serde_json::json;
 
 use super::{
-    check_mode, client,
+    authorize, check_mode, client,
     infer::{check_receipt_path, id, save_receipt, summary, tell},
     input_text, sealed, wallet,
 };
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Fail
     };
     let job = sealed(Job::chat_in(mode, &request, args.job.max_spend), &args.job)?;
     let spinner = output.spinner("paying and waiting for the answer");
-    let paid = async { client.quote(job).await?.authorize(&wallet) }.await?;
+    let paid = authorize(&client, job, &wallet, args.job.pay).await?;
     let chat = if args.stream {
         let mut stream = client.chat_stream(paid).await?;
         spinner.finish_and_clear();

@@ -7,7 +7,7 @@ use opg_primitives::{ids::ReceiptId, mode::Mode};
 use opg_receipt::State;
 use serde_json::{Value, json};
 
-use super::{check_mode, client, input_text, sealed, wallet};
+use super::{authorize, check_mode, client, input_text, sealed, wallet};
 use crate::{
     args::{InferArgs, JobArgs},
     failure::Failure,
@@ -35,8 +35,8 @@ pub(crate) async fn run(args: InferArgs, output: Output) -> Result<ExitCode, Fai
     let job = sealed(Job::infer_in(mode, &args.model, &inputs, args.job.max_spend), &args.job)?;
     let spinner = output.spinner("paying and running");
     let answer = async {
-        let quoted = client.quote(job).await?;
-        client.infer(&quoted.authorize(&wallet)?).await
+        let paid = authorize(&client, job, &wallet, args.job.pay).await?;
+        Ok::<_, Failure>(client.infer(&paid).await?)
     }
     .await;
     spinner.finish_and_clear();

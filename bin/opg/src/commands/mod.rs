@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod evidence;
 pub(crate) mod hub;
@@ -14,11 +15,11 @@ pub(crate) mod zk;
 
 use std::{io::Read as _, path::Path};
 
-use opg_client::{Client, Job, Network, Wallet};
+use opg_client::{Authorized, Client, Job, Network, Purse, Wallet};
 use opg_primitives::mode::Mode;
 
 use crate::{
-    args::{JobArgs, KeyArgs, ModeArg, NetworkArgs},
+    args::{JobArgs, KeyArgs, ModeArg, NetworkArgs, PayArg},
     failure::Failure,
 };
 
@@ -77,6 +78,25 @@ pub(crate) fn sealed(job: Job, args: &JobArgs) -> Result<Job, Failure> {
         ));
     }
     Ok(job.sealed(args.relay.clone()))
+}
+
+/// Signs the payment of a call as `--pay` wants it, within the wallet's limits.
+pub(crate) async fn authorize(client: &Client, job: Job, wallet: &Wallet, pay: PayArg) -> Result<Authorized, Failure> {
+    let purse = Purse::of(client.network(), wallet.address());
+    if pay != PayArg::Exact {
+        match client.authorize_from_channel(job.clone(), wallet, &purse).await? {
+            Some(authorized) => return Ok(authorized),
+            None if pay == PayArg::Channel => {
+                return Err(Failure::usage(format!(
+                    "--pay channel: no channel of {} can pay this call; see `opg channel ls`, open one with `opg channel open {} --deposit OPG`",
+                    wallet.address(),
+                    job.model
+                )));
+            }
+            None => {}
+        }
+    }
+    Ok(client.quote(job).await?.authorize_within(wallet, &purse)?)
 }
 
 /// Text given as it is, as `@FILE`, or as `-` for stdin.

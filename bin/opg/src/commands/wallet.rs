@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use opg_client::{Asset, Client, Network, Wallet};
+use opg_client::{Asset, Client, Network, Purse, Wallet};
 use opg_primitives::{ids::NodeId, money::Amount};
 use serde_json::json;
 
@@ -29,6 +29,31 @@ pub(crate) async fn run(command: WalletCommand, output: Output) -> Result<ExitCo
                 None => wallet(&key, Some(client.network()))?.address(),
             };
             balance(&client, address, output).await?;
+        }
+        WalletCommand::Limits {
+            per_call,
+            per_day,
+            per_payee,
+            purse,
+        } => {
+            let client = client(&purse.network)?;
+            let address = wallet(&purse.key, Some(client.network()))?.address();
+            let purse = Purse::of(client.network(), address);
+            let mut limits = purse.limits()?;
+            if per_call.is_some() || per_day.is_some() || per_payee.is_some() {
+                limits.per_call = per_call.map_or(limits.per_call, |limit| limit.0);
+                limits.per_day = per_day.map_or(limits.per_day, |limit| limit.0);
+                limits.per_payee_day = per_payee.map_or(limits.per_payee_day, |limit| limit.0);
+                purse.set_limits(limits.clone())?;
+            }
+            let shown = |limit: Option<Amount>| limit.map_or("none".to_owned(), |limit| format!("{limit} OPG"));
+            output.result(&json!({ "address": address, "limits": limits }), || {
+                facts([
+                    ("one call", shown(limits.per_call)),
+                    ("24 hours", shown(limits.per_day)),
+                    ("one node, 24 hours", shown(limits.per_payee_day)),
+                ])
+            })?;
         }
         WalletCommand::Send {
             to,

@@ -259,6 +259,8 @@ fn answer(
     let params = r#"{"mode":"none"}"#;
     let leaves = [commit::response_leaf(&SALT, leaf.0, 0, &leaf.1)];
     let payment = PaymentRecord {
+        channel: None,
+        facilitator: None,
         scheme: PaymentScheme::Exact,
         method: PaymentMethod::Eip3009,
         payer: authorization.from,

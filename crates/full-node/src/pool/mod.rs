@@ -15,7 +15,8 @@ use crate::{
 use alloy_primitives::{B256, Bytes};
 use opg_contracts::{
     StateReader,
-    system_tx::{self, BatchEntry},
+    channel_tx::{self, BatchItem},
+    system_tx,
 };
 use opg_primitives::mode::Mode;
 use opg_receipt::SignedReceipt;
@@ -68,7 +69,7 @@ pub struct Submitted {
 }
 
 /// Receipts of a proposal with their ledger entries, in batch order.
-pub type Selection = Vec<(Arc<SignedReceipt>, BatchEntry)>;
+pub type Selection = Vec<(Arc<SignedReceipt>, BatchItem)>;
 
 /// The pool.
 #[derive(Debug)]
@@ -259,9 +260,9 @@ impl Pool {
         // behind the others, or receipts that can not pass now would keep those that can from being looked at
         deferred.into_iter().for_each(|at| table.defer(at));
         drop(table);
-        chosen.sort_by_key(|(_, e)| (e.node_id, e.keyset, e.model_root, e.royalty_bps, e.seq));
-        let entries: Vec<_> = chosen.iter().map(|(_, entry)| *entry).collect();
-        chosen.truncate(system_tx::fitting_prefix(&entries, system_tx::batch_gas(0)));
+        chosen.sort_by_key(|(_, entry)| entry.order());
+        let entries: Vec<_> = chosen.iter().map(|(_, entry)| entry.clone()).collect();
+        chosen.truncate(channel_tx::fitting_prefix(&entries, system_tx::batch_gas(0)));
         Ok(chosen)
     }
 
@@ -302,8 +303,8 @@ impl Pool {
             let (receipt, admitted) = verdict.map_err(|error| (at, error))?;
             batch.push((receipt, admitted.entry));
         }
-        let entries: Vec<_> = batch.iter().map(|(_, entry)| *entry).collect();
-        verify::check_unique(&entries).map_err(|(at, reject)| (at, CheckError::Rejected(reject)))?;
+        verify::check_unique(batch.iter().map(|(_, entry)| entry))
+            .map_err(|(at, reject)| (at, CheckError::Rejected(reject)))?;
         Ok(batch)
     }
 
@@ -338,8 +339,7 @@ impl Pool {
     pub fn finalized(&self, receipts: &[Arc<SignedReceipt>], block_time: u64) {
         let mut table = lock(&self.table);
         for receipt in receipts {
-            let core = receipt.core();
-            if let Some(since) = table.finalized(core.keyset.0, core.seq, core.payment.payer, core.payment.nonce) {
+            if let Some(since) = table.finalized(receipt) {
                 self.metrics.receipt_to_final.observe(since.elapsed().as_secs_f64());
             }
         }

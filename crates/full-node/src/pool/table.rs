@@ -1,7 +1,7 @@
 //! The pool's table: bounded, each (keyset, seq) and payment once, quota per node.
 
 use crate::verify::{Admitted, Reject, Rule};
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{B256, Bytes};
 use opg_receipt::SignedReceipt;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -64,7 +64,8 @@ pub(crate) struct Table {
     by_core: HashMap<B256, u64>,
     by_id: HashMap<B256, u64>,
     by_seq: HashMap<(B256, u64), u64>,
-    by_payment: HashMap<(Address, B256), u64>,
+    /// By payment id; channels pay for many receipts and are not in it.
+    by_payment: HashMap<B256, u64>,
     nodes: HashMap<B256, InFlight>,
     bytes: usize,
 }
@@ -129,7 +130,7 @@ impl Table {
         if self.by_seq.contains_key(&(core.keyset.0, core.seq)) {
             return Err(Reject::new(Rule::SeqDuplicate, "each sequence number once", core.seq));
         }
-        if self.by_payment.contains_key(&(core.payment.payer, core.payment.nonce)) {
+        if spends(receipt).is_some_and(|payment| self.by_payment.contains_key(&payment)) {
             return Err(Reject::new(
                 Rule::PaymentDuplicate,
                 "each payment once",
@@ -155,8 +156,9 @@ impl Table {
             return Ok(Inserted::Known);
         }
         let entry = &waiting.admitted.entry;
+        let (node_id, sequence) = (entry.node_id(), (entry.keyset(), entry.seq()));
         let allowed = self.quota(waiting.admitted.bond);
-        let used = self.nodes.entry(entry.node_id).or_default();
+        let used = self.nodes.entry(node_id).or_default();
         let size = waiting.size();
         let allowed_bytes = allowed.saturating_mul(opg_receipt::MAX_BYTES / 2);
         if used.receipts >= allowed || used.bytes + size > allowed_bytes {
@@ -173,8 +175,10 @@ impl Table {
         self.next += 1;
         self.by_core.insert(waiting.receipt.core_hash(), at);
         self.by_id.insert(waiting.receipt.core().receipt_id.0, at);
-        self.by_seq.insert((entry.keyset, entry.seq), at);
-        self.by_payment.insert((entry.payer, entry.nonce), at);
+        self.by_seq.insert(sequence, at);
+        if let Some(payment) = spends(&waiting.receipt) {
+            self.by_payment.insert(payment, at);
+        }
         self.arrivals.insert(at, waiting);
         Ok(Inserted::New)
     }
@@ -187,11 +191,13 @@ impl Table {
 
     /// Removes what the finalized receipt makes impossible: itself, and others with its sequence number or payment. Returns
     /// when it had come in, if it was here.
-    pub(crate) fn finalized(&mut self, keyset: B256, seq: u64, payer: Address, nonce: B256) -> Option<Instant> {
-        let by_seq = self.by_seq.get(&(keyset, seq)).copied();
-        let by_payment = self.by_payment.get(&(payer, nonce)).copied();
+    pub(crate) fn finalized(&mut self, receipt: &SignedReceipt) -> Option<Instant> {
+        let core = receipt.core();
+        let payment = spends(receipt);
+        let by_seq = self.by_seq.get(&(core.keyset.0, core.seq)).copied();
+        let by_payment = payment.and_then(|id| self.by_payment.get(&id).copied());
         let since = by_seq
-            .filter(|at| by_payment == Some(*at))
+            .filter(|at| payment.is_none() || by_payment == Some(*at))
             .and_then(|at| self.arrivals.get(&at))
             .map(|w| w.since);
         for at in [by_seq, by_payment].into_iter().flatten() {
@@ -230,8 +236,10 @@ impl Table {
         let (entry, core) = (&waiting.admitted.entry, waiting.receipt.core());
         self.by_core.insert(waiting.receipt.core_hash(), last);
         self.by_id.insert(core.receipt_id.0, last);
-        self.by_seq.insert((entry.keyset, entry.seq), last);
-        self.by_payment.insert((entry.payer, entry.nonce), last);
+        self.by_seq.insert((entry.keyset(), entry.seq()), last);
+        if let Some(payment) = spends(&waiting.receipt) {
+            self.by_payment.insert(payment, last);
+        }
         self.arrivals.insert(last, waiting);
     }
 
@@ -243,15 +251,23 @@ impl Table {
         let (entry, size) = (&waiting.admitted.entry, waiting.size());
         self.by_core.remove(&waiting.receipt.core_hash());
         self.by_id.remove(&waiting.receipt.core().receipt_id.0);
-        self.by_seq.remove(&(entry.keyset, entry.seq));
-        self.by_payment.remove(&(entry.payer, entry.nonce));
+        self.by_seq.remove(&(entry.keyset(), entry.seq()));
+        if let Some(payment) = spends(&waiting.receipt) {
+            self.by_payment.remove(&payment);
+        }
         self.bytes = self.bytes.saturating_sub(size);
-        if let Some(used) = self.nodes.get_mut(&entry.node_id) {
+        if let Some(used) = self.nodes.get_mut(&entry.node_id()) {
             used.receipts = used.receipts.saturating_sub(1);
             used.bytes = used.bytes.saturating_sub(size);
             if used.receipts == 0 {
-                self.nodes.remove(&entry.node_id);
+                self.nodes.remove(&entry.node_id());
             }
         }
     }
+}
+
+/// The payment that a receipt uses up; `None` if a channel pays for it.
+fn spends(receipt: &SignedReceipt) -> Option<B256> {
+    let payment = &receipt.core().payment;
+    payment.channel.is_none().then(|| payment.id().0)
 }

@@ -129,7 +129,7 @@ fn selection_checks_against_the_parent_again() {
         pool.select(&world.state, NOW, max, bytes)
             .unwrap()
             .iter()
-            .map(|(_, entry)| entry.seq)
+            .map(|(_, entry)| entry.seq())
             .collect()
     };
     assert_eq!(
@@ -166,7 +166,7 @@ fn a_batch_is_judged_like_single_receipts() {
     let receipts: Vec<Bytes> = (0..40).map(|seq| world.receipt(seq).cose().clone()).collect();
     let batch = pool.check_batch(&receipts, &world.state, NOW).unwrap();
     assert_eq!(
-        batch.iter().map(|(_, e)| e.seq).collect::<Vec<_>>(),
+        batch.iter().map(|(_, e)| e.seq()).collect::<Vec<_>>(),
         (0..40).collect::<Vec<_>>(),
         "order is kept"
     );

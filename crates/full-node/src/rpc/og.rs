@@ -6,14 +6,15 @@ use super::{
 };
 use crate::{
     gossip,
-    index::Row,
+    index::{Row, RowMethod},
     pool::{Inserted, SubmitError},
     verify::{Reject, Rule},
 };
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use opg_contracts::{
-    addresses,
+    StateReader, addresses,
     state::{self, Settlement, Spent},
+    x402,
 };
 use opg_primitives::{
     ids::{NodeId, deposit_address},
@@ -119,8 +120,6 @@ impl Front {
         let node = &self.node;
         let head = node.execution.head();
         let view = node.execution.state_at(head.hash).map_err(RpcError::internal)?;
-        let spent = state::read_spent(&view, row.payment_id).map_err(RpcError::internal)?;
-        let settlement = state::settlement(&view, row.payer, row.nonce).map_err(RpcError::internal)?;
         let payee = deposit_address(
             addresses::FEE_VAULT,
             addresses::DEPOSIT_IMPLEMENTATION,
@@ -135,16 +134,16 @@ impl Front {
             .copied()
             .unwrap_or_default();
         let release_at = row.timestamp.saturating_add(window);
-        let state = match spent {
-            Spent::Credited if head.timestamp >= release_at => State::Released,
-            Spent::Credited => State::Settled,
-            _ => State::Final,
+        let (settlement, credited) = money(&view, &row, payee).map_err(RpcError::internal)?;
+        let state = match credited {
+            true if head.timestamp >= release_at => State::Released,
+            true => State::Settled,
+            false => State::Final,
         };
-        let settlement = match settlement {
-            settled if settled.paid(payee, row.amount) => "settled",
-            Settlement::Unused => "unused",
-            Settlement::Cancelled => "cancelled",
-            Settlement::Used(_) => "other",
+        // Only `exact` takes more than the charge, and gives the rest back.
+        let taken = match row.method {
+            RowMethod::Eip3009 | RowMethod::ExactPermit2 => row.amount,
+            RowMethod::UptoPermit2 | RowMethod::Voucher => row.charge,
         };
         Ok(json!({
             "receiptId": id,
@@ -164,9 +163,9 @@ impl Front {
                 "paymentId": row.payment_id,
                 "amount": row.amount.to_string(),
                 "charge": row.charge.to_string(),
-                "refund": row.amount.saturating_sub(row.charge).to_string(),
+                "refund": taken.saturating_sub(row.charge).to_string(),
                 "settlement": settlement,
-                "credited": spent == Spent::Credited,
+                "credited": credited,
                 "releaseAt": release_at,
             },
         }))
@@ -227,4 +226,21 @@ fn rejected(reject: &Reject) -> RpcError {
             "mayPassLater": reject.rule.may_pass_later(),
         })),
     }
+}
+
+/// Whether a receipt's money has arrived, in a word, and whether it is credited.
+fn money<R: StateReader>(state: &R, row: &Row, payee: Address) -> Result<(&'static str, bool), R::Error> {
+    if row.method == RowMethod::Voucher {
+        let standing = x402::read_channel_standing(state, row.nonce)?;
+        let word = if standing.is_claimed() { "settled" } else { "unclaimed" };
+        return Ok((word, standing.is_credited()));
+    }
+    let credited = state::read_spent(state, row.payment_id)? == Spent::Credited;
+    let word = match state::settlement(state, row.payer, row.nonce)? {
+        settled if settled.paid(payee, row.amount) => "settled",
+        Settlement::Unused => "unused",
+        Settlement::Cancelled => "cancelled",
+        Settlement::Used(_) => "other",
+    };
+    Ok((word, credited))
 }

@@ -3,14 +3,14 @@
 use super::Rules;
 use alloy_primitives::{Address, B256, U256};
 use ed25519_dalek::SigningKey;
-use opg_contracts::{StateReader, addresses, slots, state};
+use opg_contracts::{StateReader, addresses, slots, state, x402};
 use opg_payments::signature::address_of_secret;
 use opg_primitives::{
     ids::{Keyset, ModelRoot, keyset_digest, node_id},
     money::{Amount, Price, Usage},
 };
 use opg_receipt::{Core, SignedReceipt, UsageUnit};
-use opg_samples::{Sale, payee, payment};
+use opg_samples::{Sale, channel_payment, payee, payment};
 use secp256k1::SecretKey;
 use std::collections::HashMap;
 
@@ -169,6 +169,31 @@ impl World {
             payment: payment(CHAIN, &self.keyset, &self.payer, Amount(1_000), nonce, NOW + 600),
         }
         .core()
+    }
+
+    /// A core that a channel of the payer pays for, under a voucher up to 5,000 wei.
+    pub(crate) fn channel_core(&self, seq: u64) -> Core {
+        let payment = channel_payment(CHAIN, &self.keyset, &self.payer, Amount(1_000), Amount(5_000));
+        Sale {
+            chain_id: CHAIN,
+            keyset: &self.keyset,
+            seq,
+            model: ("demo/digits-mlp", ModelRoot(self.root)),
+            ask: self.price,
+            royalty_bps: ROYALTY,
+            usage: (UsageUnit::Tokens, Usage { input: 10, output: 20 }),
+            payment,
+        }
+        .core()
+    }
+
+    /// A channel that holds `balance`, of which `claimed` is claimed, with `recorded` charged by receipts.
+    pub(crate) fn set_channel(&mut self, id: B256, balance: u128, claimed: u128, recorded: u128) {
+        let halves = |low: u128, high: u128| U256::from(low) | (U256::from(high) << 128);
+        let (channel, sums) = (x402::channel_slot(id), x402::channel_sums_slot(id));
+        self.state
+            .set(addresses::BATCH_SETTLEMENT, channel, halves(balance, claimed));
+        self.state.set(addresses::RECEIPT_LEDGER, sums, halves(recorded, 0));
     }
 
     /// Signs the payment.

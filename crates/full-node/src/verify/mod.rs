@@ -13,17 +13,19 @@ pub use view::View;
 use alloy_primitives::{Address, B256};
 use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
-    GenesisFile, StateReader, addresses,
+    BatchSettlement, GenesisFile, StateReader, addresses,
+    channel_tx::{BatchItem, ChannelEntry},
     state::{self, Settlement},
     system_tx::BatchEntry,
+    x402,
 };
-use opg_payments::eip3009::{Authorization, Domain};
+use opg_payments::receipt_payment::{self, Domains, PaymentError};
 use opg_primitives::{
     ids::deposit_address,
     mode::{Grade, Mode},
     money::{Price, charge},
 };
-use opg_receipt::{FinishReason, ModeRecord, SignedReceipt, commit::receipt_id};
+use opg_receipt::{FinishReason, ModeRecord, PaymentRecord, SignedReceipt, commit::receipt_id};
 use std::collections::HashSet;
 
 /// Constants of one network that the rules need.
@@ -39,7 +41,7 @@ pub struct Rules {
     pub development: bool,
     /// Seconds for which evidence of an older policy stays good.
     pub evidence_grace: u64,
-    domain: Domain,
+    domains: Domains,
 }
 
 impl Rules {
@@ -51,7 +53,7 @@ impl Rules {
             terms_notice,
             development: false,
             evidence_grace: 0,
-            domain: Domain::opg(chain_id, addresses::OPG),
+            domains: Domains::new(chain_id, addresses::OPG),
         }
     }
 
@@ -81,10 +83,10 @@ pub struct Proven {
 }
 
 /// A receipt that may enter a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// What the ledger records.
-    pub entry: BatchEntry,
+    pub entry: BatchItem,
     /// Payment id.
     pub payment_id: B256,
     /// The node's bond, wei.
@@ -119,7 +121,7 @@ pub fn check_receipt<R: StateReader>(
     rules: &Rules,
     timestamp: u64,
     artefact: Option<&[u8]>,
-) -> Result<BatchEntry, CheckError<R::Error>> {
+) -> Result<BatchItem, CheckError<R::Error>> {
     check(
         receipt,
         &View::new(state),
@@ -187,7 +189,11 @@ pub fn check<R: StateReader>(
     }
 
     // 4. Payment.
-    let payment_proven = check_payment(receipt, view, rules, timestamp, proven.payment)?;
+    let payment_proven = if core.payment.channel.is_some() {
+        check_channel(receipt, view, rules, proven.payment)?
+    } else {
+        check_payment(receipt, view, rules, timestamp, proven.payment)?
+    };
 
     // 5. What was served and what it costs.
     check_terms(receipt, view, rules, timestamp)?;
@@ -215,22 +221,9 @@ pub fn check<R: StateReader>(
         Mode::Zk => Some(check_proof(receipt, view, timestamp, artefact, proven.program)?),
     };
 
-    let payment = &core.payment;
     Ok(Admitted {
-        entry: BatchEntry {
-            node_id,
-            keyset: keyset_digest,
-            model_root: core.model.served_root.0,
-            royalty_bps: core.price.royalty_bps,
-            mode: core.mode.served.code(),
-            router: core.router,
-            seq: core.seq,
-            payer: payment.payer,
-            nonce: payment.nonce,
-            amount: payment.amount.0,
-            charge: core.price.charge.0,
-        },
-        payment_id: payment.id().0,
+        entry: entry(receipt),
+        payment_id: core.payment.id().0,
         bond: node.bond.0,
         proven: Proven {
             receipt: true,
@@ -238,6 +231,109 @@ pub fn check<R: StateReader>(
             program,
         },
     })
+}
+
+/// What the ledger records of a receipt.
+fn entry(receipt: &SignedReceipt) -> BatchItem {
+    let core = receipt.core();
+    let payment = &core.payment;
+    let (node_id, keyset, model_root) = (core.node_id.0, core.keyset.0, core.model.served_root.0);
+    let (royalty_bps, mode) = (core.price.royalty_bps, core.mode.served.code());
+    match channel_of(payment) {
+        Some(channel) => BatchItem::Channel(ChannelEntry {
+            node_id,
+            keyset,
+            model_root,
+            royalty_bps,
+            mode,
+            router: core.router,
+            channel,
+            seq: core.seq,
+            charge: core.price.charge.0,
+        }),
+        None => BatchItem::Payment(BatchEntry {
+            node_id,
+            keyset,
+            model_root,
+            royalty_bps,
+            mode,
+            router: core.router,
+            seq: core.seq,
+            payer: payment.payer,
+            nonce: payment.nonce,
+            amount: payment.amount.0,
+            charge: core.price.charge.0,
+        }),
+    }
+}
+
+/// The channel that pays, as the contracts have it.
+fn channel_of(payment: &PaymentRecord) -> Option<BatchSettlement::ChannelConfig> {
+    let (config, _) = receipt_payment::channel(payment, addresses::OPG)?;
+    Some(BatchSettlement::ChannelConfig {
+        payer: config.payer,
+        payerAuthorizer: config.payer_authorizer,
+        receiver: config.receiver,
+        receiverAuthorizer: config.receiver_authorizer,
+        token: config.token,
+        // Below 2^40: the core's consistency is checked before anything is recorded.
+        withdrawDelay: alloy_primitives::aliases::U40::saturating_from(config.withdraw_delay),
+        salt: config.salt,
+    })
+}
+
+/// Rule 4 for a channel: it is the node's, its payer's voucher covers the call, and its money covers the voucher and everything that is
+/// recorded for it. Returns that the voucher's signature is known to be good now.
+fn check_channel<R: StateReader>(
+    receipt: &SignedReceipt,
+    view: &View<'_, R>,
+    rules: &Rules,
+    proven: bool,
+) -> Result<bool, CheckError<R::Error>> {
+    let core = receipt.core();
+    let payment = &core.payment;
+    check_payee(receipt)?;
+    let Some((config, voucher)) = receipt_payment::channel(payment, addresses::OPG) else {
+        return refuse(Rule::Channel, "a channel", "none");
+    };
+    if let Err(error) = config.check_delay() {
+        return refuse(Rule::Channel, "a delay that the contract takes", error);
+    }
+    if !proven && let Err(error) = receipt_payment::verify(payment, addresses::OPG, &rules.domains) {
+        return match error {
+            PaymentError::ChannelId { expected, got } => refuse(Rule::Channel, expected, got),
+            error => refuse(
+                Rule::PaymentSignature,
+                format!("a voucher signed by {}", config.payer_authorizer),
+                error,
+            ),
+        };
+    }
+    let id = voucher.channel_id;
+    let channel = x402::read_channel(view.state(), id).map_err(CheckError::State)?;
+    let ceiling = voucher.max_claimable.0;
+    if ceiling > channel.balance {
+        return refuse(Rule::ChannelFunds, format!("at most {} wei", channel.balance), ceiling);
+    }
+    let sums = x402::read_channel_sums(view.state(), id).map_err(CheckError::State)?;
+    let recorded = sums.recorded.saturating_add(core.price.charge.0);
+    if recorded > channel.balance {
+        return refuse(Rule::ChannelSpent, format!("at most {} wei", channel.balance), recorded);
+    }
+    Ok(true)
+}
+
+/// The money goes to the node, in OPG.
+fn check_payee<E>(receipt: &SignedReceipt) -> Result<Address, CheckError<E>> {
+    let core = receipt.core();
+    let payee = deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, core.node_id);
+    if core.payment.payee != payee {
+        return refuse(Rule::Payee, payee, core.payment.payee);
+    }
+    if core.price.asset != addresses::OPG {
+        return refuse(Rule::Asset, addresses::OPG, core.price.asset);
+    }
+    Ok(payee)
 }
 
 /// Rule 4. Returns whether the payer's signature is known to be good now.
@@ -250,13 +346,7 @@ fn check_payment<R: StateReader>(
 ) -> Result<bool, CheckError<R::Error>> {
     let core = receipt.core();
     let payment = &core.payment;
-    let payee = deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, core.node_id);
-    if payment.payee != payee {
-        return refuse(Rule::Payee, payee, payment.payee);
-    }
-    if core.price.asset != addresses::OPG {
-        return refuse(Rule::Asset, addresses::OPG, core.price.asset);
-    }
+    let payee = check_payee(receipt)?;
     let id = payment.id().0;
     if state::is_spent(view.state(), id).map_err(CheckError::State)? {
         return refuse(Rule::PaymentSpent, "an unspent payment", id);
@@ -287,7 +377,7 @@ fn check_payment<R: StateReader>(
             payment.valid_before,
         );
     }
-    if !proven && let Err(error) = Authorization::from(payment).verify(&rules.domain, &payment.signature) {
+    if !proven && let Err(error) = receipt_payment::verify(payment, addresses::OPG, &rules.domains) {
         return refuse(
             Rule::PaymentSignature,
             format!("a signature by {}", payment.payer),
@@ -439,20 +529,20 @@ fn refuse<T, E>(rule: Rule, expected: impl std::fmt::Display, got: impl std::fmt
 ///
 /// # Errors
 /// Position of the second one, and the rule.
-pub fn check_unique(entries: &[BatchEntry]) -> Result<(), (usize, Reject)> {
-    let mut sequences: HashSet<(B256, u64)> = HashSet::with_capacity(entries.len());
-    let mut payments: HashSet<(Address, B256)> = HashSet::with_capacity(entries.len());
-    for (at, entry) in entries.iter().enumerate() {
-        if !sequences.insert((entry.keyset, entry.seq)) {
-            return Err((
-                at,
-                Reject::new(Rule::SeqDuplicate, "each sequence number once", entry.seq),
-            ));
+pub fn check_unique<'a>(entries: impl IntoIterator<Item = &'a BatchItem>) -> Result<(), (usize, Reject)> {
+    let mut sequences: HashSet<(B256, u64)> = HashSet::new();
+    let mut payments: HashSet<(Address, B256)> = HashSet::new();
+    for (at, entry) in entries.into_iter().enumerate() {
+        if !sequences.insert((entry.keyset(), entry.seq())) {
+            let reject = Reject::new(Rule::SeqDuplicate, "each sequence number once", entry.seq());
+            return Err((at, reject));
         }
-        if !payments.insert((entry.payer, entry.nonce)) {
+        if let Some(payment) = entry.payment()
+            && !payments.insert((payment.payer, payment.nonce))
+        {
             return Err((
                 at,
-                Reject::new(Rule::PaymentDuplicate, "each payment once", entry.nonce),
+                Reject::new(Rule::PaymentDuplicate, "each payment once", payment.nonce),
             ));
         }
     }

@@ -78,6 +78,12 @@ rules! {
     PaymentExpired = "payment_expired", "payment.valid_before", "the payment authorization is expired";
     /// The payer's balance does not cover it.
     PaymentFunds = "payment_funds", "payment.amount", "the payer's OPG balance does not cover the payment";
+    /// The channel's id does not follow from its configuration, or no contract would take it.
+    Channel = "channel", "payment.channel", "the payment channel is not the one that payment.nonce names";
+    /// The channel does not hold what the voucher promises.
+    ChannelFunds = "channel_funds", "payment.channel.ceiling", "the channel's balance does not cover the voucher";
+    /// The channel's money is recorded for other receipts already.
+    ChannelSpent = "channel_spent", "price.charge", "the channel's balance does not cover what is recorded for it and this charge";
     /// The receipt id does not follow from chain, node and quote nonce.
     ReceiptId = "receipt_id", "receipt_id", "the receipt id does not follow from chain, node and quote nonce";
     /// Another model was served than asked.
@@ -137,6 +143,8 @@ impl Rule {
                 | Self::PaymentEarly
                 | Self::PaymentExpired
                 | Self::PaymentFunds
+                | Self::ChannelFunds
+                | Self::ChannelSpent
                 | Self::ModelUnknown
                 | Self::EvidenceMissing
                 | Self::EvidenceUnknown

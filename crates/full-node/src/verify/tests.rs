@@ -5,17 +5,30 @@ use opg_primitives::{
     ids::{KeysetDigest, ModelRoot, NodeId, ReceiptId},
     money::Amount,
 };
-use opg_receipt::{Core, Evidence, ModeRecord};
+use opg_receipt::{ChannelRecord, Core, Evidence, ModeRecord};
 
 fn verdict(world: &World, receipt: &SignedReceipt) -> Result<BatchEntry, Reject> {
     judge(world, receipt, None)
 }
 
 fn judge(world: &World, receipt: &SignedReceipt, artefact: Option<&[u8]>) -> Result<BatchEntry, Reject> {
-    check_receipt(receipt, &world.state, &world.rules, NOW, artefact).map_err(|error| match error {
+    let item = check_receipt(receipt, &world.state, &world.rules, NOW, artefact);
+    let item = item.map_err(|error| match error {
         CheckError::Rejected(reject) => reject,
         CheckError::State(never) => match never {},
-    })
+    })?;
+    Ok(*item.payment().expect("an authorization of its own"))
+}
+
+/// The verdict on a receipt that a channel pays for.
+fn judge_channel(world: &World, core: Core) -> Result<ChannelEntry, Rule> {
+    let item = check_receipt(&world.sign(core), &world.state, &world.rules, NOW, None);
+    match item {
+        Ok(BatchItem::Channel(entry)) => Ok(entry),
+        Ok(BatchItem::Payment(entry)) => panic!("not a channel's: {entry:?}"),
+        Err(CheckError::Rejected(reject)) => Err(reject.rule),
+        Err(CheckError::State(never)) => match never {},
+    }
 }
 
 /// The rule that a good core breaks after `change`, signed by the right keys.
@@ -393,14 +406,76 @@ fn a_settled_payment_does_not_prove_the_signature() {
 #[test]
 fn a_batch_has_each_sequence_number_and_payment_once() {
     let world = World::new();
-    let entry = |seq| verdict(&world, &world.receipt(seq)).unwrap();
-    check_unique(&[entry(0), entry(1), entry(2)]).unwrap();
-    let (at, reject) = check_unique(&[entry(0), entry(1), entry(0)]).unwrap_err();
+    let first = World::new();
+    let entry = |seq| verdict(&first, &first.receipt(seq)).unwrap();
+    let item = |seq| BatchItem::Payment(entry(seq));
+    check_unique(&[item(0), item(1), item(2)]).unwrap();
+    let (at, reject) = check_unique(&[item(0), item(1), item(0)]).unwrap_err();
     assert_eq!((at, reject.rule), (2, Rule::SeqDuplicate));
-    let same_payment = BatchEntry { seq: 9, ..entry(0) };
+    let same_payment = BatchItem::Payment(BatchEntry { seq: 9, ..entry(0) });
     assert_eq!(
-        check_unique(&[entry(0), same_payment]).unwrap_err().1.rule,
+        check_unique(&[item(0), same_payment]).unwrap_err().1.rule,
         Rule::PaymentDuplicate
     );
+    // One channel pays for many receipts, but each of them has a sequence number of its own.
+    let mut world = world;
+    let channel = |world: &World, seq| BatchItem::Channel(judge_channel(world, world.channel_core(seq)).unwrap());
+    let id = world.channel_core(0).payment.nonce;
+    world.set_channel(id, 1_000_000, 0, 0);
+    check_unique(&[channel(&world, 0), channel(&world, 1), item(2)]).unwrap();
+    let (at, reject) = check_unique(&[channel(&world, 0), item(1), channel(&world, 1)]).unwrap_err();
+    assert_eq!((at, reject.rule), (2, Rule::SeqDuplicate));
     check_unique(&[]).unwrap();
+}
+
+#[test]
+fn a_channel_pays_for_what_it_holds() {
+    let mut world = World::new();
+    let core = world.channel_core(3);
+    let (id, ceiling, charge) = (core.payment.nonce, 5_000, core.price.charge.0);
+    assert_eq!(
+        judge_channel(&world, core.clone()),
+        Err(Rule::ChannelFunds),
+        "nothing deposited"
+    );
+    world.set_channel(id, ceiling - 1, 0, 0);
+    assert_eq!(judge_channel(&world, core.clone()), Err(Rule::ChannelFunds));
+    world.set_channel(id, ceiling, 0, 0);
+    let entry = judge_channel(&world, core.clone()).unwrap();
+    assert_eq!((entry.seq, entry.charge), (3, charge));
+    assert_eq!(entry.channel.receiver, world.deposit());
+    assert_eq!(opg_contracts::x402::channel_id(&entry.channel, CHAIN), id);
+    // Claims do not lower the balance, and what is recorded for other receipts is spent.
+    world.set_channel(id, ceiling, ceiling, ceiling - charge);
+    judge_channel(&world, core.clone()).unwrap();
+    world.set_channel(id, ceiling, ceiling, ceiling - charge + 1);
+    assert_eq!(judge_channel(&world, core), Err(Rule::ChannelSpent));
+}
+
+#[test]
+fn a_channel_is_the_nodes_and_its_voucher_the_payers() {
+    let mut world = World::new();
+    let core = world.channel_core(0);
+    world.set_channel(core.payment.nonce, 1_000_000, 0, 0);
+    let changed = |change: &dyn Fn(&mut Core)| {
+        let mut core = world.channel_core(0);
+        change(&mut core);
+        judge_channel(&world, core).unwrap_err()
+    };
+    let channel = |core: &mut Core, change: &dyn Fn(&mut ChannelRecord)| change(core.payment.channel.as_mut().unwrap());
+    assert_eq!(changed(&|c| c.payment.payee = Address::repeat_byte(9)), Rule::Payee);
+    assert_eq!(changed(&|c| c.price.asset = Address::repeat_byte(9)), Rule::Asset);
+    // Any field of the channel is part of its id.
+    assert_eq!(changed(&|c| channel(c, &|r| r.salt = B256::ZERO)), Rule::Channel);
+    assert_eq!(changed(&|c| channel(c, &|r| r.withdraw_delay += 1)), Rule::Channel);
+    assert_eq!(changed(&|c| channel(c, &|r| r.withdraw_delay = 1)), Rule::Channel);
+    assert_eq!(changed(&|c| c.payment.payer = Address::repeat_byte(9)), Rule::Channel);
+    assert_eq!(changed(&|c| c.payment.nonce = B256::ZERO), Rule::Channel);
+    // The ceiling is what is signed.
+    assert_eq!(changed(&|c| channel(c, &|r| r.ceiling.0 += 1)), Rule::PaymentSignature);
+    assert_eq!(
+        changed(&|c| c.payment.signature = Default::default()),
+        Rule::PaymentSignature
+    );
+    assert_eq!(changed(&|c| c.price.charge.0 += 1), Rule::Charge);
 }

@@ -8,15 +8,15 @@ use crate::{
     job::Outcome,
     node::Node,
     time::{unix_millis, unix_seconds},
-    work::{Admitted, Call},
+    work::{Admission, Admitted, Again, Call},
 };
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use opg_primitives::money::Usage;
-use opg_receipt::{FinishReason, LeafKind, SignedReceipt, StreamRecord, UsageUnit, rolling_hash, stream};
+use opg_primitives::{ids::ReceiptId, money::Usage};
+use opg_receipt::{FinishReason, LeafKind, StreamRecord, UsageUnit, rolling_hash, stream};
 use opg_runtime::{
     ModelRuntime, RuntimeError,
     llm::{Finish, Generation, PreparedGeneration, TokenEvent},
@@ -66,6 +66,9 @@ pub(crate) async fn handle(
     hung_up: CancellationToken,
 ) -> Result<Response, ApiError> {
     let received = unix_millis();
+    if let Some(refunded) = node.refund(&headers).await? {
+        return Ok(refunded);
+    }
     let object = crate::body::object(&body)?;
     let parsed = parse::parse(&node, &object)?;
     let most = Usage {
@@ -92,10 +95,14 @@ pub(crate) async fn handle(
         mode,
         attested,
         most,
+        streamed: stream,
         received,
     };
-    let admitted = node.admit(&call, &headers).await?;
-    let id = format!("chatcmpl-{}", admitted.receipt_id.to_string().trim_start_matches("0x"));
+    let admitted = match node.admit(&call, &headers).await? {
+        Admission::Run(admitted) => *admitted,
+        Admission::Again(again) => return Ok(answer_again(&call, &again)),
+    };
+    let id = completion_id(admitted.receipt_id);
     let head = |object: &str| json!({"id": id, "object": object, "created": received / 1000, "model": call.asked});
     let runtime = tokio::runtime::Handle::current();
 
@@ -123,7 +130,7 @@ pub(crate) async fn handle(
                 .map(|chunk| (Ok::<_, std::convert::Infallible>(chunk), receiver))
         },
     )));
-    response.headers_mut().extend(node.paid_headers(&admitted));
+    response.headers_mut().extend(node.paid_headers(&admitted, None));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream; charset=utf-8"),
@@ -177,15 +184,13 @@ async fn generate(
         }
     };
     // The reservation is on disk before the first byte of an answer leaves: a crash cannot give it away twice.
-    if let Err(error) = admitted.commit.clone().durable().await {
+    if let Err(error) = admitted.funding.reserved().await {
         return nothing(Err(RuntimeError::Engine {
             reason: error.to_string(),
         }));
     }
     let served = Arc::clone(&call.served);
-    let deadline = admitted.record.authorization.valid_before.saturating_sub(SETTLE_MARGIN);
-    // A payment that is settled already has no deadline.
-    let deadline = if admitted.tx.is_some() { u64::MAX } else { deadline };
+    let deadline = admitted.funding.deadline().saturating_sub(SETTLE_MARGIN);
     let streamed = sink.chunks.is_some();
     let worker = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -338,20 +343,40 @@ fn finish_word(finish: FinishReason) -> &'static str {
 
 async fn whole(node: &Node, admitted: &Admitted, generated: Generated, head: Value) -> Result<Response, ApiError> {
     let (outcome, result) = outcome(generated);
-    let receipt = node.finish(admitted, &outcome).await?;
-    let opg = admitted.job.envelope(&receipt, &outcome.leaves, Some(&admitted.secret));
-    let headers = node.paid_headers(admitted);
+    let finished = node.finish(admitted, &outcome).await?;
+    let opg = admitted.envelope(&finished, &outcome.leaves);
+    let headers = node.paid_headers(admitted, Some(&finished));
     match result {
         Ok(generation) => {
-            let mut body = head;
-            let message = json!({"role": "assistant", "content": generation.text});
-            body["choices"] = json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_word(outcome.finish)}]);
-            body["usage"] = usage(generation.usage);
-            body["opg"] = opg;
+            let body = completion(head, &generation.text, outcome.finish, generation.usage, opg);
             Ok((headers, axum::Json(body)).into_response())
         }
         Err(_) => Ok((headers, failure().detail("opg", opg)).into_response()),
     }
+}
+
+fn completion(mut body: Value, text: &str, finish: FinishReason, used: Usage, opg: Value) -> Value {
+    let message = json!({"role": "assistant", "content": text});
+    body["choices"] = json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_word(finish)}]);
+    body["usage"] = usage(used);
+    body["opg"] = opg;
+    body
+}
+
+/// The answer of an earlier call with the same payment, whole even if it was a stream.
+fn answer_again(call: &Call, again: &Again) -> Response {
+    let text = String::from_utf8_lossy(again.leaf(LeafKind::Text).unwrap_or_default()).into_owned();
+    let core = again.receipt.core();
+    let head = json!({
+        "id": completion_id(core.receipt_id), "object": "chat.completion", "created": core.times.received / 1000, "model": call.asked,
+    });
+    let (headers, opg) = again.answer();
+    let body = completion(head, &text, core.response.finish, core.billed_usage(), opg);
+    (headers, axum::Json(body)).into_response()
+}
+
+fn completion_id(id: ReceiptId) -> String {
+    format!("chatcmpl-{}", id.to_string().trim_start_matches("0x"))
 }
 
 fn failure() -> ApiError {
@@ -371,7 +396,7 @@ async fn finish_stream(
     chunks: &mpsc::Sender<String>,
 ) {
     let (outcome, result) = outcome(generated);
-    let receipt: Result<SignedReceipt, ApiError> = node.finish(admitted, &outcome).await;
+    let finished = node.finish(admitted, &outcome).await;
     let mut events = Vec::new();
     match &result {
         Ok(_) => {
@@ -387,12 +412,12 @@ async fn finish_stream(
         chunk["usage"] = usage(generation.usage);
         events.push(event(&chunk));
     }
-    match receipt {
-        Ok(receipt) => {
+    match finished {
+        Ok(finished) => {
             // A whole chunk object, so that stock clients that know nothing of receipts read over it.
             let mut chunk = head;
             chunk["choices"] = json!([]);
-            chunk["opg"] = admitted.job.envelope(&receipt, &outcome.leaves, Some(&admitted.secret));
+            chunk["opg"] = admitted.envelope(&finished, &outcome.leaves);
             events.push(event(&chunk));
         }
         Err(error) => events.push(event(&error.body())),

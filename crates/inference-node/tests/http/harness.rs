@@ -73,6 +73,8 @@ impl Harness {
                 ..Limits::default()
             },
             exposure: Exposure::default(),
+            channels: Default::default(),
+            facilitator_for_others: false,
             attestation: None,
             models: vec![
                 ModelConfig {
@@ -164,7 +166,9 @@ impl Harness {
         x402::decode_header::<PaymentRequired>(header.unwrap().as_bytes())
             .unwrap()
             .accepts
-            .remove(0)
+            .into_iter()
+            .find(|way| way.scheme == x402::EXACT)
+            .unwrap()
     }
 
     /// A payment header for an offer, changed before it is signed.

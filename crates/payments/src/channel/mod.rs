@@ -109,6 +109,19 @@ impl ChannelConfig {
         domain.digest(self.struct_hash())
     }
 
+    /// Whether the contract takes the delay.
+    ///
+    /// # Errors
+    /// [`ConfigError::WithdrawDelay`].
+    pub const fn check_delay(&self) -> Result<(), ConfigError> {
+        if self.withdraw_delay < MIN_WITHDRAW_DELAY || self.withdraw_delay > MAX_WITHDRAW_DELAY {
+            return Err(ConfigError::WithdrawDelay {
+                got: self.withdraw_delay,
+            });
+        }
+        Ok(())
+    }
+
     /// Whether this receiver can serve the channel: its own addresses and token, and a delay that leaves time to claim.
     ///
     /// # Errors
@@ -128,11 +141,7 @@ impl ChannelConfig {
                 return Err(ConfigError::Field { field, expected, got });
             }
         }
-        if !(MIN_WITHDRAW_DELAY..=MAX_WITHDRAW_DELAY).contains(&self.withdraw_delay) {
-            return Err(ConfigError::WithdrawDelay {
-                got: self.withdraw_delay,
-            });
-        }
+        self.check_delay()?;
         if self.withdraw_delay < terms.min_withdraw_delay {
             return Err(ConfigError::DelayTooShort {
                 expected: terms.min_withdraw_delay,

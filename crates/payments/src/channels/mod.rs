@@ -264,6 +264,35 @@ impl Channels {
         self.shard(id).get(&id).map(|channel| channel.hot.charged)
     }
 
+    /// Where a deposit stands; `None` if it is not in the books.
+    #[must_use]
+    pub fn deposit(&self, id: B256, key: B256) -> Option<DepositState> {
+        let shard = self.shard(id);
+        let deposits = &shard.get(&id)?.slow.deposits;
+        deposits.iter().find(|deposit| deposit.key() == key).map(|d| d.state)
+    }
+
+    /// The result of a call that was served under the same payment identifier, for the same payment.
+    #[must_use]
+    pub fn finished(&self, call: &Call<'_>) -> Option<Finished> {
+        let identifier = call.identifier?;
+        let id = call.payload.voucher.voucher.channel_id;
+        let shard = self.shard(id);
+        let finished = &shard.get(&id)?.finished;
+        finished
+            .iter()
+            .find(|finished| finished.identifier == identifier)
+            .copied()
+    }
+
+    /// Whether everything that is owed on a channel is claimed.
+    #[must_use]
+    pub fn is_claimed(&self, id: B256) -> Option<bool> {
+        let shard = self.shard(id);
+        let channel = shard.get(&id)?;
+        Some(channel.slow.chain.total_claimed >= channel.hot.charged)
+    }
+
     /// Every channel with something to do on chain, for the planner.
     #[must_use]
     pub fn views(&self) -> Vec<ChannelView> {

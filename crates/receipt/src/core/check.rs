@@ -39,7 +39,17 @@ impl Core {
                 self.stream.chunks,
             ));
         }
-        if self.payment.valid_after >= self.payment.valid_before {
+        if let Some(channel) = &self.payment.channel {
+            if channel.withdraw_delay >= 1 << 40 {
+                let field = "payment.channel.withdraw_delay";
+                return Err(ReceiptError::value(field, "below 2^40", channel.withdraw_delay));
+            }
+            if channel.ceiling < self.payment.amount {
+                let expected = format!("at least the amount {}", self.payment.amount.wei());
+                let field = "payment.channel.ceiling";
+                return Err(ReceiptError::value(field, expected, channel.ceiling.wei()));
+            }
+        } else if self.payment.valid_after >= self.payment.valid_before {
             return Err(ReceiptError::value(
                 "payment.valid_before",
                 format!("more than valid_after {}", self.payment.valid_after),
@@ -77,7 +87,7 @@ impl Core {
         same("price.royalty_bps", &q.royalty_bps, &self.price.royalty_bps)?;
         same("price.asset", &q.asset, &self.price.asset)?;
         same("payment.payee", &q.payee, &self.payment.payee)?;
-        // The scheme is `exact`: the signed amount is the quoted one, the difference to the charge is credited back.
+        // What is signed for is what was quoted. Under `exact`, the difference to the charge is credited back.
         same("payment.amount", &q.max_amount, &self.payment.amount)?;
         same("mode.asked", &q.mode_asked, &self.mode.asked)?;
         same("mode.min_grade", &q.min_grade, &self.mode.min_grade)

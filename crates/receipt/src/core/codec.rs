@@ -1,16 +1,16 @@
 //! The core as deterministic CBOR, one map key after the other.
 
 use super::{
-    Core, Evidence, FinishReason, MAX_PAYMENT_SIGNATURE, ModeRecord, ModelRef, PaymentMethod, PaymentRecord,
-    PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times, UsageRecord, UsageUnit,
-    VERSION,
+    ChannelRecord, Core, Evidence, FinishReason, MAX_PAYMENT_SIGNATURE, ModeRecord, ModelRef, PaymentMethod,
+    PaymentRecord, PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times,
+    UsageRecord, UsageUnit, VERSION,
     check::{check_leaves, check_name, check_status},
 };
 use crate::{
     error::ReceiptError,
     fields::{Fields, as_array, as_uint, write_price},
 };
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use opg_primitives::{
     cbor::{Encoder, Limits, Value, decode_strict},
     ids::{KeysetDigest, ModelRoot, NodeId, ReceiptId},
@@ -62,7 +62,9 @@ impl Core {
         e.uint(5).bytes(&self.price.charge.to_be_bytes());
         e.uint(6).bytes(self.price.asset.as_slice());
         let payment = &self.payment;
-        e.uint(15).map(9);
+        let window = payment.channel.is_none();
+        let optional = usize::from(payment.channel.is_some()) + usize::from(payment.facilitator.is_some());
+        e.uint(15).map(7 + 2 * usize::from(window) + optional);
         e.uint(1)
             .text(payment.scheme.as_str())
             .uint(2)
@@ -72,11 +74,24 @@ impl Core {
             .uint(4)
             .bytes(payment.payee.as_slice());
         e.uint(5).bytes(&payment.amount.to_be_bytes());
-        e.uint(6).uint(payment.valid_after).uint(7).uint(payment.valid_before);
+        if window {
+            e.uint(6).uint(payment.valid_after).uint(7).uint(payment.valid_before);
+        }
         e.uint(8)
             .bytes(payment.nonce.as_slice())
             .uint(9)
             .bytes(&payment.signature);
+        if let Some(channel) = &payment.channel {
+            e.uint(10).map(5);
+            e.uint(1).bytes(channel.payer_authorizer.as_slice());
+            e.uint(2).bytes(channel.receiver_authorizer.as_slice());
+            e.uint(3).uint(channel.withdraw_delay);
+            e.uint(4).bytes(channel.salt.as_slice());
+            e.uint(5).bytes(&channel.ceiling.to_be_bytes());
+        }
+        if let Some(facilitator) = &payment.facilitator {
+            e.uint(11).bytes(facilitator.as_slice());
+        }
         e.uint(16).map(3);
         e.uint(1)
             .uint(self.times.received)
@@ -111,7 +126,7 @@ impl Core {
     pub fn decode(payload: &[u8]) -> Result<Self, ReceiptError> {
         let limits = Limits {
             bytes: crate::MAX_BYTES,
-            depth: 3,
+            depth: 4,
             items: 192,
             tags: false,
         };
@@ -239,26 +254,62 @@ impl PriceRecord {
 
 impl PaymentRecord {
     fn read(mut f: Fields) -> Result<Self, ReceiptError> {
-        let scheme = match f.text(1, "payment.scheme")?.as_str() {
-            "exact" => PaymentScheme::Exact,
-            other => return Err(unknown("payment.scheme", "exact", other)),
+        let scheme = f.text(1, "payment.scheme")?;
+        let method = f.text(2, "payment.method")?;
+        let (scheme, method) = match (scheme.as_str(), method.as_str()) {
+            ("exact", "eip3009") => (PaymentScheme::Exact, PaymentMethod::Eip3009),
+            ("exact", "permit2") => (PaymentScheme::Exact, PaymentMethod::Permit2),
+            ("upto", "permit2") => (PaymentScheme::Upto, PaymentMethod::Permit2),
+            ("batch-settlement", "voucher") => (PaymentScheme::BatchSettlement, PaymentMethod::Voucher),
+            ("exact" | "upto" | "batch-settlement", other) => {
+                return Err(unknown(
+                    "payment.method",
+                    "the scheme's method: eip3009, permit2 or voucher",
+                    other,
+                ));
+            }
+            (other, _) => return Err(unknown("payment.scheme", "exact, upto or batch-settlement", other)),
         };
-        let method = match f.text(2, "payment.method")?.as_str() {
-            "eip3009" => PaymentMethod::Eip3009,
-            other => return Err(unknown("payment.method", "eip3009", other)),
-        };
-        let payment = Self {
+        let voucher = method == PaymentMethod::Voucher;
+        let mut payment = Self {
             scheme,
             method,
             payer: f.address(3, "payment.payer")?,
             payee: f.address(4, "payment.payee")?,
             amount: f.amount(5, "payment.amount")?,
-            valid_after: f.uint(6, "payment.valid_after")?,
-            valid_before: f.uint(7, "payment.valid_before")?,
-            nonce: f.b256(8, "payment.nonce")?,
-            signature: f.bytes(9, "payment.signature", MAX_PAYMENT_SIGNATURE)?.into(),
+            valid_after: 0,
+            valid_before: 0,
+            nonce: B256::ZERO,
+            signature: Bytes::new(),
+            channel: None,
+            facilitator: None,
         };
+        if !voucher {
+            payment.valid_after = f.uint(6, "payment.valid_after")?;
+            payment.valid_before = f.uint(7, "payment.valid_before")?;
+        }
+        payment.nonce = f.b256(8, "payment.nonce")?;
+        payment.signature = f.bytes(9, "payment.signature", MAX_PAYMENT_SIGNATURE)?.into();
+        if voucher {
+            payment.channel = Some(ChannelRecord::read(f.map(10, "payment.channel")?)?);
+        }
+        if scheme == PaymentScheme::Upto {
+            payment.facilitator = Some(f.address(11, "payment.facilitator")?);
+        }
         f.end().map(|()| payment)
+    }
+}
+
+impl ChannelRecord {
+    fn read(mut f: Fields) -> Result<Self, ReceiptError> {
+        let channel = Self {
+            payer_authorizer: f.address(1, "payment.channel.payer_authorizer")?,
+            receiver_authorizer: f.address(2, "payment.channel.receiver_authorizer")?,
+            withdraw_delay: f.uint(3, "payment.channel.withdraw_delay")?,
+            salt: f.b256(4, "payment.channel.salt")?,
+            ceiling: f.amount(5, "payment.channel.ceiling")?,
+        };
+        f.end().map(|()| channel)
     }
 }
 

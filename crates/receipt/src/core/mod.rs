@@ -7,7 +7,7 @@ use crate::stream;
 use alloy_primitives::{Address, B256, Bytes};
 use opg_primitives::{
     hash,
-    ids::{KeysetDigest, ModelRoot, NodeId, PaymentId, ReceiptId, payment_id},
+    ids::{KeysetDigest, ModelRoot, NodeId, PaymentId, ReceiptId, payment_id, permit2_payment_nonce},
     mode::{Grade, Mode},
     money::{Amount, Price, Usage},
 };
@@ -165,6 +165,11 @@ pub struct PriceRecord {
 pub enum PaymentScheme {
     /// The signed amount, in full.
     Exact,
+    /// The charge, at most the signed amount.
+    Upto,
+    /// The charge, out of a payment channel.
+    #[serde(rename = "batch-settlement")]
+    BatchSettlement,
 }
 
 /// How the payment is authorised.
@@ -173,6 +178,10 @@ pub enum PaymentScheme {
 pub enum PaymentMethod {
     /// ERC-3009 `transferWithAuthorization`.
     Eip3009,
+    /// Permit2 `PermitWitnessTransferFrom`, through the proxy of the scheme.
+    Permit2,
+    /// Voucher of a payment channel.
+    Voucher,
 }
 
 /// What pays for it.
@@ -186,23 +195,62 @@ pub struct PaymentRecord {
     pub payer: Address,
     /// The node's deposit address.
     pub payee: Address,
-    /// Signed amount.
+    /// Signed amount; of a voucher, the most that this call can cost.
     pub amount: Amount,
-    /// Not valid before or at this Unix second.
+    /// Not valid before or at this Unix second (Permit2: not before it); 0 for vouchers.
     pub valid_after: u64,
-    /// Not valid from this Unix second on.
+    /// Not valid from this Unix second on (Permit2: after it); 0 for vouchers, which do not expire.
     pub valid_before: u64,
-    /// Random nonce.
+    /// Random nonce; of a voucher, the channel's id.
     pub nonce: B256,
     /// Signature, at most [`MAX_PAYMENT_SIGNATURE`] bytes.
     pub signature: Bytes,
+    /// The channel, exactly for method `voucher`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelRecord>,
+    /// The only account that may settle, exactly for scheme `upto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facilitator: Option<Address>,
+}
+
+/// What identifies a payment channel besides payer, payee and token, and the voucher that covers the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Account that signs vouchers.
+    pub payer_authorizer: Address,
+    /// Account that signs claims: the node's settlement key.
+    pub receiver_authorizer: Address,
+    /// Seconds between a withdrawal request and the withdrawal; below 2^40.
+    pub withdraw_delay: u64,
+    /// Tells apart the channels of one pair.
+    pub salt: B256,
+    /// Ceiling of the voucher since the channel was opened.
+    pub ceiling: Amount,
 }
 
 impl PaymentRecord {
-    /// Identifier of the authorization.
+    /// Identifier of the payment: of the authorization or permit, which one receipt spends, or of the channel, which many share.
     #[must_use]
     pub fn id(&self) -> PaymentId {
-        payment_id(self.payer, self.nonce)
+        payment_id(self.payer, self.payment_nonce())
+    }
+
+    /// The nonce as it names the payment, in which ERC-3009's and Permit2's nonces never meet.
+    #[must_use]
+    pub fn payment_nonce(&self) -> B256 {
+        match self.method {
+            PaymentMethod::Permit2 => permit2_payment_nonce(self.nonce),
+            PaymentMethod::Eip3009 | PaymentMethod::Voucher => self.nonce,
+        }
+    }
+
+    /// What has to be settled for this receipt: the signed amount under `exact`, else the charge.
+    #[must_use]
+    pub const fn due(&self, charge: Amount) -> Amount {
+        match self.scheme {
+            PaymentScheme::Exact => self.amount,
+            PaymentScheme::Upto | PaymentScheme::BatchSettlement => charge,
+        }
     }
 }
 
@@ -329,6 +377,8 @@ impl PaymentScheme {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::Upto => "upto",
+            Self::BatchSettlement => "batch-settlement",
         }
     }
 }
@@ -339,6 +389,8 @@ impl PaymentMethod {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Eip3009 => "eip3009",
+            Self::Permit2 => "permit2",
+            Self::Voucher => "voucher",
         }
     }
 }
