@@ -9,6 +9,8 @@ import {FeeVault} from "./FeeVault.sol";
 import {ModelRegistry} from "./ModelRegistry.sol";
 import {NodeRegistry} from "./NodeRegistry.sol";
 import {BatchSettlement} from "./x402/BatchSettlement.sol";
+import {Permit2} from "./x402/Permit2.sol";
+import {Permit2Proxy} from "./x402/Permit2Proxy.sol";
 import {INSURANCE} from "./Types.sol";
 
 /// @title ReceiptLedger
@@ -27,7 +29,8 @@ contract ReceiptLedger {
         uint128 charge;
     }
 
-    /// @notice Receipts of one node, keyset and model on the same terms. `router` is zero if there was none.
+    /// @notice Receipts of one node, keyset and model on the same terms, paid by the same method (see {permitPaymentIdOf}). `router` is zero
+    /// if there was none.
     struct Group {
         bytes32 nodeId;
         bytes32 keyset;
@@ -35,6 +38,7 @@ contract ReceiptLedger {
         uint16 royaltyBps;
         uint8 mode;
         address router;
+        uint8 method;
         Entry[] entries;
     }
 
@@ -51,6 +55,7 @@ contract ReceiptLedger {
         uint128 amount;
         uint128 charge;
         uint64 releaseAt;
+        uint8 method;
     }
 
     /// @notice Parts of a charge; they always sum to it.
@@ -114,6 +119,12 @@ contract ReceiptLedger {
     bytes32 public constant CREDITED = bytes32(uint256(1));
     /// @notice Seconds that a node has, after a payer asked for a refund, to bring the receipt of the payment.
     uint40 public constant REFUND_DELAY = 1 days;
+    /// @dev Payment methods: an ERC-3009 authorization settled by {opg}, a Permit2 transfer settled by {exactProxy}, one settled by {uptoProxy}.
+    uint8 private constant ERC3009 = 0;
+    uint8 private constant EXACT_PERMIT2 = 1;
+    uint8 private constant UPTO_PERMIT2 = 2;
+    /// @dev First word under the id of a Permit2 payment.
+    bytes32 private constant PERMIT2_PAYMENT = keccak256("opg/payments/permit2");
     /// @notice The token.
     OPG public immutable opg;
     /// @notice Operators of nodes.
@@ -124,6 +135,12 @@ contract ReceiptLedger {
     FeeVault public immutable vault;
     /// @notice Payment channels.
     BatchSettlement public immutable channels;
+    /// @notice Knows which Permit2 nonces are used.
+    Permit2 public immutable permit2;
+    /// @notice Settles Permit2 payments of the signed amount.
+    Permit2Proxy public immutable exactProxy;
+    /// @notice Settles Permit2 payments of at most the signed amount: of the charge.
+    Permit2Proxy public immutable uptoProxy;
     /// @notice Implementation of the deposit addresses.
     address public immutable implementation;
     /// @notice Account of the treasury's share.
@@ -205,6 +222,8 @@ contract ReceiptLedger {
     error RefundNotDue(bytes32 paymentId, uint40 refundAt);
     /// @notice The charge is above the payment.
     error ChargeAboveAmount(uint128 charge, uint128 amount);
+    /// @notice The payment settles the charge itself, so they must be equal.
+    error ChargeNotAmount(uint128 charge, uint128 amount);
     /// @notice The royalty is above 100 %.
     error InvalidRoyalty(uint16 royaltyBps);
     /// @notice No such node.
@@ -213,6 +232,8 @@ contract ReceiptLedger {
     error UnknownModel(bytes32 modelRoot);
     /// @notice No such mode.
     error UnknownMode(uint8 mode);
+    /// @notice No such payment method.
+    error UnknownMethod(uint8 method);
 
     /// @param windows escrow windows in seconds by mode: none, tee, zk, replay
     /// @param systemAddresses accounts of the first validator set
@@ -222,6 +243,9 @@ contract ReceiptLedger {
         ModelRegistry models_,
         FeeVault vault_,
         BatchSettlement channels_,
+        Permit2 permit2_,
+        Permit2Proxy exactProxy_,
+        Permit2Proxy uptoProxy_,
         address implementation_,
         address treasury_,
         uint40[4] memory windows,
@@ -232,6 +256,9 @@ contract ReceiptLedger {
         models = models_;
         vault = vault_;
         channels = channels_;
+        permit2 = permit2_;
+        exactProxy = exactProxy_;
+        uptoProxy = uptoProxy_;
         implementation = implementation_;
         treasury = treasury_;
         _windowNone = windows[0];
@@ -307,10 +334,11 @@ contract ReceiptLedger {
     function creditSettled(PendingEntry[] calldata entries) external returns (uint256 credits) {
         for (uint256 i; i < entries.length; ++i) {
             PendingEntry calldata entry = entries[i];
-            bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
+            bytes32 paymentId = _paymentId(entry.method, entry.payer, entry.nonce);
             if (
                 spent[paymentId] != pendingHash(entry)
-                    || _settlement(entry.payer, entry.nonce) != _expected(_depositAddress(entry.nodeId), entry.amount)
+                    || _settlement(entry.method, entry.payer, entry.nonce)
+                        != _expected(_depositAddress(entry.nodeId), entry.amount)
             ) {
                 continue;
             }
@@ -326,19 +354,15 @@ contract ReceiptLedger {
         }
     }
 
-    /// @notice Forgets pending entries whose payment can never settle, because its authorization paid somebody else or was cancelled;
-    /// the others are left as they are. A payer who signs one nonce for two nodes can have the wrong receipt recorded first: this
+    /// @notice Forgets pending entries whose payment can never settle, because its authorization paid somebody else or was cancelled, or
+    /// its Permit2 nonce is used without a payment in OPG by the entry's proxy; the others are left as they are. A payer who signs one nonce for two nodes can have the wrong receipt recorded first: this
     /// makes room for the right one. Anyone may call it.
     /// @return dropped number of entries forgotten
     function dropUnpayable(PendingEntry[] calldata entries) external returns (uint256 dropped) {
         for (uint256 i; i < entries.length; ++i) {
             PendingEntry calldata entry = entries[i];
-            bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
-            bytes32 settlement = _settlement(entry.payer, entry.nonce);
-            if (
-                spent[paymentId] != pendingHash(entry) || settlement == 0
-                    || settlement == _expected(_depositAddress(entry.nodeId), entry.amount)
-            ) {
+            bytes32 paymentId = _paymentId(entry.method, entry.payer, entry.nonce);
+            if (spent[paymentId] != pendingHash(entry) || !_unpayable(entry)) {
                 continue;
             }
             delete spent[paymentId];
@@ -349,8 +373,8 @@ contract ReceiptLedger {
 
     /// @notice Asks for the refund of a settled payment for which the node brought no receipt. The node has {REFUND_DELAY} seconds to bring
     /// it. Anyone may ask; the money can only go to the payer.
-    function requestRefund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount) external {
-        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount);
+    function requestRefund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount, uint8 method) external {
+        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount, method);
         require(refundAt[paymentId] == 0, RefundNotDue(paymentId, refundAt[paymentId]));
         uint40 due = uint40(block.timestamp) + REFUND_DELAY;
         refundAt[paymentId] = due;
@@ -358,8 +382,8 @@ contract ReceiptLedger {
     }
 
     /// @notice Credits the payer with a payment for which no receipt came in time. Anyone may call it.
-    function refund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount) external {
-        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount);
+    function refund(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount, uint8 method) external {
+        bytes32 paymentId = _unspentAndSettled(nodeId, payer, nonce, amount, method);
         uint40 due = refundAt[paymentId];
         require(due != 0 && block.timestamp >= due, RefundNotDue(paymentId, due));
         spent[paymentId] = CREDITED;
@@ -424,8 +448,8 @@ contract ReceiptLedger {
     function pendingHash(PendingEntry memory entry) public pure returns (bytes32) {
         bytes32 entryHash;
         assembly ("memory-safe") {
-            // In memory the eleven static fields lie as abi.encode would write them.
-            entryHash := keccak256(entry, 352)
+            // In memory the twelve static fields lie as abi.encode would write them.
+            entryHash := keccak256(entry, 384)
         }
         return bytes32((uint256(entryHash) | (1 << 255)) & ~uint256(1));
     }
@@ -441,6 +465,20 @@ contract ReceiptLedger {
     /// @notice Identifies the payment of one authorization: `keccak256(abi.encode(payer, nonce))`.
     function paymentIdOf(address payer, bytes32 nonce) public pure returns (bytes32) {
         return Hashes.efficientKeccak256(bytes32(uint256(uint160(payer))), nonce);
+    }
+
+    /// @notice Identifies the payment of one Permit2 nonce, which either proxy takes once:
+    /// `keccak256(abi.encode(keccak256("opg/payments/permit2"), payer, nonce))`. Three words, so that no nonce of an authorization, which
+    /// its payer may choose, makes the two meet.
+    function permitPaymentIdOf(address payer, bytes32 nonce) public pure returns (bytes32) {
+        return keccak256(abi.encode(PERMIT2_PAYMENT, payer, nonce));
+    }
+
+    /// @dev Id of a payment by method.
+    function _paymentId(uint8 method, address payer, bytes32 nonce) private pure returns (bytes32) {
+        if (method == ERC3009) return paymentIdOf(payer, nonce);
+        require(method <= UPTO_PERMIT2, UnknownMethod(method));
+        return permitPaymentIdOf(payer, nonce);
     }
 
     /// @notice Escrow window of a mode, seconds.
@@ -459,6 +497,7 @@ contract ReceiptLedger {
         terms.royaltyBps = group.royaltyBps;
         terms.mode = group.mode;
         terms.router = group.router;
+        terms.method = group.method;
         terms.releaseAt = uint64(block.timestamp) + window(group.mode);
         terms.creator = models.creatorOf(group.modelRoot);
         require(terms.creator != address(0), UnknownModel(group.modelRoot));
@@ -623,20 +662,25 @@ contract ReceiptLedger {
             }
             terms.payer = entry.payer;
             terms.nonce = entry.nonce;
-            terms.amount = entry.amount;
-            terms.charge = entry.charge;
-            require(terms.charge <= terms.amount, ChargeAboveAmount(terms.charge, terms.amount));
+            uint128 amount = entry.amount;
+            uint128 charge = entry.charge;
+            terms.amount = amount;
+            terms.charge = charge;
+            if (charge != amount) {
+                require(charge < amount, ChargeAboveAmount(charge, amount));
+                require(terms.method != UPTO_PERMIT2, ChargeNotAmount(charge, amount));
+            }
             if (_recordPayment(deposit, terms)) {
                 unchecked {
                     if (credits++ == 0) {
                         used = 5;
                     }
-                    _addShares(sums, terms.charge, terms.royaltyBps, terms.router != address(0));
-                    if (terms.charge != terms.amount) {
+                    _addShares(sums, charge, terms.royaltyBps, terms.router != address(0));
+                    if (charge != amount) {
                         if (used == 5 || payees[used - 1] != terms.payer) {
                             payees[used++] = terms.payer;
                         }
-                        amounts[used - 1] += terms.amount - terms.charge;
+                        amounts[used - 1] += amount - charge;
                     }
                 }
             }
@@ -657,7 +701,8 @@ contract ReceiptLedger {
     /// @dev Marks the payment of `entry` as spent.
     /// @return settled whether the payment has settled, so that the entry is to be credited now
     function _recordPayment(address deposit, PendingEntry memory entry) private returns (bool settled) {
-        bytes32 paymentId = paymentIdOf(entry.payer, entry.nonce);
+        (address payer, bytes32 nonce, uint8 method) = (entry.payer, entry.nonce, entry.method);
+        bytes32 paymentId = _paymentId(method, payer, nonce);
         bytes32 slot;
         bytes32 previous;
         assembly {
@@ -668,7 +713,9 @@ contract ReceiptLedger {
             previous := sload(slot)
         }
         require(previous == 0, PaymentSpent(paymentId));
-        settled = _settlement(entry.payer, entry.nonce) == _expected(deposit, entry.amount);
+        // Nothing is settled for work that costs nothing, so nothing is waited for.
+        settled = (method == UPTO_PERMIT2 && entry.amount == 0)
+            || _settlement(method, payer, nonce) == _expected(deposit, entry.amount);
         bytes32 mark = settled ? CREDITED : pendingHash(entry);
         assembly {
             sstore(slot, mark)
@@ -702,15 +749,16 @@ contract ReceiptLedger {
     }
 
     /// @dev Id of a payment that reached the node and has no receipt.
-    function _unspentAndSettled(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount)
+    function _unspentAndSettled(bytes32 nodeId, address payer, bytes32 nonce, uint128 amount, uint8 method)
         private
         view
         returns (bytes32 paymentId)
     {
-        paymentId = paymentIdOf(payer, nonce);
+        paymentId = _paymentId(method, payer, nonce);
         require(spent[paymentId] == 0, PaymentSpent(paymentId));
         require(
-            _settlement(payer, nonce) == _expected(_depositAddress(nodeId), amount), PaymentNotSettled(paymentId)
+            _settlement(method, payer, nonce) == _expected(_depositAddress(nodeId), amount),
+            PaymentNotSettled(paymentId)
         );
     }
 
@@ -719,17 +767,47 @@ contract ReceiptLedger {
         return Hashes.efficientKeccak256(bytes32(uint256(uint160(deposit))), bytes32(uint256(amount)));
     }
 
-    /// @dev {OPG.settlementOf} without the copies that a high-level call makes.
-    function _settlement(address payer, bytes32 nonce) private view returns (bytes32 settlement) {
+    /// @dev Whether the payment of an entry can never settle.
+    function _unpayable(PendingEntry calldata entry) private view returns (bool) {
+        bytes32 settlement = _settlement(entry.method, entry.payer, entry.nonce);
+        if (settlement != 0) {
+            return settlement != _expected(_depositAddress(entry.nodeId), entry.amount);
+        }
+        if (entry.method == ERC3009) {
+            return false;
+        }
+        // The proxy writes its slot before Permit2 takes the nonce: one that is taken and has no slot paid otherwise, or nothing.
+        uint256 nonce = uint256(entry.nonce);
+        return permit2.nonceBitmap(entry.payer, nonce >> 8) & (1 << (nonce & 255)) != 0;
+    }
+
+    /// @dev {OPG.settlementOf} or {Permit2Proxy.settlementOf} without the copies that a high-level call makes. The method is a known one.
+    function _settlement(uint8 method, address payer, bytes32 nonce) private view returns (bytes32 settlement) {
         address token = address(opg);
         bytes4 selector = OPG.settlementOf.selector;
+        if (method == ERC3009) {
+            assembly ("memory-safe") {
+                let pointer := mload(0x40)
+                mstore(pointer, selector)
+                mstore(add(pointer, 4), payer)
+                mstore(add(pointer, 36), nonce)
+                let success := staticcall(gas(), token, pointer, 68, 0, 32)
+                // Short of gas, the call fails here and nowhere else: never take that for "not settled".
+                if iszero(and(success, gt(returndatasize(), 31))) { revert(0, 0) }
+                settlement := mload(0)
+            }
+            return settlement;
+        }
+        selector = exactProxy.settlementOf.selector;
+        address proxy = address(method == EXACT_PERMIT2 ? exactProxy : uptoProxy);
         assembly ("memory-safe") {
             let pointer := mload(0x40)
             mstore(pointer, selector)
-            mstore(add(pointer, 4), payer)
-            mstore(add(pointer, 36), nonce)
-            let success := staticcall(gas(), token, pointer, 68, 0, 32)
-            // Short of gas, the call fails here and nowhere else: never take that for "not settled".
+            mstore(add(pointer, 4), token)
+            mstore(add(pointer, 36), payer)
+            mstore(add(pointer, 68), nonce)
+            let success := staticcall(gas(), proxy, pointer, 100, 0, 32)
+            // As above.
             if iszero(and(success, gt(returndatasize(), 31))) { revert(0, 0) }
             settlement := mload(0)
         }

@@ -343,13 +343,13 @@ def main():
         "paid_up_to": {1: "upto", 2: "permit2", **permit, 11: fill(0x34, 20)},
         "paid_by_channel": {1: "batch-settlement", 2: "voucher", 3: payer, 4: deposit, 5: amount(most), 8: fill(0x35), 9: fill(0xcc, 65), 10: channel},
     }
-    permit_nonce = keccak(keccak(b"opg/payments/permit2") + fill(0x77))
-    ids = {"paid_by_permit": permit_nonce, "paid_up_to": permit_nonce, "paid_by_channel": fill(0x35)}
+    by_permit = keccak(keccak(b"opg/payments/permit2") + word(payer) + fill(0x77))
+    ids = {"paid_by_permit": by_permit, "paid_up_to": by_permit, "paid_by_channel": keccak(word(payer) + fill(0x35))}
     paid = {}
     for name, payment in payments.items():
         other = cbor({**core, 15: payment})
         paid[name] = {"payload": hx(other), "core_hash": hx(keccak(other)), "cose": hx(cose("receipt", keyset_digest, other, secret)),
-                      "payment_id": hx(keccak(word(payer) + ids[name]))}
+                      "payment_id": hx(ids[name])}
     write("receipt.json", {
         "secret": hx(secret), "public": hx(ed25519_public(secret)), "salt": hx(content_salt), "method": "POST", "path": "/v1/chat/completions",
         "body": hx(body), "params": params, "leaves": [{"kind": k, "bytes": hx(t.encode()), "hash": hx(leaf_hashes[i])} for i, (k, t) in enumerate(parts)],

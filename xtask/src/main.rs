@@ -106,7 +106,7 @@ struct TestArgs {
 
 #[derive(Debug, Args)]
 struct BenchArgs {
-    /// startup, finality, infer, ledger, all of these if absent; zkml (beside ezkl, from PyPI)
+    /// startup, finality, infer, ledger, all of these if absent; payments; zkml (beside ezkl, from PyPI)
     name: Option<String>,
     /// Passed to the benchmark; for zkml, names of models instead of those that are measured alone
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -164,6 +164,24 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             if args.name.as_deref() == Some("zkml") {
                 let opg = build(&context, &["opg"])?;
                 zkml_bench::run(&context, &opg, &args.args)?;
+                return Ok(ok);
+            }
+            if args.name.as_deref() == Some("payments") {
+                // The books of one process, in a binary of their own: built in a minute.
+                let run = [
+                    "run",
+                    "--release",
+                    "--locked",
+                    "-p",
+                    "opg-payments",
+                    "--example",
+                    "bench_channels",
+                    "--",
+                ];
+                Cmd::new(&context, "cargo")
+                    .args(run)
+                    .arg(context.root.join("bench/results/payments.json"))
+                    .run()?;
                 return Ok(ok);
             }
             let opg = build(&context, &["opg", "opg-bench"])?;

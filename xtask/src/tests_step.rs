@@ -19,17 +19,22 @@ const HEAVY_CASES: &str = "20000";
 /// Rounds leave out whole networks: they have no random inputs, and take most of the time.
 const ROUND: &str = "not (package(opg-e2e) | package(opg-devnet))";
 
-/// Installs the wallets of other people that the end-to-end tests drive. Those tests say loudly that they skip where this
+/// Installs the wallets and x402 clients of other people that the end-to-end tests drive. Those tests say loudly that they skip where this
 /// did not work: a machine without Node, or one that does not reach the npm registry.
 pub(crate) fn wallets(context: &Context, steps: &mut Steps) {
     if !npm::is_there() {
-        steps.skip("wallets", "no Node.js: the tests that use `cast` skip");
+        steps.skip(
+            "wallets",
+            "no Node.js: the tests that use `cast` and npm's x402 clients skip",
+        );
         return;
     }
-    let start = Instant::now();
-    match npm::install(context, &context.root.join("testing/e2e/wallets")) {
-        Ok(()) => steps.done("wallets", start.elapsed()),
-        Err(error) => steps.skip("wallets", &format!("{error:#}: the tests that use `cast` skip")),
+    for (name, users) in [("wallets", "`cast`"), ("clients", "npm's x402 clients")] {
+        let start = Instant::now();
+        match npm::install(context, &context.root.join("testing/e2e").join(name)) {
+            Ok(()) => steps.done(name, start.elapsed()),
+            Err(error) => steps.skip(name, &format!("{error:#}: the tests that use {users} skip")),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use alloy_sol_types::SolEvent as _;
 use opg_artefact::{ArtefactError, MAX_ARTEFACT_BYTES, ZkArtefact};
 use opg_contracts::{
     EvidenceRegistry::{EvidenceAccepted, EvidenceSubmitted},
-    addresses, slots, x402,
+    PaymentMethod, addresses, slots, x402,
 };
 use opg_light_client::{Options, verify};
 use opg_primitives::{
@@ -214,10 +214,14 @@ impl Client {
         }
         let base = slots::keyset_base(core.keyset.0);
         let keyset: Vec<U256> = (0..3u64).map(|i| base.wrapping_add(U256::from(i))).collect();
-        file.registration = Some(
-            self.state_proof(&[(addresses::NODE_REGISTRY, keyset)], height, left())
-                .await?,
-        );
+        let mut registered = vec![(addresses::NODE_REGISTRY, keyset)];
+        if channel {
+            let sums = x402::channel_sums_slot(core.payment.nonce);
+            registered.push((addresses::RECEIPT_LEDGER, vec![sums]));
+        }
+        let registration = self.state_proof(&registered, height, left()).await?;
+        let recorded = halves(&registration, addresses::RECEIPT_LEDGER).0;
+        file.registration = Some(registration);
         if let Some((bytes, artefact)) = proven {
             let slot = slots::model_program(core.model.served_root.0, artefact.program());
             let registration = self
@@ -233,16 +237,17 @@ impl Client {
         }
         if channel {
             // The money lies in the channel; the node claims it when it is worth the gas. Whoever waits asks again later.
-            file.payment = self.channel_settlement(core.payment.nonce, left()).await?;
+            file.payment = self.channel_settlement(core.payment.nonce, recorded, left()).await?;
             if file.payment.is_some() {
                 progress(Stage::Settled);
             }
             self.check(&file)?;
             return Ok(file);
         }
-        let settlement = slots::opg_settlement(core.payment.payer, core.payment.nonce);
+        let method = PaymentMethod::of(&core.payment).unwrap_or(PaymentMethod::Erc3009);
+        let (contract, settlement) = method.settlement_slot(core.payment.payer, core.payment.nonce);
         let accounts = [
-            (addresses::OPG, vec![settlement]),
+            (contract, vec![settlement]),
             (addresses::RECEIPT_LEDGER, vec![slots::spent(payment.0)]),
         ];
         loop {
@@ -263,22 +268,21 @@ impl Client {
         Ok(file)
     }
 
-    /// The proof that everything recorded for a channel is claimed and credited, if it is.
-    async fn channel_settlement(&self, id: B256, timeout: Duration) -> Result<Option<StateProof>, ClientError> {
+    /// The proof that `recorded` wei of a channel are claimed and credited, if they are.
+    async fn channel_settlement(
+        &self,
+        id: B256,
+        recorded: u128,
+        timeout: Duration,
+    ) -> Result<Option<StateProof>, ClientError> {
         let accounts = [
             (addresses::BATCH_SETTLEMENT, vec![x402::channel_slot(id)]),
             (addresses::RECEIPT_LEDGER, vec![x402::channel_sums_slot(id)]),
         ];
         let proof = self.state_proof(&accounts, 0, timeout).await?;
-        let value = |at: usize| {
-            let slot = proof.accounts.get(at).and_then(|account| account.slots.first());
-            let word = slot.map_or(U256::ZERO, |slot| U256::from_be_bytes(slot.value.0));
-            let limbs = word.as_limbs();
-            let join = |low: u64, high: u64| u128::from(low) | (u128::from(high) << 64);
-            (join(limbs[0], limbs[1]), join(limbs[2], limbs[3]))
-        };
-        let ((_, claimed), (recorded, credited)) = (value(0), value(1));
-        Ok((claimed >= recorded && credited >= recorded && recorded > 0).then_some(proof))
+        let (_, claimed) = halves(&proof, addresses::BATCH_SETTLEMENT);
+        let (_, credited) = halves(&proof, addresses::RECEIPT_LEDGER);
+        Ok((claimed >= recorded && credited >= recorded).then_some(proof))
     }
 
     /// The evidence of a receipt's keyset, as the node submitted it, and the proof of its registration.
@@ -469,4 +473,14 @@ fn expired(what: &str, timeout: Duration) -> ClientError {
         what: what.into(),
         seconds: timeout.as_secs(),
     }
+}
+
+/// Low and high half of the only slot that a proof has of `contract`; zeros if it has none.
+fn halves(proof: &StateProof, contract: Address) -> (u128, u128) {
+    let account = proof.accounts.iter().find(|account| account.address == contract);
+    let slot = account.and_then(|account| account.slots.first());
+    let word = slot.map_or(U256::ZERO, |slot| U256::from_be_bytes(slot.value.0));
+    let limbs = word.as_limbs();
+    let join = |low: u64, high: u64| u128::from(low) | (u128::from(high) << 64);
+    (join(limbs[0], limbs[1]), join(limbs[2], limbs[3]))
 }

@@ -8,6 +8,7 @@
 //! - [`slots`] and [`state`] raw storage slots and typed readers, for code that reads state or proofs without an EVM;
 //! - [`system_tx`] how a batch of verified receipts becomes the calldata of the ledger's system transactions;
 //! - [`channel_tx`] the same for receipts that channels pay for;
+//! - [`payment`] methods of payment, and readers of what became of one;
 //! - [`x402`] slots, readers and ids of the x402 payment contracts;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
@@ -37,6 +38,7 @@ pub mod bindings;
 pub mod channel_tx;
 pub mod evidence;
 pub mod genesis_file;
+pub mod payment;
 pub mod slots;
 pub mod state;
 pub mod supply;
@@ -56,4 +58,5 @@ pub use genesis_file::{
     GenesisFileError, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry,
     VestingSchedule, Windows, possession_namespace,
 };
+pub use payment::{PaymentMethod, payment_settlement};
 pub use state::StateReader;

@@ -82,12 +82,12 @@ impl ModelTerms {
     }
 }
 
-/// State of an ERC-3009 authorization (D2).
+/// State of an ERC-3009 authorization or a Permit2 payment (D2), see [`crate::payment_settlement`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     /// Neither used nor cancelled.
     Unused,
-    /// Cancelled by its signer; it can never be used.
+    /// Cancelled by its signer, or a Permit2 nonce that is used otherwise; it can never be used.
     Cancelled,
     /// Used; the hash of recipient and value, see [`settlement_hash`].
     Used(B256),

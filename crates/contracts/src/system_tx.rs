@@ -4,12 +4,12 @@
 //! A transaction must never run out of gas: that would make every block with this batch invalid. Chunks are
 //! therefore cut by [`gas_bound`], an upper bound of the gas that the ledger can use for them, as well as by number of entries.
 
-use crate::bindings::ReceiptLedger;
+use crate::{bindings::ReceiptLedger, payment::PaymentMethod};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use std::collections::BTreeSet;
 
-/// Entries of one node, keyset, model and terms, as the ledger's `record` takes them.
+/// Entries of one node, keyset, model, terms and payment method, as the ledger's `record` takes them.
 pub use ReceiptLedger::Group;
 
 /// Gas limit of every system transaction, below EIP-7825's cap of 2^24.
@@ -27,7 +27,8 @@ const GAS_BASE: u64 = 60_000;
 /// A group: its calldata, the creator's look-up, the deposit address, the call of the vault, and the operator's, the
 /// creator's, the treasury's, the insurance's and the router's credit.
 const GAS_GROUP: u64 = 190_000;
-/// An entry: its calldata, the spent slot, the settlement look-up and, left pending, the event.
+/// An entry: its calldata, the spent slot, the settlement look-up and, left pending, the event. By Permit2 it is some 100 less than by
+/// ERC-3009, so one bound holds for all methods.
 const GAS_ENTRY: u64 = 29_250;
 /// A bitmap word that is touched for the first time.
 const GAS_WORD: u64 = 23_000;
@@ -53,19 +54,23 @@ pub struct BatchEntry {
     pub router: Option<Address>,
     /// Sequence number in the keyset's receipt chain.
     pub seq: u64,
+    /// How the payment settles.
+    pub method: PaymentMethod,
     /// Who signed the payment.
     pub payer: Address,
-    /// Nonce of the payment's authorization.
+    /// Nonce of the payment's authorization; of Permit2 the number, big-endian.
     pub nonce: B256,
-    /// Signed amount, wei.
+    /// Amount that settles, wei: the signed one, for [`PaymentMethod::UptoPermit2`] the charge.
     pub amount: u128,
     /// Charge, at most `amount`, wei.
     pub charge: u128,
 }
 
+/// What entries of one group have in common.
+type Key = (B256, B256, B256, u16, u8, Address, PaymentMethod);
+
 impl BatchEntry {
-    /// What entries of one group have in common.
-    fn group_key(&self) -> (B256, B256, B256, u16, u8, Address) {
+    fn group_key(&self) -> Key {
         (
             self.node_id,
             self.keyset,
@@ -73,6 +78,7 @@ impl BatchEntry {
             self.royalty_bps,
             self.mode,
             self.router.unwrap_or_default(),
+            self.method,
         )
     }
 }
@@ -82,7 +88,7 @@ impl BatchEntry {
 struct Meter {
     entries: usize,
     gas: u64,
-    groups: BTreeSet<(B256, B256, B256, u16, u8, Address)>,
+    groups: BTreeSet<Key>,
     words: BTreeSet<(B256, u64)>,
     refunds: BTreeSet<(B256, u8, Address)>,
 }
@@ -199,6 +205,7 @@ fn group(entries: &[BatchEntry]) -> Vec<Group> {
                 royaltyBps: entry.royalty_bps,
                 mode: entry.mode,
                 router: entry.router.unwrap_or_default(),
+                method: entry.method.code(),
                 entries: Vec::new(),
             });
             groups.len() - 1

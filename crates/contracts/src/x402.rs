@@ -139,16 +139,11 @@ pub struct ChannelStanding {
 }
 
 impl ChannelStanding {
-    /// Whether the node has claimed everything that is recorded for the channel.
+    /// Whether as much is claimed and credited as was recorded for the channel when a receipt was: then its charge, and all that
+    /// stood before it, is paid.
     #[must_use]
-    pub const fn is_claimed(&self) -> bool {
-        self.channel.total_claimed >= self.sums.recorded
-    }
-
-    /// Whether everything that is recorded for the channel is credited, and so each of its receipts.
-    #[must_use]
-    pub const fn is_credited(&self) -> bool {
-        self.sums.credited >= self.sums.recorded
+    pub const fn covers(&self, recorded: u128) -> bool {
+        self.channel.total_claimed >= recorded && self.sums.credited >= recorded
     }
 }
 

@@ -17,7 +17,7 @@ use opg_consensus::{
 use opg_contracts::{
     channel_tx::{self, BatchItem},
     evidence::Verdict as EvidenceVerdict,
-    system_tx,
+    system_tx, x402,
 };
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
 use opg_primitives::merkle;
@@ -270,7 +270,7 @@ impl Chain {
         }
         // the index first: who hears of the block finds its receipts
         let shared = node.clone();
-        let (height, receipts) = (block.height, block.receipts.clone());
+        let (height, hash, receipts) = (block.height, evm.hash(), block.receipts.clone());
         let decoded = tokio::task::spawn_blocking(move || -> Result<Vec<Arc<SignedReceipt>>, BoxError> {
             let decoded: Vec<_> = receipts
                 .iter()
@@ -281,7 +281,11 @@ impl Chain {
                 let oldest = timestamp.saturating_sub(shared.genesis.parameters.unbonding);
                 shared.index.keep_artefacts(timestamp, &artefacts, oldest)?;
             }
-            shared.index.append(height, &rows(height, timestamp, &decoded))?;
+            let state = shared.execution.state_at(hash)?;
+            let recorded = |channel| x402::read_channel_sums(&state, channel).map(|sums| sums.recorded);
+            shared
+                .index
+                .append(height, &rows(height, timestamp, &decoded, recorded)?)?;
             Ok(decoded)
         })
         .await??;
@@ -390,7 +394,14 @@ fn batch_root<'a>(height: u64, receipts: impl Iterator<Item = &'a SignedReceipt>
 }
 
 /// Index rows of a block's receipts.
-fn rows(height: u64, timestamp: u64, receipts: &[Arc<SignedReceipt>]) -> Vec<(B256, Row)> {
+///
+/// `recorded` says what is recorded for a channel after the block.
+fn rows<E>(
+    height: u64,
+    timestamp: u64,
+    receipts: &[Arc<SignedReceipt>],
+    recorded: impl Fn(B256) -> Result<u128, E>,
+) -> Result<Vec<(B256, Row)>, E> {
     let count = u32::try_from(receipts.len()).unwrap_or(u32::MAX);
     (0u32..)
         .zip(receipts)
@@ -414,8 +425,12 @@ fn rows(height: u64, timestamp: u64, receipts: &[Arc<SignedReceipt>]) -> Vec<(B2
                 charge: core.price.charge.0,
                 payment_id: core.payment.id().0,
                 method: RowMethod::of(&core.payment),
+                recorded: match core.payment.channel {
+                    Some(_) => recorded(core.payment.nonce)?,
+                    None => 0,
+                },
             };
-            (core.receipt_id.0, row)
+            Ok((core.receipt_id.0, row))
         })
         .collect()
 }

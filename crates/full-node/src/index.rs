@@ -101,6 +101,8 @@ pub struct Row {
     pub payment_id: B256,
     /// How it was paid.
     pub method: RowMethod,
+    /// Charges recorded for the channel that pays, up to and with this block, wei; 0 without a channel.
+    pub recorded: u128,
 }
 
 /// How a receipt was paid, in one byte.
@@ -128,6 +130,17 @@ impl RowMethod {
         }
     }
 
+    /// As the ledger knows it; `None` for a channel.
+    #[must_use]
+    pub const fn single(self) -> Option<opg_contracts::PaymentMethod> {
+        match self {
+            Self::Eip3009 => Some(opg_contracts::PaymentMethod::Erc3009),
+            Self::ExactPermit2 => Some(opg_contracts::PaymentMethod::ExactPermit2),
+            Self::UptoPermit2 => Some(opg_contracts::PaymentMethod::UptoPermit2),
+            Self::Voucher => None,
+        }
+    }
+
     const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Eip3009),
@@ -139,7 +152,7 @@ impl RowMethod {
     }
 }
 
-const ROW: usize = 8 + 4 + 4 + 8 + 32 * 3 + 8 + 32 + 2 + 20 + 32 + 16 + 16 + 32 + 1;
+const ROW: usize = 8 + 4 + 4 + 8 + 32 * 3 + 8 + 32 + 2 + 20 + 32 + 16 + 16 + 32 + 1 + 16;
 
 impl Row {
     fn encode(&self) -> [u8; ROW] {
@@ -165,6 +178,7 @@ impl Row {
         put(&self.charge.to_be_bytes());
         put(self.payment_id.as_slice());
         put(&[self.method as u8]);
+        put(&self.recorded.to_be_bytes());
         out
     }
 
@@ -175,7 +189,7 @@ impl Row {
             got: row.len(),
         })?;
         let mut rest = Reader(row);
-        let method = RowMethod::from_code(row[ROW - 1]).ok_or(IndexError::Row {
+        let method = RowMethod::from_code(row[ROW - 17]).ok_or(IndexError::Row {
             table: "receipts",
             expected: ROW,
             got: row.len(),
@@ -198,6 +212,10 @@ impl Row {
             charge: u128::from_be_bytes(rest.take()),
             payment_id: B256::from(rest.take::<32>()),
             method,
+            recorded: {
+                let [_method] = rest.take();
+                u128::from_be_bytes(rest.take())
+            },
         })
     }
 }
@@ -464,6 +482,7 @@ mod tests {
             charge: 7,
             payment_id: b(seed ^ 0x40),
             method: RowMethod::Voucher,
+            recorded: 99,
         };
         (b(seed ^ 0xff), row)
     }

@@ -144,6 +144,7 @@ mod tests {
             mode: 0,
             router: None,
             seq,
+            method: opg_contracts::PaymentMethod::Erc3009,
             payer: Address::repeat_byte(4),
             nonce: B256::from(U256::from(seq)),
             amount: 10,

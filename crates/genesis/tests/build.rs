@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("0ad1d98fd6cfb2870cd0d25f2d4cd3b08633bc740a7c4347dd11f7b0829ac0ac")
+        b256!("a0ba50aea5bf3a8ccc19f241578f60b9141c5c62adb617763208ce6b001ba834")
     );
     assert_eq!(
         block,
-        b256!("4b047b65178bb14fc2be846237cd9a928c657d224bc7667b84bfb6e5333626a3")
+        b256!("f142f4e66def15926fe2123ea9e9f789785d615a21388f30c70c196e99a254c9")
     );
 }
 

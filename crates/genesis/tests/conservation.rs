@@ -3,9 +3,9 @@
 
 mod common;
 
-use alloy_primitives::{Address, U256};
-use common::{Net, Payment, ROYALTY, nonce, pending, who};
-use opg_contracts::{FeeVault, OPG, ReceiptLedger, addresses, system_tx::BatchEntry};
+use alloy_primitives::{Address, B256, U256};
+use common::{Net, ROYALTY, nonce, pending, who};
+use opg_contracts::{FeeVault, OPG, PaymentMethod, ReceiptLedger, addresses, system_tx::BatchEntry};
 use opg_primitives::money::{Amount, split};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -16,7 +16,10 @@ const PAYEES: [&str; 7] = ["alice", "bob", "carol", "node-0", "node-1", "creator
 /// One payer's authorization and what became of it.
 #[derive(Debug, Clone)]
 struct Job {
-    payment: Payment,
+    method: PaymentMethod,
+    payer: &'static str,
+    amount: u128,
+    nonce: B256,
     node: usize,
     entry: Option<BatchEntry>,
     release: u64,
@@ -107,8 +110,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut net = Net::new();
+        for payer in PAYERS {
+            net.approve_permit2(payer);
+        }
         Self {
-            net: Net::new(),
+            net,
             jobs: Vec::new(),
             seq: 0,
             owed: BTreeMap::new(),
@@ -136,10 +143,18 @@ impl World {
     fn apply(&mut self, step: &Step) {
         match step {
             Step::Pay { payer, node, amount } => {
-                let id = nonce(self.jobs.len() as u64);
-                let payment = Payment::new(PAYERS[*payer], self.net.deposit(*node), *amount, id);
+                // Every other job is paid by Permit2, with the nonce that the authorization before it has.
+                let index = self.jobs.len();
                 let job = Job {
-                    payment,
+                    method: [
+                        PaymentMethod::Erc3009,
+                        PaymentMethod::ExactPermit2,
+                        PaymentMethod::Erc3009,
+                        PaymentMethod::UptoPermit2,
+                    ][index % 4],
+                    payer: PAYERS[*payer],
+                    amount: *amount,
+                    nonce: nonce(index as u64 / 2),
                     node: *node,
                     entry: None,
                     release: 0,
@@ -151,7 +166,9 @@ impl World {
             }
             Step::Settle { job } => {
                 let Some(job) = self.jobs.get_mut(*job) else { return };
-                let first = self.net.settle(&job.payment).is_ok();
+                let to = self.net.deposit(job.node);
+                let paid = self.net.pay(job.method, job.payer, to, job.amount, job.nonce);
+                let first = paid.is_ok();
                 assert!(!(first && job.settled), "settled twice");
                 job.settled |= first;
             }
@@ -203,13 +220,14 @@ impl World {
 
     fn refund(&mut self, index: usize) {
         let Some(job) = self.jobs.get(index) else { return };
-        let (payer, nonce, amount) = (who(&job.payment.payer), job.payment.nonce, job.payment.value);
-        let node = job.node;
+        let (payer, nonce, amount) = (who(job.payer), job.nonce, job.amount);
+        let (node, method) = (job.node, job.method.code());
         let request = ReceiptLedger::requestRefundCall {
             nodeId: self.net.nodes[node],
             payer,
             nonce,
             amount,
+            method,
         };
         let asked = self
             .net
@@ -222,6 +240,7 @@ impl World {
             payer,
             nonce,
             amount,
+            method,
         };
         if self
             .net
@@ -251,17 +270,14 @@ impl World {
         let mut batch = Vec::new();
         for job in &chosen {
             let job = &mut self.jobs[*job];
-            let amount = job.payment.value;
-            let charge = u128::from(charge).min(amount);
-            let entry = self.net.entry(
-                job.node,
-                self.seq,
-                &job.payment.payer,
-                job.payment.nonce,
-                amount,
-                charge,
-            );
+            let amount = job.amount;
+            let charge = match job.method {
+                PaymentMethod::UptoPermit2 => amount,
+                _ => u128::from(charge).min(amount),
+            };
+            let entry = self.net.entry(job.node, self.seq, job.payer, job.nonce, amount, charge);
             let entry = BatchEntry {
+                method: job.method,
                 mode,
                 router: router.then(|| who("router")),
                 ..entry
@@ -341,7 +357,7 @@ impl World {
                 .jobs
                 .iter()
                 .filter(|job| job.node == node && job.settled && !job.credited && !job.refunded)
-                .map(|job| job.payment.value)
+                .map(|job| job.amount)
                 .sum();
             let insured = self.net.credited(addresses::INSURANCE, node);
             let held = opg_contracts::state::vault_balance(&self.net.evm, self.net.nodes[node])

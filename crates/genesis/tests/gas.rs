@@ -6,7 +6,7 @@ mod common;
 use alloy_primitives::{Address, B256, U256};
 use common::{Net, Payment, nonce, who};
 use opg_contracts::{
-    addresses, slots,
+    PaymentMethod, addresses, slots,
     system_tx::{self, BatchEntry, ENTRIES_PER_SYSTEM_TX, GAS_LIMIT, MAX_BLOCK_GAS},
 };
 
@@ -28,12 +28,23 @@ fn entries(net: &Net, count: u64, payer: impl Fn(u64) -> Address) -> Vec<BatchEn
 fn settle(net: &mut Net, entries: &[BatchEntry]) {
     for entry in entries {
         let to = common::deposit_address(entry.node_id);
-        net.evm.set_storage(
-            addresses::OPG,
-            opg_contracts::slots::opg_settlement(entry.payer, entry.nonce),
-            opg_contracts::state::settlement_hash(to, entry.amount).into(),
-        );
+        let (contract, slot) = entry.method.settlement_slot(entry.payer, entry.nonce);
+        let hash = opg_contracts::state::settlement_hash(to, entry.amount);
+        net.evm.set_storage(contract, slot, hash.into());
     }
+}
+
+/// The same batch, paid by a method; `upto` settles the charge, so there is nothing to refund.
+fn by(method: PaymentMethod, batch: Vec<BatchEntry>) -> Vec<BatchEntry> {
+    let upto = method == PaymentMethod::UptoPermit2;
+    batch
+        .into_iter()
+        .map(|entry| BatchEntry {
+            method,
+            charge: if upto { entry.amount } else { entry.charge },
+            ..entry
+        })
+        .collect()
 }
 
 /// Records and returns (gas used, gas bound).
@@ -54,57 +65,69 @@ fn measure(name: &str, net: &mut Net, entries: &[BatchEntry]) -> (u64, u64) {
 
 #[test]
 fn pending_entries_of_one_payer() {
-    let mut net = Net::new();
-    let batch = entries(&net, 500, |_| who("alice"));
-    let (used, _) = measure("pending", &mut net, &batch);
-    assert!(used / 500 <= 30_000);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch = by(method, entries(&net, 500, |_| who("alice")));
+        let (used, _) = measure(&format!("pending, {method:?}"), &mut net, &batch);
+        assert!(used / 500 <= 30_000);
+    }
 }
 
 #[test]
 fn settled_entries_without_refund() {
-    let mut net = Net::new();
-    let batch: Vec<_> = entries(&net, 500, |_| who("alice"))
-        .into_iter()
-        .map(|e| BatchEntry { charge: e.amount, ..e })
-        .collect();
-    settle(&mut net, &batch);
-    let (used, _) = measure("settled, no refund", &mut net, &batch);
-    assert!(used / 500 <= 29_500);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch: Vec<_> = entries(&net, 500, |_| who("alice"))
+            .into_iter()
+            .map(|e| BatchEntry { charge: e.amount, ..e })
+            .collect();
+        let batch = by(method, batch);
+        settle(&mut net, &batch);
+        let (used, _) = measure(&format!("settled, no refund, {method:?}"), &mut net, &batch);
+        assert!(used / 500 <= 29_500);
+    }
 }
 
 /// Payers in turn: their refunds merge all the same, because entries of a group are sorted by payer.
 #[test]
 fn settled_entries_of_payers_in_turn() {
-    let mut net = Net::new();
-    let batch = entries(&net, 500, |i| stranger(i % 8));
-    settle(&mut net, &batch);
-    let (used, _) = measure("settled, eight payers in turn", &mut net, &batch);
-    assert!(used / 500 <= 31_500);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch = by(method, entries(&net, 500, |i| stranger(i % 8)));
+        settle(&mut net, &batch);
+        let (used, _) = measure(&format!("settled, eight payers in turn, {method:?}"), &mut net, &batch);
+        assert!(used / 500 <= 31_500);
+    }
 }
 
 #[test]
 fn settled_entries_of_one_payer() {
-    let mut net = Net::new();
-    let batch = entries(&net, 500, |_| who("alice"));
-    settle(&mut net, &batch);
-    let (used, _) = measure("settled, one payer", &mut net, &batch);
-    assert!(used / 500 <= 30_000);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch = by(method, entries(&net, 500, |_| who("alice")));
+        settle(&mut net, &batch);
+        let (used, _) = measure(&format!("settled, one payer, {method:?}"), &mut net, &batch);
+        assert!(used / 500 <= 30_000);
+    }
 }
 
 /// A block that is full of the common case: the payments of the exposure cap, not settled yet.
 #[test]
 fn two_thousand_entries_fit_one_block() {
-    let mut net = Net::new();
-    let batch: Vec<_> = entries(&net, 2_000, |i| stranger(i % 100))
-        .into_iter()
-        .map(|entry| BatchEntry {
-            charge: entry.amount,
-            ..entry
-        })
-        .collect();
-    assert_eq!(system_tx::fitting_prefix(&batch, system_tx::batch_gas(0)), 2_000);
-    let (used, _) = measure("2,000 pending", &mut net, &batch);
-    assert!(used <= MAX_BLOCK_GAS);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch: Vec<_> = entries(&net, 2_000, |i| stranger(i % 100))
+            .into_iter()
+            .map(|entry| BatchEntry {
+                charge: entry.amount,
+                ..entry
+            })
+            .collect();
+        let batch = by(method, batch);
+        assert_eq!(system_tx::fitting_prefix(&batch, system_tx::batch_gas(0)), 2_000);
+        let (used, _) = measure(&format!("2,000 pending, {method:?}"), &mut net, &batch);
+        assert!(used <= MAX_BLOCK_GAS);
+    }
 }
 
 /// Makes a node and a model exist without registering them.
@@ -125,47 +148,70 @@ fn conjure(net: &mut Net, node: B256, model: B256, operator: Address, creator: A
 /// the first time.
 #[test]
 fn the_worst_batch_stays_within_its_bound() {
-    let mut net = Net::new();
-    let batch: Vec<_> = entries(&net, 120, stranger)
-        .into_iter()
-        .enumerate()
-        .map(|(i, entry)| {
-            let i = i as u64;
-            let (node, model) = (nonce(2_000_000 + i), nonce(3_000_000 + i));
-            conjure(&mut net, node, model, stranger(20_000 + i), stranger(30_000 + i));
-            BatchEntry {
-                node_id: node,
-                keyset: nonce(4_000_000 + i),
-                model_root: model,
-                router: Some(stranger(10_000 + i)),
-                ..entry
-            }
-        })
-        .collect();
-    settle(&mut net, &batch);
-    measure("nothing shared", &mut net, &batch);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch: Vec<_> = entries(&net, 120, stranger)
+            .into_iter()
+            .enumerate()
+            .map(|(i, entry)| {
+                let i = i as u64;
+                let (node, model) = (nonce(2_000_000 + i), nonce(3_000_000 + i));
+                conjure(&mut net, node, model, stranger(20_000 + i), stranger(30_000 + i));
+                BatchEntry {
+                    node_id: node,
+                    keyset: nonce(4_000_000 + i),
+                    model_root: model,
+                    router: Some(stranger(10_000 + i)),
+                    ..entry
+                }
+            })
+            .collect();
+        let batch = by(method, batch);
+        settle(&mut net, &batch);
+        measure(&format!("nothing shared, {method:?}"), &mut net, &batch);
+    }
 }
 
 /// One node, every entry on terms of its own.
 #[test]
 fn many_groups_stay_within_the_bound() {
-    let mut net = Net::new();
-    let batch: Vec<_> = entries(&net, 200, stranger)
-        .into_iter()
-        .map(|entry| BatchEntry {
-            royalty_bps: u16::try_from(entry.seq).unwrap(),
-            ..entry
-        })
-        .collect();
-    settle(&mut net, &batch);
-    measure("groups of one", &mut net, &batch);
+    for method in PaymentMethod::ALL {
+        let mut net = Net::new();
+        let batch: Vec<_> = entries(&net, 200, stranger)
+            .into_iter()
+            .map(|entry| BatchEntry {
+                royalty_bps: u16::try_from(entry.seq).unwrap(),
+                ..entry
+            })
+            .collect();
+        let batch = by(method, batch);
+        settle(&mut net, &batch);
+        measure(&format!("groups of one, {method:?}"), &mut net, &batch);
+    }
+}
+
+/// Methods in turn: entries of three groups on the same terms, whose refunds of one payer merge across groups.
+#[test]
+fn mixed_methods_stay_within_the_bound() {
+    for settled in [false, true] {
+        let mut net = Net::new();
+        let batch: Vec<_> = entries(&net, 480, |i| stranger(i % 8))
+            .into_iter()
+            .flat_map(|entry| by(PaymentMethod::ALL[(entry.seq % 3) as usize], vec![entry]))
+            .collect();
+        if settled {
+            settle(&mut net, &batch);
+        }
+        measure(&format!("mixed methods, settled {settled}"), &mut net, &batch);
+        assert_eq!(system_tx::chunks(&batch)[0].len(), 3);
+    }
 }
 
 /// Calldata with as few zero bytes as entries can have, and sequence numbers that would change the bitmap word each time if
 /// entries were in order of payers.
 #[test]
 fn dense_calldata_and_scattered_sequences_stay_within_the_bound() {
-    for refund in [0, 1] {
+    for (method, refund) in PaymentMethod::ALL.into_iter().flat_map(|m| [(m, 0), (m, 1)]) {
         let mut net = Net::new();
         let base = 0x7f7f_7f7f_7f7f_7000;
         let batch: Vec<_> = entries(&net, 500, stranger)
@@ -186,8 +232,12 @@ fn dense_calldata_and_scattered_sequences_stay_within_the_bound() {
                 }
             })
             .collect();
+        let batch = by(method, batch);
+        // As they are proposed, and once they are paid.
+        measure(&format!("dense and scattered, pending, {method:?}"), &mut net, &batch);
+        let mut net = Net::new();
         settle(&mut net, &batch);
-        measure("dense and scattered", &mut net, &batch);
+        measure(&format!("dense and scattered, settled, {method:?}"), &mut net, &batch);
     }
 }
 

@@ -266,12 +266,14 @@ fn a_payment_without_a_receipt_goes_back() {
         payer: alice,
         nonce,
         amount,
+        method: 0,
     };
     let refund = |nonce, amount| ReceiptLedger::refundCall {
         nodeId: node,
         payer: alice,
         nonce,
         amount,
+        method: 0,
     };
     let unsettled = net.evm.call(alice, LEDGER, request(nonce(0), AMOUNT));
     assert_reverts::<ReceiptLedger::PaymentNotSettled, _>(unsettled);

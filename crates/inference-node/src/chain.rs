@@ -4,9 +4,7 @@ use crate::rpc::{Rpc, RpcError, quantity};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use opg_contracts::{
-    EvidenceRegistry, NodeRegistry,
-    ReceiptLedger::ChannelTerms,
-    addresses,
+    EvidenceRegistry, NodeRegistry, addresses,
     evidence::{self, EvidenceRecord, PolicyEpoch},
     state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader},
     x402::{self, ChannelStanding},
@@ -186,11 +184,6 @@ impl Chain {
     /// A payment channel, and what the ledger knows of it.
     pub(crate) async fn channel_standing(&self, id: B256) -> Result<ChannelStanding, RpcError> {
         self.read(|s| x402::read_channel_standing(s, id)).await
-    }
-
-    /// What waits for a claim on one set of terms, and when it is released.
-    pub(crate) async fn pending_charge(&self, terms: &ChannelTerms) -> Result<(u128, u64), RpcError> {
-        self.read(|s| x402::read_pending_charge(s, terms)).await
     }
 
     /// Number and timestamp of the newest block.

@@ -22,8 +22,9 @@ use opg_payments::{
     channels::ClaimRow,
 };
 use opg_receipt::SignedReceipt;
+use serde_json::json;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -245,25 +246,24 @@ impl Claimer {
         });
         let mut standings: HashMap<B256, ChannelStanding> = HashMap::new();
         let mut due: BTreeMap<B256, ReceiptLedger::ChannelTerms> = BTreeMap::new();
-        let mut pending: HashMap<B256, u128> = HashMap::new();
+        // Credits cover the oldest receipts of a channel first: the first that is not covered ends the search in it.
+        let mut uncovered: HashSet<B256> = HashSet::new();
         for entry in &ready {
+            let PaidBy::Channel(channel) = entry.payment else {
+                continue;
+            };
+            if !uncovered.contains(&channel) {
+                let found = self.desk.chain.rpc().call("og_getReceipt", json!([entry.id])).await?;
+                if found["payment"]["credited"] == true {
+                    self.credited(state, entry);
+                    continue;
+                }
+                uncovered.insert(channel);
+            }
             let Some(terms) = self.terms(state, entry).await? else {
                 continue;
             };
             let key = terms_hash(&terms);
-            let waiting = match pending.get(&key) {
-                Some(waiting) => *waiting,
-                None => {
-                    let (waiting, _) = self.desk.chain.pending_charge(&terms).await?;
-                    pending.insert(key, waiting);
-                    waiting
-                }
-            };
-            if waiting == 0 {
-                // Everything on these terms is credited, and this receipt with it.
-                self.credited(state, entry);
-                continue;
-            }
             let standing = match standings.get(&terms.channelId) {
                 Some(standing) => *standing,
                 None => {

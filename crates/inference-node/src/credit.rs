@@ -3,14 +3,14 @@
 use crate::{
     chain::Chain,
     metrics::Metrics,
+    payment::payment_id,
     rpc::RpcError,
     store::{Pending, Stage, Store, StoreError},
 };
 use alloy_primitives::{Address, keccak256};
 use alloy_sol_types::{SolEvent as _, SolValue as _};
-use opg_contracts::{addresses, bindings::ReceiptLedger, state::Spent, system_tx::pending_word};
+use opg_contracts::{PaymentMethod, addresses, bindings::ReceiptLedger, state::Spent, system_tx::pending_word};
 use opg_payments::reserve::{Money, Reservations, ReserveError};
-use opg_primitives::ids::payment_id;
 use opg_receipt::{Core, SignedReceipt};
 
 /// Why a receipt cannot be credited yet.
@@ -42,17 +42,16 @@ pub(crate) async fn entry(
     let Some(payment) = pending.payment.single() else {
         return Ok(None);
     };
-    let record = reservations.get(payment)?;
-    match record.as_ref().map(|r| &r.money) {
-        Some(Money::Settled { .. }) => {}
+    let record = match reservations.get(payment)? {
+        Some(record) if matches!(record.money, Money::Open | Money::Sent { .. }) => return Ok(None),
+        Some(record) if matches!(record.money, Money::Settled { .. }) => record,
         // Nothing was owed, or it is lost: there is nothing to credit.
-        Some(Money::Released | Money::Defaulted { .. }) | None => {
+        _ => {
             store.advance(pending.seq, pending.stage.clone(), true);
             return Ok(None);
         }
-        Some(Money::Open | Money::Sent { .. }) => return Ok(None),
-    }
-    let word = match chain.spent(payment_id(payment.payer, payment.nonce).0).await? {
+    };
+    let word = match chain.spent(payment_id(&record).0).await? {
         Spent::Credited => {
             store.advance(pending.seq, Stage::Credited { height }, true);
             metrics.receipt("settled");
@@ -92,8 +91,9 @@ fn pending_entry(core: &Core, creator: Address, release_at: u64) -> ReceiptLedge
         router: core.router.unwrap_or_default(),
         payer: core.payment.payer,
         nonce: core.payment.nonce,
-        amount: core.payment.amount.wei(),
+        amount: core.payment.due(core.price.charge).wei(),
         charge: core.price.charge.wei(),
         releaseAt: release_at,
+        method: PaymentMethod::of(&core.payment).map_or(0, PaymentMethod::code),
     }
 }

@@ -1,7 +1,7 @@
 //! What pays for a call: an authorization or permit in the reservations, or a channel. One place knows the difference.
 
 use crate::config::to_amount;
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use opg_payments::{
     channels::{ChannelError, Channels, Charged, Ticket},
     journal::{Commit, Journal},
@@ -9,7 +9,10 @@ use opg_payments::{
     reserve::{Key, Record, Reservations, TransitionError},
     x402::{BatchPayload, ChargeExtra},
 };
-use opg_primitives::{ids::ReceiptId, money::Amount};
+use opg_primitives::{
+    ids::{self, PaymentId, ReceiptId},
+    money::Amount,
+};
 use opg_receipt::{ChannelRecord, PaymentMethod, PaymentRecord, PaymentScheme, SignedReceipt};
 use redb::WriteTransaction;
 
@@ -89,9 +92,10 @@ impl PaidBy {
         let payment = &receipt.core().payment;
         match payment.method {
             PaymentMethod::Voucher => Self::Channel(payment.nonce),
-            PaymentMethod::Eip3009 | PaymentMethod::Permit2 => Self::Single(Key {
+            PaymentMethod::Permit2 => Self::Single(Key::permit2(payment.payer, U256::from_be_bytes(payment.nonce.0))),
+            PaymentMethod::Eip3009 => Self::Single(Key {
                 payer: payment.payer,
-                nonce: payment.payment_nonce(),
+                nonce: payment.nonce,
             }),
         }
     }
@@ -102,6 +106,14 @@ impl PaidBy {
             Self::Single(key) => Some(key),
             Self::Channel(_) => None,
         }
+    }
+}
+
+/// Id under which the ledger knows a reserved payment.
+pub(crate) fn payment_id(record: &Record) -> PaymentId {
+    match &record.permit {
+        Some(permit) => ids::permit2_payment_id(permit.from, B256::from(permit.nonce)),
+        None => ids::payment_id(record.authorization.from, record.authorization.nonce),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     credit,
     funds::Funds,
     metrics::Metrics,
+    payment::payment_id,
     permit::settlement_call,
     relay::{Landed, Relay, Signed},
     rpc::RpcError,
@@ -23,7 +24,7 @@ use opg_payments::{
     journal::Commit,
     reserve::{Key, Money, Record, Reservations},
 };
-use opg_primitives::ids::{NodeId, payment_id};
+use opg_primitives::ids::NodeId;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -355,10 +356,9 @@ impl Settler {
     /// receipt, so this money could never be credited for new work. The journal does not know of that receipt if it was lost, or
     /// if the payer signed the same nonce for another node.
     async fn refuse_spent(&self, state: &mut State, records: &mut Vec<Record>) -> Result<(), RpcError> {
-        let keys: Vec<Key> = records.iter().filter(|r| r.settle_first).map(Record::key).collect();
-        let looks = keys
-            .iter()
-            .map(|key| self.chain.spent(payment_id(key.payer, key.nonce).0));
+        let first = records.iter().filter(|r| r.settle_first);
+        let (keys, ids): (Vec<Key>, Vec<B256>) = first.map(|r| (r.key(), payment_id(r).0)).unzip();
+        let looks = ids.into_iter().map(|id| self.chain.spent(id));
         let found = futures::future::try_join_all(looks).await?;
         for (key, spent) in keys.into_iter().zip(found) {
             if spent == Spent::Unspent {

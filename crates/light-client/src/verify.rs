@@ -11,9 +11,9 @@ use crate::{
 use alloy_primitives::B256;
 use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
-    GenesisFile, addresses, evidence,
-    state::{Settlement, Spent, read_keyset, read_program, read_spent, settlement},
-    x402::read_channel_standing,
+    GenesisFile, PaymentMethod, addresses, evidence, payment_settlement,
+    state::{Settlement, Spent, read_keyset, read_program, read_spent},
+    x402::{read_channel_standing, read_channel_sums},
 };
 use opg_evidence::{
     binding::{Binding, attestation_nonce},
@@ -106,6 +106,7 @@ impl<'a> Verifier<'a> {
                 receipt: &receipt,
                 steps,
                 certified: Vec::new(),
+                recorded: None,
             }
             .all(),
             None => invalid(steps),
@@ -122,6 +123,8 @@ struct Run<'a> {
     steps: Steps,
     /// Blocks certified so far: the state proofs of one file mostly share one.
     certified: Vec<(&'a Finality, CertifiedBlock)>,
+    /// What is recorded for the channel that pays, if the file proves it.
+    recorded: Option<u128>,
 }
 
 impl<'a> Run<'a> {
@@ -248,6 +251,9 @@ impl<'a> Run<'a> {
         let state = ProvedState::verify(proof, block.header.state_root)?;
         let record = read_keyset(&state, core.keyset.0)?
             .ok_or_else(|| Outcome::failed(format!("keyset {} is not registered", core.keyset)))?;
+        if core.payment.channel.is_some() {
+            self.recorded = Some(self.recorded_for_channel(&state, &block, included)?);
+        }
         state.all_read()?;
         let keyset = &self.file.keyset;
         if record.node_id != core.node_id.0 {
@@ -286,6 +292,33 @@ impl<'a> Run<'a> {
         Ok((block, detail))
     }
 
+    /// What is recorded for the receipt's channel in a state that has its block.
+    fn recorded_for_channel(
+        &self,
+        state: &ProvedState,
+        block: &CertifiedBlock,
+        included: Option<&CertifiedBlock>,
+    ) -> Result<u128, Outcome> {
+        let core = self.receipt.core();
+        let sums = read_channel_sums(state, core.payment.nonce)?;
+        if let Some(included) = included {
+            let (at, since) = (block.header.number, included.header.number);
+            if at < since {
+                let expected = format!("of block {since} or later");
+                return Err(Outcome::differs("charges recorded for the channel", expected, at));
+            }
+            if sums.recorded < core.price.charge.wei() {
+                let expected = format!("at least {} wei", core.price.charge.wei());
+                return Err(Outcome::differs(
+                    "charges recorded for the channel",
+                    expected,
+                    sums.recorded,
+                ));
+            }
+        }
+        Ok(sums.recorded)
+    }
+
     fn check_settlement(&mut self) -> Taken<CertifiedBlock> {
         let Some(proof) = &self.file.payment else {
             let why = "the file carries no proof of settlement: the payment may still be pending";
@@ -298,11 +331,13 @@ impl<'a> Run<'a> {
             let detail = self.check_channel(&state, block.header.number)?;
             return Ok((block, detail));
         }
-        let settled = settlement(&state, payment.payer, payment.nonce)?;
+        let method = PaymentMethod::of(payment).ok_or_else(|| Outcome::failed("no such payment"))?;
+        let due = payment.due(self.receipt.core().price.charge);
+        let settled = payment_settlement(&state, method, payment.payer, payment.nonce)?;
         let spent = read_spent(&state, payment.id().0)?;
         state.all_read()?;
-        if !settled.paid(payment.payee, payment.amount.wei()) {
-            let expected = format!("{} OPG to {}", payment.amount, payment.payee);
+        if !settled.paid(payment.payee, due.wei()) {
+            let expected = format!("{due} OPG to {}", payment.payee);
             let got = match settled {
                 Settlement::Unused => "not settled".to_owned(),
                 Settlement::Cancelled => "cancelled".to_owned(),
@@ -319,37 +354,32 @@ impl<'a> Run<'a> {
             Spent::Credited => "credited",
         };
         let detail = format!(
-            "{} OPG settled to the node's deposit address, {credited}, proved at block {}",
-            payment.amount, block.header.number
+            "{due} OPG settled to the node's deposit address, {credited}, proved at block {}",
+            block.header.number
         );
         Ok((block, detail))
     }
 
-    /// A receipt that a channel pays for is settled once everything recorded for the channel is claimed and credited.
+    /// A receipt that a channel pays for is settled once as much is claimed and credited as was recorded for the channel with it.
     fn check_channel(&self, state: &ProvedState, height: u64) -> Result<String, Outcome> {
         let core = self.receipt.core();
         let id = core.payment.nonce;
         let standing = read_channel_standing(state, id)?;
         state.all_read()?;
-        let charge = core.price.charge.wei();
-        if standing.sums.recorded < charge {
-            let (what, expected) = ("charges recorded for the channel", format!("at least {charge} wei"));
-            return Err(Outcome::differs(what, expected, standing.sums.recorded));
-        }
-        if !standing.is_claimed() || !standing.is_credited() {
-            let (what, expected) = (
-                "settlement of the channel",
-                "everything recorded is claimed and credited",
-            );
+        let recorded = self
+            .recorded
+            .ok_or_else(|| Outcome::failed("the file does not say what was recorded for the channel"))?;
+        if !standing.covers(recorded) {
+            let expected = format!("{recorded} wei claimed and credited");
             let got = format!(
-                "recorded {}, claimed {}, credited {} wei",
-                standing.sums.recorded, standing.channel.total_claimed, standing.sums.credited
+                "{} claimed, {} credited",
+                standing.channel.total_claimed, standing.sums.credited
             );
-            return Err(Outcome::differs(what, expected, got));
+            return Err(Outcome::differs("settlement of the channel", expected, got));
         }
         Ok(format!(
-            "{} OPG charged to channel {id}, of which all {} wei recorded are claimed and credited, proved at block {height}",
-            core.price.charge, standing.sums.recorded
+            "{} OPG charged to channel {id}, of which the {recorded} wei recorded up to then are claimed and credited, proved at block {height}",
+            core.price.charge
         ))
     }
 

@@ -1,9 +1,10 @@
 //! Time that a paid call adds on the server, and calls a second, for channel payments.
 //!
 //! ```text
-//! cargo run --release -p opg-payments --example bench_channels [-- FOLDER]
+//! cargo run --release -p opg-payments --example bench_channels [-- RESULTS.json [FOLDER]]
 //! ```
-//! `FOLDER` is where the journal is written (default: the system's folder for temporary files). A call is: decode the header, parse
+//! Figures are printed, and written to `RESULTS.json` if it is named (`cargo xtask bench payments` does). `FOLDER` is where the journal is
+//! written (default: the system's folder for temporary files). A call is: decode the header, parse
 //! the payload, find the channel, verify the voucher with the remembered key, reserve, commit the charge to the journal's queue.
 //! Durability is acknowledged in groups beside the work, as an inference overlaps it; its own delay is reported in a line of its own.
 
@@ -128,8 +129,28 @@ fn percentile(sorted: &[Duration], of_thousand: usize) -> Duration {
     sorted.get(at).copied().unwrap_or_default()
 }
 
-fn report(name: &str, mut times: Vec<Duration>) {
+/// What was measured, for people and for the results file.
+#[derive(Default)]
+struct Figures(Vec<serde_json::Value>);
+
+impl Figures {
+    fn one(&mut self, name: &str, value: f64, unit: &str, bar: Option<(&str, f64)>) {
+        let value = (value * 100.0).round() / 100.0;
+        self.0
+            .push(serde_json::json!({"name": name.trim(), "value": value, "unit": unit, "bar": bar.map(|(side, bar)| format!("{side} {bar}"))}));
+    }
+
+    fn times(&mut self, name: &str, times: &[Duration], bars: (Option<f64>, Option<f64>)) {
+        let micros = |of| percentile(times, of).as_secs_f64() * 1e6;
+        let bar = |bar: Option<f64>| bar.map(|bar| ("at most", bar));
+        self.one(&format!("{name}, p50"), micros(500), "us", bar(bars.0));
+        self.one(&format!("{name}, p99"), micros(990), "us", bar(bars.1));
+    }
+}
+
+fn report(figures: &mut Figures, name: &str, mut times: Vec<Duration>, bars: (Option<f64>, Option<f64>)) {
     times.sort_unstable();
+    figures.times(name, &times, bars);
     println!(
         "{name}: n={} p50={:?} p90={:?} p99={:?} p99.9={:?} max={:?}",
         times.len(),
@@ -160,16 +181,32 @@ fn machine() -> String {
 }
 
 fn main() -> Bench {
-    let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
+    let folder = std::env::args().nth(2).map_or_else(std::env::temp_dir, Into::into);
     let path = folder.join(format!("bench_channels-{}.redb", std::process::id()));
-    println!("machine: {}; load before: {}", machine(), load());
-    let result = bench(&path);
-    println!("load after: {}", load());
+    let before = load();
+    println!("machine: {}; load before: {before}", machine());
+    let mut figures = Figures::default();
+    let result = bench(&path, &mut figures);
+    let after = load();
+    println!("load after: {after}");
     let _ = std::fs::remove_file(&path);
-    result
+    result?;
+    if let Some(file) = std::env::args().nth(1) {
+        let document = serde_json::json!({
+            "benchmark": "payments",
+            "command": "cargo xtask bench payments",
+            "opg": env!("CARGO_PKG_VERSION"),
+            "machine": machine(),
+            "load": {"before": before, "after": after},
+            "note": "server side of a call on a channel, in one process; gas of claim and settle: docs/specs/x402-contracts.md, section 9",
+            "figures": figures.0,
+        });
+        std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
+    }
+    Ok(())
 }
 
-fn bench(path: &std::path::Path) -> Bench {
+fn bench(path: &std::path::Path, figures: &mut Figures) -> Bench {
     let domain = Domain::batch_settlement(CHAIN);
     let payers = payers();
     let channels = Arc::new(Channels::open(Arc::new(Journal::open(path)?), CHAIN, terms())?);
@@ -184,15 +221,15 @@ fn bench(path: &std::path::Path) -> Bench {
     for payer in &payers {
         call(&channels, &header(payer, &domain, 0))?;
     }
-    paced(&channels, &payers, &domain)?;
+    paced(&channels, &payers, &domain, figures)?;
     for threads in [1, 2] {
-        sustained(&channels, &payers, &domain, threads)?;
+        sustained(&channels, &payers, &domain, threads, figures)?;
     }
     Ok(())
 }
 
 /// 2,000 calls a second for ten seconds: the time of each call, and how long after it its charge is on disk.
-fn paced(channels: &Channels, payers: &[Payer], domain: &Domain) -> Bench {
+fn paced(channels: &Channels, payers: &[Payer], domain: &Domain, figures: &mut Figures) -> Bench {
     const RATE: u32 = 2000;
     let rounds = 20;
     let headers: Vec<Vec<u8>> = (1..=rounds)
@@ -230,22 +267,33 @@ fn paced(channels: &Channels, payers: &[Payer], domain: &Domain) -> Bench {
         "paced: {:.0} calls/s asked 2000",
         headers.len() as f64 / took.as_secs_f64()
     );
-    report("added time per call", times);
+    figures.one(
+        "paced calls",
+        headers.len() as f64 / took.as_secs_f64(),
+        "calls/s",
+        None,
+    );
+    let bars = (Some(100.0), Some(250.0));
+    report(figures, "added time per call", times, bars);
     for (phase, name) in phases
         .into_iter()
         .zip(["  decode and parse", "  verify and reserve", "  commit (queued)"])
     {
-        report(name, phase);
+        report(figures, name, phase, (None, None));
     }
-    report(
-        "until durable (overlaps the work)",
-        durable.join().map_err(|_| "thread")??,
-    );
+    let durable = durable.join().map_err(|_| "thread")??;
+    report(figures, "until durable (overlaps the work)", durable, (None, None));
     Ok(())
 }
 
 /// As fast as it goes on `threads` threads; ends when everything is durable.
-fn sustained(channels: &Arc<Channels>, payers: &[Payer], domain: &Domain, threads: usize) -> Bench {
+fn sustained(
+    channels: &Arc<Channels>,
+    payers: &[Payer],
+    domain: &Domain,
+    threads: usize,
+    figures: &mut Figures,
+) -> Bench {
     let done = channels
         .charged(payers.first().ok_or("no payers")?.config.id(domain))
         .ok_or("no channel")?
@@ -289,9 +337,17 @@ fn sustained(channels: &Arc<Channels>, payers: &[Payer], domain: &Domain, thread
     let per_call = cpu_time()
         .zip(cpu)
         .map(|(after, before)| (after - before) * 1e6 / calls as f64);
+    let rate = calls as f64 / took.as_secs_f64();
+    let bar = (threads == 2).then_some(("at least", 10_000.0));
+    figures.one(
+        &format!("sustained on {threads} threads, {CHANNELS} channels, durable"),
+        rate,
+        "calls/s",
+        bar,
+    );
     println!(
         "sustained, {threads} threads, {CHANNELS} channels: {calls} calls in {took:.2?} = {:.0} calls/s, all durable; {:.1} us CPU per call",
-        calls as f64 / took.as_secs_f64(),
+        rate,
         per_call.unwrap_or(f64::NAN)
     );
     Ok(())

@@ -160,10 +160,12 @@ pub fn payment_id(payer: Address, nonce: B256) -> PaymentId {
     PaymentId(hash_words(&[payer.into_word(), nonce]))
 }
 
-/// `keccak256(abi.encode(keccak256("opg/payments/permit2"), nonce))`: the nonce of a Permit2 payment as [`payment_id`] takes it.
+/// Id of a payment by Permit2: `keccak256(abi.encode(keccak256("opg/payments/permit2"), payer, nonce))`. Three words, so that no nonce
+/// of an authorization, which its payer may choose, makes the two meet.
 #[must_use]
-pub fn permit2_payment_nonce(nonce: B256) -> B256 {
-    hash_words(&[keccak(Tag::Permit2Payment.as_str().as_bytes()), nonce])
+pub fn permit2_payment_id(payer: Address, nonce: B256) -> PaymentId {
+    let tag = keccak(Tag::Permit2Payment.as_str().as_bytes());
+    PaymentId(hash_words(&[tag, payer.into_word(), nonce]))
 }
 
 /// Address of a node's deposit clone: CREATE2 by the vault, salt the node id, an EIP-1167 clone of `implementation`.

@@ -9,6 +9,7 @@ alloy::sol! {
         event Transfer(address indexed from, address indexed to, uint256 value);
         function balanceOf(address account) external view returns (uint256);
         function transfer(address to, uint256 value) external returns (bool);
+        function approve(address spender, uint256 value) external returns (bool);
     }
 
     #[sol(rpc)]

@@ -12,7 +12,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_contracts::{
-    StateReader, addresses,
+    StateReader, addresses, payment_settlement,
     state::{self, Settlement, Spent},
     x402,
 };
@@ -230,14 +230,19 @@ fn rejected(reject: &Reject) -> RpcError {
 
 /// Whether a receipt's money has arrived, in a word, and whether it is credited.
 fn money<R: StateReader>(state: &R, row: &Row, payee: Address) -> Result<(&'static str, bool), R::Error> {
-    if row.method == RowMethod::Voucher {
+    let Some(method) = row.method.single() else {
         let standing = x402::read_channel_standing(state, row.nonce)?;
-        let word = if standing.is_claimed() { "settled" } else { "unclaimed" };
-        return Ok((word, standing.is_credited()));
-    }
+        let claimed = standing.channel.total_claimed >= row.recorded;
+        let word = if claimed { "settled" } else { "unclaimed" };
+        return Ok((word, standing.covers(row.recorded)));
+    };
+    let due = match row.method {
+        RowMethod::UptoPermit2 => row.charge,
+        _ => row.amount,
+    };
     let credited = state::read_spent(state, row.payment_id)? == Spent::Credited;
-    let word = match state::settlement(state, row.payer, row.nonce)? {
-        settled if settled.paid(payee, row.amount) => "settled",
+    let word = match payment_settlement(state, method, row.payer, row.nonce)? {
+        settled if settled.paid(payee, due) => "settled",
         Settlement::Unused => "unused",
         Settlement::Cancelled => "cancelled",
         Settlement::Used(_) => "other",

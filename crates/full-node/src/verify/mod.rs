@@ -13,8 +13,9 @@ pub use view::View;
 use alloy_primitives::{Address, B256};
 use opg_artefact::{ArtefactError, ZkArtefact};
 use opg_contracts::{
-    BatchSettlement, GenesisFile, StateReader, addresses,
+    BatchSettlement, GenesisFile, PaymentMethod, StateReader, addresses,
     channel_tx::{BatchItem, ChannelEntry},
+    payment_settlement,
     state::{self, Settlement},
     system_tx::BatchEntry,
     x402,
@@ -259,9 +260,10 @@ fn entry(receipt: &SignedReceipt) -> BatchItem {
             mode,
             router: core.router,
             seq: core.seq,
+            method: PaymentMethod::of(payment).unwrap_or(PaymentMethod::Erc3009),
             payer: payment.payer,
             nonce: payment.nonce,
-            amount: payment.amount.0,
+            amount: payment.due(core.price.charge).0,
             charge: core.price.charge.0,
         }),
     }
@@ -351,26 +353,28 @@ fn check_payment<R: StateReader>(
     if state::is_spent(view.state(), id).map_err(CheckError::State)? {
         return refuse(Rule::PaymentSpent, "an unspent payment", id);
     }
-    match state::settlement(view.state(), payment.payer, payment.nonce).map_err(CheckError::State)? {
-        settled if settled.paid(payee, payment.amount.0) => return Ok(proven),
+    let Some(method) = PaymentMethod::of(payment) else {
+        return refuse(Rule::Channel, "no channel", "a channel");
+    };
+    let due = payment.due(core.price.charge).0;
+    match payment_settlement(view.state(), method, payment.payer, payment.nonce).map_err(CheckError::State)? {
+        settled if settled.paid(payee, due) => return Ok(proven),
         Settlement::Unused => {}
         Settlement::Cancelled => return refuse(Rule::PaymentCancelled, "an unused authorization", "a cancelled one"),
         Settlement::Used(got) => {
-            return refuse(
-                Rule::PaymentSettled,
-                state::settlement_hash(payee, payment.amount.0),
-                got,
-            );
+            return refuse(Rule::PaymentSettled, state::settlement_hash(payee, due), got);
         }
     }
-    if timestamp <= payment.valid_after {
+    // ERC-3009 excludes both ends of the window, Permit2 and its proxies include them.
+    let inclusive = method != PaymentMethod::Erc3009;
+    if timestamp < payment.valid_after || (timestamp == payment.valid_after && !inclusive) {
         return refuse(
             Rule::PaymentEarly,
             format!("a time before {timestamp}"),
             payment.valid_after,
         );
     }
-    if timestamp >= payment.valid_before {
+    if timestamp > payment.valid_before || (timestamp == payment.valid_before && !inclusive) {
         return refuse(
             Rule::PaymentExpired,
             format!("a time after {timestamp}"),
@@ -531,14 +535,14 @@ fn refuse<T, E>(rule: Rule, expected: impl std::fmt::Display, got: impl std::fmt
 /// Position of the second one, and the rule.
 pub fn check_unique<'a>(entries: impl IntoIterator<Item = &'a BatchItem>) -> Result<(), (usize, Reject)> {
     let mut sequences: HashSet<(B256, u64)> = HashSet::new();
-    let mut payments: HashSet<(Address, B256)> = HashSet::new();
+    let mut payments: HashSet<B256> = HashSet::new();
     for (at, entry) in entries.into_iter().enumerate() {
         if !sequences.insert((entry.keyset(), entry.seq())) {
             let reject = Reject::new(Rule::SeqDuplicate, "each sequence number once", entry.seq());
             return Err((at, reject));
         }
         if let Some(payment) = entry.payment()
-            && !payments.insert((payment.payer, payment.nonce))
+            && !payments.insert(payment.method.payment_id(payment.payer, payment.nonce).0)
         {
             return Err((
                 at,

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, b256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolError, SolStruct, SolValue, eip712_domain, sol};
 use opg_contracts::{
     AccountAllocation, AskRegistration, FeeVault, GenesisFile, ModelRegistration, ModelRegistry, NodeRegistration, OPG,
-    Parameters, ReceiptLedger, ValidatorEntry, Windows, addresses,
+    Parameters, PaymentMethod, ReceiptLedger, ValidatorEntry, Windows, addresses,
     genesis_file::SUPPLY,
     state,
     system_tx::{self, BatchEntry, Group},
@@ -322,6 +322,7 @@ impl Net {
             mode: 0,
             router: None,
             seq,
+            method: PaymentMethod::Erc3009,
             payer: who(payer),
             nonce,
             amount,
@@ -497,5 +498,6 @@ pub fn pending(entry: &BatchEntry, release_at: u64) -> ReceiptLedger::PendingEnt
         amount: entry.amount,
         charge: entry.charge,
         releaseAt: release_at,
+        method: entry.method.code(),
     }
 }

@@ -1,11 +1,11 @@
 //! Signed channels, vouchers, deposits and Permit2 transfers.
 
-use super::{CHAIN_ID, Net, domain, key, sign, who};
+use super::{CHAIN_ID, Net, Payment, domain, key, sign, who};
 use alloy_primitives::{Address, B256, Bytes, U256, aliases::U40, keccak256};
 use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, SolValue, eip712_domain, sol};
 use opg_contracts::{
     BatchSettlement::{self, ChannelConfig, VoucherClaim},
-    OPG, Permit2, addresses,
+    ExactPermit2Proxy, OPG, PaymentMethod, Permit2, UptoPermit2Proxy, addresses,
 };
 use opg_genesis::evm::{CallError, Executed};
 
@@ -339,5 +339,126 @@ pub fn permit_transfer(amount: u128, nonce: u64) -> Permit2::PermitTransferFrom 
         },
         nonce: U256::from(nonce),
         deadline: U256::MAX,
+    }
+}
+
+/// A payment through one of the proxies, signed by a label's key. The facilitator of `upto` is the account "relayer".
+#[derive(Debug, Clone)]
+pub struct Permit2Payment {
+    /// One of the two Permit2 methods.
+    pub method: PaymentMethod,
+    pub payer: String,
+    pub token: Address,
+    pub to: Address,
+    /// The signed amount.
+    pub permitted: u128,
+    pub nonce: B256,
+}
+
+impl Permit2Payment {
+    pub fn new(method: PaymentMethod, payer: &str, to: Address, permitted: u128, nonce: B256) -> Self {
+        Self {
+            method,
+            payer: payer.into(),
+            token: addresses::OPG,
+            to,
+            permitted,
+            nonce,
+        }
+    }
+
+    /// The proxy, and the calldata that settles `amount` by it; `exact` always settles the signed amount.
+    pub fn call(&self, amount: u128) -> (Address, Bytes) {
+        let (nonce, permitted) = (U256::from_be_bytes(self.nonce.0), U256::from(self.permitted));
+        let permit = Permit2::PermitTransferFrom {
+            permitted: Permit2::TokenPermissions {
+                token: self.token,
+                amount: permitted,
+            },
+            nonce,
+            deadline: U256::MAX,
+        };
+        let permit = permit.abi_encode();
+        match self.method {
+            PaymentMethod::Erc3009 => panic!("not a Permit2 payment"),
+            PaymentMethod::ExactPermit2 => {
+                let message = permit2::exact::PermitWitnessTransferFrom {
+                    permitted: permit2::exact::TokenPermissions {
+                        token: self.token,
+                        amount: permitted,
+                    },
+                    spender: addresses::EXACT_PERMIT2_PROXY,
+                    nonce,
+                    deadline: U256::MAX,
+                    witness: permit2::exact::Witness {
+                        to: self.to,
+                        validAfter: U256::ZERO,
+                    },
+                };
+                let call = ExactPermit2Proxy::settleCall {
+                    permit: SolValue::abi_decode(&permit).unwrap(),
+                    owner: who(&self.payer),
+                    witness: ExactPermit2Proxy::Witness {
+                        to: self.to,
+                        validAfter: U256::ZERO,
+                    },
+                    signature: signed(&self.payer, &message, &permit2_domain()),
+                };
+                (addresses::EXACT_PERMIT2_PROXY, call.abi_encode().into())
+            }
+            PaymentMethod::UptoPermit2 => {
+                let message = permit2::upto::PermitWitnessTransferFrom {
+                    permitted: permit2::upto::TokenPermissions {
+                        token: self.token,
+                        amount: permitted,
+                    },
+                    spender: addresses::UPTO_PERMIT2_PROXY,
+                    nonce,
+                    deadline: U256::MAX,
+                    witness: permit2::upto::Witness {
+                        to: self.to,
+                        facilitator: who("relayer"),
+                        validAfter: U256::ZERO,
+                    },
+                };
+                let call = UptoPermit2Proxy::settleCall {
+                    permit: SolValue::abi_decode(&permit).unwrap(),
+                    amount: U256::from(amount),
+                    owner: who(&self.payer),
+                    witness: UptoPermit2Proxy::Witness {
+                        to: self.to,
+                        facilitator: who("relayer"),
+                        validAfter: U256::ZERO,
+                    },
+                    signature: signed(&self.payer, &message, &permit2_domain()),
+                };
+                (addresses::UPTO_PERMIT2_PROXY, call.abi_encode().into())
+            }
+        }
+    }
+}
+
+impl Net {
+    /// Settles `amount` of a Permit2 payment.
+    pub fn settle_permit2(&mut self, payment: &Permit2Payment, amount: u128) -> Result<(), CallError> {
+        let (proxy, data) = payment.call(amount);
+        self.evm.send(who("relayer"), proxy, U256::ZERO, data).map(|_| ())
+    }
+
+    /// Signs and settles a payment by any method.
+    pub fn pay(
+        &mut self,
+        method: PaymentMethod,
+        payer: &str,
+        to: Address,
+        amount: u128,
+        nonce: B256,
+    ) -> Result<(), CallError> {
+        match method {
+            PaymentMethod::Erc3009 => self.settle(&Payment::new(payer, to, amount, nonce)),
+            PaymentMethod::ExactPermit2 | PaymentMethod::UptoPermit2 => {
+                self.settle_permit2(&Permit2Payment::new(method, payer, to, amount, nonce), amount)
+            }
+        }
     }
 }

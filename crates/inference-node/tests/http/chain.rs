@@ -272,6 +272,7 @@ impl Chain {
             amount: core.payment.amount.wei(),
             charge: core.price.charge.wei(),
             releaseAt: RELEASE_AT,
+            method: opg_contracts::PaymentMethod::Erc3009.code(),
         };
         let word = if settled {
             U256::from(1)

@@ -1,12 +1,12 @@
 //! One reservation: what was promised, what was done for it, what became of the money.
 
 use crate::{
-    eip712::uint,
+    eip712::{hash_words, uint},
     eip3009::Authorization,
     permit2::{Permit, Witness},
 };
-use alloy_primitives::{Address, B256, Bytes, U256};
-use opg_primitives::{ids::permit2_payment_nonce, money::Amount};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use opg_primitives::{domain::Tag, money::Amount};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,7 +25,7 @@ impl Key {
     pub fn permit2(owner: Address, nonce: U256) -> Self {
         Self {
             payer: owner,
-            nonce: permit2_payment_nonce(uint(nonce)),
+            nonce: hash_words(&[keccak256(Tag::Permit2Payment.as_str()), uint(nonce)]),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::stream;
 use alloy_primitives::{Address, B256, Bytes};
 use opg_primitives::{
     hash,
-    ids::{KeysetDigest, ModelRoot, NodeId, PaymentId, ReceiptId, payment_id, permit2_payment_nonce},
+    ids::{KeysetDigest, ModelRoot, NodeId, PaymentId, ReceiptId, payment_id, permit2_payment_id},
     mode::{Grade, Mode},
     money::{Amount, Price, Usage},
 };
@@ -232,15 +232,9 @@ impl PaymentRecord {
     /// Identifier of the payment: of the authorization or permit, which one receipt spends, or of the channel, which many share.
     #[must_use]
     pub fn id(&self) -> PaymentId {
-        payment_id(self.payer, self.payment_nonce())
-    }
-
-    /// The nonce as it names the payment, in which ERC-3009's and Permit2's nonces never meet.
-    #[must_use]
-    pub fn payment_nonce(&self) -> B256 {
         match self.method {
-            PaymentMethod::Permit2 => permit2_payment_nonce(self.nonce),
-            PaymentMethod::Eip3009 | PaymentMethod::Voucher => self.nonce,
+            PaymentMethod::Permit2 => permit2_payment_id(self.payer, self.nonce),
+            PaymentMethod::Eip3009 | PaymentMethod::Voucher => payment_id(self.payer, self.nonce),
         }
     }
 
