@@ -47,7 +47,7 @@ contract EvidenceRegistry {
     uint256 public constant MAX_POLICY = 16_384;
     /// @notice Most submissions of one block: verification is bounded work (D14).
     uint256 public constant MAX_PER_BLOCK = 8;
-    /// @notice Least seconds between two submissions of one keyset.
+    /// @notice Least seconds between two submissions of one node, whatever keysets they are of: keysets cost nothing, bonds do.
     uint256 public constant MIN_INTERVAL = 20;
     /// @notice Nodes, keysets and bonds.
     NodeRegistry public immutable nodes;
@@ -62,8 +62,8 @@ contract EvidenceRegistry {
     mapping(bytes32 keyset => bytes32 evidenceId) public latest;
     /// @notice Measurements and signers whose evidence counts no more, since when.
     mapping(bytes32 subject => uint40 since) public revokedAt;
-    /// @notice When a keyset was last submitted.
-    mapping(bytes32 keyset => uint40) public submittedAt;
+    /// @notice When evidence of a keyset of this node was last submitted.
+    mapping(bytes32 nodeId => uint40) public submittedAt;
     /// @notice Number of the policy, from 1; 0 while there is none and nothing is accepted.
     uint40 public epoch;
     /// @notice When the policy was set.
@@ -115,7 +115,7 @@ contract EvidenceRegistry {
     error NonceBlock(uint256 number);
     /// @notice Bytes are missing or too many.
     error Size(uint256 got, uint256 limit);
-    /// @notice The block or the keyset has as many submissions as it may.
+    /// @notice The block or the node has as many submissions as it may.
     error TooMany();
     /// @notice Zero is no owner and no subject.
     error Zero();
@@ -153,11 +153,11 @@ contract EvidenceRegistry {
         require(bytes(role).length != 0 && bytes(role).length <= 32, Size(bytes(role).length, 32));
         bytes32 nonceHash = blockhash(nonceBlock);
         require(nonceHash != 0, NonceBlock(nonceBlock));
+        (bytes32 nodeId, address operator, string memory endpoint) = _node(keyset);
         _count = _block == block.number ? _count + 1 : 1;
         _block = uint64(block.number);
-        require(_count <= MAX_PER_BLOCK && block.timestamp >= submittedAt[keyset] + MIN_INTERVAL, TooMany());
-        submittedAt[keyset] = uint40(block.timestamp);
-        (bytes32 nodeId, address operator, string memory endpoint) = _node(keyset);
+        require(_count <= MAX_PER_BLOCK && block.timestamp >= submittedAt[nodeId] + MIN_INTERVAL, TooMany());
+        submittedAt[nodeId] = uint40(block.timestamp);
         emit EvidenceSubmitted(
             keyset, nodeId, kind, epoch, nonceHash, operator, endpoint, role, config, document, collateral
         );

@@ -6,7 +6,7 @@ mod common;
 use alloy_primitives::{Address, B256, Bytes, U256, Uint};
 use common::{Net, START, assert_reverts, file, who};
 use opg_contracts::{
-    EvidenceRegistry, EvidenceSetup, addresses,
+    EvidenceRegistry, EvidenceSetup, NodeRegistry, addresses,
     evidence::{self, EvidenceRecord, Verdict},
 };
 
@@ -130,7 +130,7 @@ fn nodes_submit_bounded_fresh_evidence_of_their_own_keysets() {
     assert_reverts::<EvidenceRegistry::KeysetNotActive, _>(net.evm.call(who("settlement-0"), REGISTRY, unknown));
 
     net.evm.call(who("settlement-0"), REGISTRY, good.clone()).unwrap();
-    // the same keyset only after a while, another one at once
+    // the same node only after a while, another one at once
     assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("node-0"), REGISTRY, good.clone()));
     let other = EvidenceRegistry::submitCall {
         keyset: net.keysets[1],
@@ -156,6 +156,41 @@ fn a_block_takes_eight_submissions() {
     assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("node-0"), REGISTRY, good.clone()));
     net.evm.set_number(301);
     net.evm.call(who("node-0"), REGISTRY, good).unwrap();
+}
+
+/// Keysets cost a transaction, bonds cost money: with many keysets one operator must not get more of a block than with one.
+#[test]
+fn many_keysets_of_one_node_get_one_place() {
+    let mut net = net();
+    let good = submission(&net);
+    let digests: Vec<B256> = (1..=8_u8)
+        .map(|i| {
+            let add = NodeRegistry::addKeysetCall {
+                nodeId: net.nodes[0],
+                keyset: NodeRegistry::Keyset {
+                    receiptKey: B256::repeat_byte(0xd0 + i),
+                    settlementKey: who("settlement-0"),
+                    hpkeKey: B256::ZERO,
+                    tlsSpki: B256::ZERO,
+                },
+            };
+            net.evm.call(who("node-0"), addresses::NODE_REGISTRY, add).unwrap()
+        })
+        .collect();
+    let of = |keyset| EvidenceRegistry::submitCall { keyset, ..good.clone() };
+    net.evm.call(who("node-0"), REGISTRY, good.clone()).unwrap();
+    for keyset in &digests {
+        assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("node-0"), REGISTRY, of(*keyset)));
+    }
+    // Seven places are left for others, and neither more blocks nor more keysets bring the first node a second one in its interval.
+    net.evm.call(who("node-1"), REGISTRY, of(net.keysets[1])).unwrap();
+    let now = net.evm.timestamp();
+    net.evm.set_timestamp(now + 19);
+    net.evm.set_number(301);
+    assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("node-0"), REGISTRY, of(digests[0])));
+    net.evm.set_timestamp(now + 20);
+    net.evm.call(who("node-0"), REGISTRY, of(digests[0])).unwrap();
+    assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("node-0"), REGISTRY, of(digests[1])));
 }
 
 #[test]
