@@ -350,6 +350,16 @@ def main():
         other = cbor({**core, 15: payment})
         paid[name] = {"payload": hx(other), "core_hash": hx(keccak(other)), "cose": hx(cose("receipt", keyset_digest, other, secret)),
                       "payment_id": hx(ids[name])}
+    # The answer of a closed model, from a TLS peer that told its names.
+    upstream = {1: 1, 2: "anthropic", 3: "api.anthropic.com", 4: 443, 5: "claude-sonnet-4-5", 6: "opg-upstream/anthropic/1",
+                7: tagged("opg/upstream-request/v1", content_salt, sha256(b"sent")), 8: tagged("opg/upstream-answer/v1", content_salt, sha256(b"came")),
+                9: 4, 10: True, 11: fill(0xc1), 12: fill(0xc2), 13: "msg_01", 14: "claude-sonnet-4-5-20250929"}
+    closed = tagged("opg/closed-model/v1", b"anthropic", b"api.anthropic.com", b"claude-sonnet-4-5")
+    third = dict(core)
+    third.update({6: 2, 7: keccak(second_payload), 11: {**core[11], 2: closed, 3: closed}, 21: upstream})
+    third_payload = cbor(third)
+    bare = {k: v for k, v in upstream.items() if k < 11}
+    fourth_payload = cbor({**third, 6: 3, 7: keccak(third_payload), 21: bare})
     write("receipt.json", {
         "secret": hx(secret), "public": hx(ed25519_public(secret)), "salt": hx(content_salt), "method": "POST", "path": "/v1/chat/completions",
         "body": hx(body), "params": params, "leaves": [{"kind": k, "bytes": hx(t.encode()), "hash": hx(leaf_hashes[i])} for i, (k, t) in enumerate(parts)],
@@ -359,6 +369,10 @@ def main():
         "with_evidence_and_router": {"payload": hx(second_payload), "core_hash": hx(keccak(second_payload)),
                                      "cose": hx(cose("receipt", keyset_digest, second_payload, secret))},
         **paid,
+        "with_upstream": {"payload": hx(third_payload), "core_hash": hx(keccak(third_payload)), "cose": hx(cose("receipt", keyset_digest, third_payload, secret))},
+        "with_bare_upstream": {"payload": hx(fourth_payload), "core_hash": hx(keccak(fourth_payload)),
+                               "cose": hx(cose("receipt", keyset_digest, fourth_payload, secret))},
+        "closed_model_root": hx(closed),
     })
 
     # The receipt file of it, written by hand to the specified layout.

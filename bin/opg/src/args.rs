@@ -128,6 +128,93 @@ pub(crate) enum NodeCommand {
     Router(NodeArgs),
     /// A model hub: repositories for Hugging Face's tools
     Hub(NodeArgs),
+    /// Seal a provider's API key to a node's attested key and give it to the node; for the node's operator
+    InjectKey(InjectKeyArgs),
+    /// Set what a node asks for a model, within a quarter and four times the reference price; for the node's operator
+    Ask {
+        /// Name of the model, or its root
+        model: String,
+        /// The price
+        #[command(flatten)]
+        price: PriceArgs,
+        /// The node [default: the network's first one]
+        #[arg(long, value_name = "ID")]
+        node: Option<alloy_primitives::B256>,
+        /// The operator's wallet
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
+}
+
+/// Options of `opg node inject-key`.
+#[derive(Debug, Args)]
+pub(crate) struct InjectKeyArgs {
+    /// Whose key: openai, anthropic, google, xai, or compatible
+    #[arg(long)]
+    pub(crate) provider: String,
+    /// The one host that it may be sent to [default: the provider's own]
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// File with the API key [default: stdin]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// The node [default: the network's first one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<alloy_primitives::B256>,
+    /// The operator's wallet
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// A price; what is not named is zero.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PriceArgs {
+    /// OPG a call
+    #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) per_call: Amount,
+    /// OPG a million input tokens
+    #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) per_mtok_in: Amount,
+    /// OPG a million output tokens
+    #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) per_mtok_out: Amount,
+}
+
+/// Options of `opg models register-closed`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterClosedArgs {
+    /// `owner/name` under which it is listed
+    pub(crate) name: String,
+    /// Whose model: openai, anthropic, google, xai, or compatible
+    #[arg(long)]
+    pub(crate) provider: String,
+    /// The provider's name of it
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Host of the provider [default: the provider's own]
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Royalty in basis points
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3_000))]
+    pub(crate) royalty_bps: u16,
+    /// The reference price
+    #[command(flatten)]
+    pub(crate) price: PriceArgs,
+    /// Print the root and register nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The wallet of whoever registers it
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 /// Hub commands.
@@ -368,6 +455,8 @@ pub(crate) enum ModelsCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Register a provider's model, so that nodes can serve it through their proxies
+    RegisterClosed(RegisterClosedArgs),
     /// Register an exact integer program of a model, so that nodes can serve it in mode zk; for the model's creator
     RegisterProgram {
         /// `owner/name[@revision]` or a 64-hex content root

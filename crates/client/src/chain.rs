@@ -170,7 +170,7 @@ impl Client {
         })
     }
 
-    async fn nonce(&self, address: Address) -> Result<u64, ClientError> {
+    pub(crate) async fn nonce(&self, address: Address) -> Result<u64, ClientError> {
         Ok(self
             .rpc()
             .call::<_, U64>("eth_getTransactionCount", (address, "pending"))
@@ -258,7 +258,7 @@ impl Client {
     }
 
     /// Signs and sends a transaction of a wallet that holds `native` for value and gas.
-    async fn submit(
+    pub(crate) async fn submit(
         &self,
         wallet: &Wallet,
         nonce: u64,
@@ -315,7 +315,7 @@ impl Client {
         Ok(self.rpc().call("eth_sendRawTransaction", (Bytes::from(raw),)).await?)
     }
 
-    async fn wait_for_transaction(&self, hash: B256) -> Result<Sent, ClientError> {
+    pub(crate) async fn wait_for_transaction(&self, hash: B256) -> Result<Sent, ClientError> {
         let start = Instant::now();
         loop {
             let receipt: Option<TransactionReceipt> = self.rpc().call("eth_getTransactionReceipt", (hash,)).await?;

@@ -41,6 +41,7 @@ pub mod answer;
 mod chain;
 mod channel;
 mod chat;
+mod closed;
 mod confidential;
 mod error;
 mod infer;
@@ -60,6 +61,7 @@ pub use crate::{
     chain::{Asset, Balances, Credits, Sent},
     channel::ChannelOffer,
     chat::{Chat, ChatEvent, ChatRequest, ChatStream, Message},
+    closed::NewModel,
     confidential::{AttestedKey, Via},
     error::ClientError,
     infer::Inference,

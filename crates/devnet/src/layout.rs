@@ -269,6 +269,7 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
                     _ => ModelKind::Onnx,
                 },
                 program: model.program_path(Path::new("../models")),
+                upstream: None,
             })
             .collect(),
     };
@@ -376,7 +377,10 @@ fn write_inference_node(path: &Path, config: &InferenceNodeConfig) -> Result<(),
     config.keys = relative(path, config.keys);
     config.data_dir = relative(path, config.data_dir);
     for model in &mut config.models {
-        model.path = relative(path, std::mem::take(&mut model.path));
+        // A provider's model has no file.
+        if model.upstream.is_none() {
+            model.path = relative(path, std::mem::take(&mut model.path));
+        }
         model.program = model.program.take().map(|program| relative(path, program));
     }
     Ok(write_atomically(path, config.to_toml().as_bytes())?)

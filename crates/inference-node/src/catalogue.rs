@@ -3,6 +3,7 @@
 use crate::{
     attest::Attested,
     chain::Chain,
+    closed::Closed,
     config::{ModelConfig, ModelKind},
     offer::Terms,
     rpc::RpcError,
@@ -34,10 +35,45 @@ use std::{
 /// A model with its present terms.
 #[derive(Debug)]
 pub(crate) struct Served {
-    pub(crate) model: Arc<LoadedModel>,
+    pub(crate) model: ServedModel,
     /// Its exact integer program, if the node has one.
     pub(crate) program: Option<ProvableProgram>,
     terms: RwLock<(Price, u16)>,
+}
+
+/// A model under its name and root.
+#[derive(Debug)]
+pub(crate) struct ServedModel {
+    pub(crate) name: String,
+    pub(crate) root: ModelRoot,
+    engine: Engine,
+}
+
+/// What answers.
+#[derive(Debug)]
+enum Engine {
+    /// An engine of this process.
+    Loaded(Arc<LoadedModel>),
+    /// A provider.
+    Closed(Closed),
+}
+
+impl ServedModel {
+    /// The engine of this process that runs it, if one does.
+    pub(crate) fn runtime(&self) -> Option<&ModelRuntime> {
+        match &self.engine {
+            Engine::Loaded(model) => Some(&model.runtime),
+            Engine::Closed(_) => None,
+        }
+    }
+
+    /// The provider that answers, if one does.
+    pub(crate) const fn closed(&self) -> Option<&Closed> {
+        match &self.engine {
+            Engine::Closed(closed) => Some(closed),
+            Engine::Loaded(_) => None,
+        }
+    }
 }
 
 /// An exact integer program with its weight commitment.
@@ -59,6 +95,7 @@ impl ProvableProgram {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     models: Models,
+    closed: Vec<ServedModel>,
     programs: HashMap<String, RegisteredModel>,
 }
 
@@ -97,9 +134,10 @@ impl Served {
 
     /// The model's kind.
     pub(crate) fn kind(&self) -> ModelKind {
-        match self.model.runtime {
-            ModelRuntime::Llama(_) => ModelKind::Gguf,
-            _ => ModelKind::Onnx,
+        match self.model.runtime() {
+            None => ModelKind::Upstream,
+            Some(ModelRuntime::Llama(_)) => ModelKind::Gguf,
+            Some(_) => ModelKind::Onnx,
         }
     }
 
@@ -124,9 +162,13 @@ impl Served {
         if let Some(program) = self.provable() {
             entry["program"] = json!(program.root());
         }
-        match &self.model.runtime {
-            ModelRuntime::Onnx(onnx) => entry["signature"] = json!(onnx.signature()),
-            ModelRuntime::Llama(llama) => entry["context_length"] = json!(llama.context_length()),
+        if let Some(closed) = self.model.closed() {
+            entry["upstream"] =
+                json!({"provider": closed.provider().as_str(), "host": closed.host(), "model": closed.model()});
+        }
+        match self.model.runtime() {
+            Some(ModelRuntime::Onnx(onnx)) => entry["signature"] = json!(onnx.signature()),
+            Some(ModelRuntime::Llama(llama)) => entry["context_length"] = json!(llama.context_length()),
             _ => {}
         }
         entry
@@ -140,6 +182,14 @@ pub enum CatalogueError {
     /// A file cannot be loaded.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A closed model's section cannot be used.
+    #[error("model {model}: upstream.{source}")]
+    Closed {
+        /// Name of the model.
+        model: String,
+        /// What is wrong.
+        source: opg_upstream::ConfigError,
+    },
     /// The chain does not answer.
     #[error(transparent)]
     Rpc(#[from] RpcError),
@@ -175,15 +225,33 @@ impl Catalogue {
     pub(crate) fn load(models: &[ModelConfig]) -> Result<Loaded, CatalogueError> {
         let specs: Vec<ModelSpec> = models
             .iter()
-            .map(|model| ModelSpec {
-                name: model.name.clone(),
-                path: model.path.clone(),
-                kind: match model.kind {
+            .filter_map(|model| {
+                let kind = match model.kind {
                     ModelKind::Onnx => Format::Onnx,
                     ModelKind::Gguf => Format::Gguf,
-                },
+                    ModelKind::Upstream => return None,
+                };
+                Some(ModelSpec {
+                    name: model.name.clone(),
+                    path: model.path.clone(),
+                    kind,
+                })
             })
             .collect();
+        let mut closed = Vec::new();
+        for model in models {
+            if let Some(opened) = Closed::open(model) {
+                let opened = opened.map_err(|source| CatalogueError::Closed {
+                    model: model.name.clone(),
+                    source,
+                })?;
+                closed.push(ServedModel {
+                    name: model.name.clone(),
+                    root: opened.root(),
+                    engine: Engine::Closed(opened),
+                });
+            }
+        }
         let sessions = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
         let options = LoadOptions {
             onnx: OnnxOptions {
@@ -199,19 +267,32 @@ impl Catalogue {
             }
         }
         let models = Models::load(&specs, &options)?;
-        Ok(Loaded { models, programs })
+        Ok(Loaded {
+            models,
+            closed,
+            programs,
+        })
     }
 
     /// Joins loaded models with their terms on chain.
     pub(crate) async fn open(loaded: Loaded, chain: &Chain, node_id: NodeId) -> Result<Self, CatalogueError> {
-        let Loaded { models, mut programs } = loaded;
+        let Loaded {
+            models,
+            closed,
+            mut programs,
+        } = loaded;
         let mut served = Vec::new();
-        for model in models.iter() {
-            let terms = read_terms(chain, node_id, model).await?;
+        let loaded = models.iter().map(|model| ServedModel {
+            name: model.name.clone(),
+            root: model.root,
+            engine: Engine::Loaded(Arc::clone(model)),
+        });
+        for model in loaded.chain(closed) {
+            let terms = read_terms(chain, node_id, &model).await?;
             let program = match programs.remove(&model.name) {
                 None => None,
                 Some(program) => {
-                    let registered = is_registered(chain, model, &program).await?;
+                    let registered = is_registered(chain, &model, &program).await?;
                     if !registered {
                         tracing::warn!(
                             model = model.name,
@@ -226,7 +307,7 @@ impl Catalogue {
                 }
             };
             served.push(Arc::new(Served {
-                model: Arc::clone(model),
+                model,
                 program,
                 terms: RwLock::new(terms),
             }));
@@ -294,12 +375,12 @@ fn load_program(model: &str, path: &Path) -> Result<RegisteredModel, CatalogueEr
     Ok(registered)
 }
 
-async fn is_registered(chain: &Chain, model: &LoadedModel, program: &RegisteredModel) -> Result<bool, RpcError> {
+async fn is_registered(chain: &Chain, model: &ServedModel, program: &RegisteredModel) -> Result<bool, RpcError> {
     let report = chain.program(model.root.0, program.root().0.into()).await?;
     Ok(report.is_some())
 }
 
-async fn read_terms(chain: &Chain, node_id: NodeId, model: &LoadedModel) -> Result<(Price, u16), CatalogueError> {
+async fn read_terms(chain: &Chain, node_id: NodeId, model: &ServedModel) -> Result<(Price, u16), CatalogueError> {
     let (terms, ask) = futures::try_join!(chain.model(model.root.0), chain.ask(node_id.0, model.root.0))?;
     let terms = terms.ok_or_else(|| CatalogueError::Unregistered {
         name: model.name.clone(),

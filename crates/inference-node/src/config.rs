@@ -1,5 +1,6 @@
 //! Configuration (TOML) and key file (JSON) of an inference node.
 
+pub use crate::closed::config::ClosedConfig;
 use alloy_primitives::{Address, B256, U256};
 pub use opg_payments::channel::{MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY};
 use opg_payments::{
@@ -66,6 +67,8 @@ pub enum ModelKind {
     Onnx,
     /// A Llama-architecture GGUF, for `/v1/chat/completions`.
     Gguf,
+    /// A provider's model, for `/v1/chat/completions`: see [`ClosedConfig`].
+    Upstream,
 }
 
 impl ModelKind {
@@ -75,6 +78,7 @@ impl ModelKind {
         match self {
             Self::Onnx => "onnx",
             Self::Gguf => "gguf",
+            Self::Upstream => "upstream",
         }
     }
 }
@@ -85,7 +89,8 @@ impl ModelKind {
 pub struct ModelConfig {
     /// `owner/name`, as registered on chain.
     pub name: String,
-    /// The model's file.
+    /// The model's file; none for kind `upstream`.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub path: PathBuf,
     /// What runs it.
     pub kind: ModelKind,
@@ -93,6 +98,13 @@ pub struct ModelConfig {
     /// the program is registered on chain for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<PathBuf>,
+    /// Where the model is, for kind `upstream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<ClosedConfig>,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// Bounds on what one client, or all of them, can make the node do.
@@ -298,7 +310,9 @@ impl InferenceNodeConfig {
         config.keys = base.join(&config.keys);
         config.data_dir = base.join(&config.data_dir);
         for model in &mut config.models {
-            model.path = base.join(&model.path);
+            if model.upstream.is_none() {
+                model.path = base.join(&model.path);
+            }
             model.program = model.program.take().map(|program| base.join(program));
         }
         config.check()?;
@@ -337,6 +351,9 @@ impl InferenceNodeConfig {
             }
             if self.models[..i].iter().any(|other| other.name == model.name) {
                 return bad("models.name", &format!("{:?} appears twice", model.name));
+            }
+            if let Some(problem) = model.problem() {
+                return bad("models.upstream", &problem);
             }
             if model.program.is_some() && model.kind != ModelKind::Onnx {
                 return bad("models.program", "goes with models of kind onnx");

@@ -45,8 +45,8 @@ impl Work {
     /// Computes the outputs. Blocks.
     fn run(self, served: &Served) -> Result<Value, RuntimeError> {
         let model = |reason: String| RuntimeError::Model { reason };
-        match (self, &served.model.runtime, served.provable()) {
-            (Self::Model(prepared), ModelRuntime::Onnx(onnx), _) => onnx.run(prepared),
+        match (self, served.model.runtime(), served.provable()) {
+            (Self::Model(prepared), Some(ModelRuntime::Onnx(onnx)), _) => onnx.run(prepared),
             (Self::Program(inputs), _, Some(program)) => {
                 let program = program.model.program();
                 let trace = interpret::run(program, &inputs).map_err(|error| model(error.to_string()))?;
@@ -149,6 +149,7 @@ async fn respond(
                     }),
                     _ => None,
                 },
+                upstream: None,
             };
             let finished = node.finish(admitted, &outcome).await?;
             let opg = admitted.envelope(&finished, &outcome.leaves);
@@ -185,7 +186,7 @@ fn answer_again(call: &Call, again: &Again) -> Result<Response, ApiError> {
 
 fn parse(node: &Node, mut object: Map<String, Value>, body: &[u8]) -> Result<Parsed, ApiError> {
     let (asked, served) = node.model(&object)?;
-    let ModelRuntime::Onnx(model) = &served.model.runtime else {
+    let Some(ModelRuntime::Onnx(model)) = served.model.runtime() else {
         let message = format!("{asked} is a language model: use /v1/chat/completions");
         return Err(ApiError::bad_request("model_not_supported", message).param("model"));
     };

@@ -67,6 +67,8 @@ pub(crate) struct Outcome {
     pub(crate) stream: StreamRecord,
     /// The proof that follows, for an answer of mode zk.
     pub(crate) proof: Option<ProofToCome>,
+    /// Where the answer came from, for a closed model.
+    pub(crate) upstream: Option<opg_receipt::UpstreamRecord>,
 }
 
 /// What a proof after the answer will be about.
@@ -100,6 +102,7 @@ impl Outcome {
             done: now,
             stream,
             proof: None,
+            upstream: None,
         }
     }
 }
@@ -200,6 +203,7 @@ impl Job {
             stream: outcome.stream,
             evidence: None,
             router: None,
+            upstream: outcome.upstream.clone(),
         };
         if let Some(proof) = &outcome.proof {
             core.evidence = Some(Evidence {

@@ -34,6 +34,8 @@
 //! # }
 //! ```
 //!
+//! Models of kind `upstream` are a provider's: the module `closed` asks it, and the receipt says what came from where.
+//!
 //! Status: mode `none` over ONNX and Llama-architecture GGUF models, mode `zk` for ONNX models with a registered integer program, mode
 //! `tee` with an attester; paid by x402 `batch-settlement`, `upto` and `exact`; a facilitator for others (`/facilitator`); sealed requests through the node's Oblivious HTTP gateway. Mode `replay` is refused by name.
 #![forbid(unsafe_code)]
@@ -45,6 +47,7 @@ mod chain;
 mod channels;
 mod chat;
 mod claims;
+mod closed;
 pub mod config;
 mod credit;
 mod error;

@@ -6,6 +6,7 @@ use crate::{
     chain::Chain,
     channels::Desk,
     claims::Claimer,
+    closed::keys::ClosedKeys,
     config::{ConfigError, InferenceNodeConfig, Limits, NodeKeys},
     error::ApiError,
     facilitator::Sent,
@@ -136,6 +137,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Evidence of the keyset.
     pub(crate) attestation: Arc<Attestation>,
+    /// API keys of closed models.
+    pub(crate) closed_keys: ClosedKeys,
     /// What the prover is doing.
     pub(crate) progress: Arc<Progress>,
     /// Payment channels.
@@ -273,6 +276,14 @@ impl InferenceNode {
             store,
             metrics: Arc::new(Metrics::new()),
             attestation: Arc::default(),
+            closed_keys: ClosedKeys::open(
+                config.chain_id,
+                node_id.0,
+                keyset.digest(),
+                config.operator,
+                keys.hpke_key(),
+                config.data_dir.join("upstream-keys.json"),
+            ),
             progress: Arc::default(),
             settler,
             signed: Arc::new(Notify::new()),

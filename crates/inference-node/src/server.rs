@@ -1,7 +1,7 @@
 //! Routes.
 
 use crate::{
-    body, chat, error::ApiError, facilitator, gateway, infer, node::Node, payment::PaidBy, rpc::RpcError,
+    body, chat, closed, error::ApiError, facilitator, gateway, infer, node::Node, payment::PaidBy, rpc::RpcError,
     time::unix_seconds, work::internal,
 };
 use axum::{
@@ -49,6 +49,7 @@ fn plain(node: Arc<Node>) -> Router {
         .route(chat::PATH, post(|State(node), request| paid(node, request, chat::PATH)))
         .route("/v1/models", get(models))
         .route("/v1/keyset", get(keyset))
+        .route(closed::keys::PATH, post(closed::keys::inject))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/receipts/{id}/proof", get(proof))

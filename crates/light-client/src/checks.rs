@@ -6,9 +6,9 @@ use opg_contracts::{GenesisFile, addresses};
 use opg_payments::receipt_payment::{self, Domains, PaymentError};
 use opg_primitives::{
     ids::{deposit_address, keyset_digest},
-    mode::Grade,
+    mode::{Grade, Mode},
 };
-use opg_receipt::{Core, ReceiptFile, SignedQuote, commit, file::Opening, quote::request_digest};
+use opg_receipt::{Core, ReceiptFile, SignedQuote, UpstreamRecord, commit, file::Opening, quote::request_digest};
 
 /// What a step gives: a value and one line for people.
 pub(crate) type Taken<T> = Result<(T, String), Outcome>;
@@ -108,6 +108,37 @@ pub(crate) fn check_price(core: &Core) -> Taken<()> {
             usage.output,
             usage.unit.as_str(),
             price.royalty_bps
+        ),
+    ))
+}
+
+/// The record of a closed model. That it has the form and the root of its core is part of the core's consistency.
+pub(crate) fn check_upstream(core: &Core, upstream: &UpstreamRecord) -> Taken<()> {
+    core.check_consistency()?;
+    let peer = match &upstream.peer {
+        Some(peer) => format!(
+            "a TLS peer authenticated as {} (certificate chain {})",
+            upstream.host, peer.chain
+        ),
+        None => format!("{} on the node's own machine, without TLS", upstream.host),
+    };
+    let who = if core.mode.served == Mode::Tee {
+        "the attested node"
+    } else {
+        "the node says that it"
+    };
+    let cut = if upstream.complete { "" } else { ", which was cut" };
+    let said =
+        |what: &str, text: &Option<String>| text.as_ref().map(|text| format!(", {what} {text}")).unwrap_or_default();
+    Ok((
+        (),
+        format!(
+            "{who} received {} bytes{cut} from {peer}; asked for {} {}{}{}. What the provider ran is not proven",
+            upstream.answer_bytes,
+            upstream.provider,
+            upstream.model,
+            said("answered as", &upstream.reported_model),
+            said("response", &upstream.response_id),
         ),
     ))
 }

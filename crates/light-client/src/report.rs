@@ -29,6 +29,8 @@ pub enum StepName {
     Opening,
     /// What the core says about itself, price arithmetic included.
     Price,
+    /// What the node recorded about the provider of a closed model; only of such.
+    Upstream,
     /// The payer's authorization.
     Payment,
     /// The certificate of the block.
@@ -58,6 +60,7 @@ impl StepName {
             Self::Quote => "quote",
             Self::Opening => "opening",
             Self::Price => "price",
+            Self::Upstream => "upstream",
             Self::Payment => "payment",
             Self::Finality => "finality",
             Self::Inclusion => "inclusion",

@@ -2,7 +2,9 @@
 
 use crate::{
     certificate::ValidatorSet,
-    checks::{Taken, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote},
+    checks::{
+        Taken, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote, check_upstream,
+    },
     error::ProofError,
     finality::{self, CertifiedBlock},
     report::{Outcome, Report, Requirement, StepName, Steps, Verdict},
@@ -146,6 +148,9 @@ impl<'a> Run<'a> {
             check_opening(self.file.opening.as_ref(), core, quote.as_ref()),
         );
         steps.record(StepName::Price, check_price(core));
+        if let Some(upstream) = &core.upstream {
+            steps.record(StepName::Upstream, check_upstream(core, upstream));
+        }
 
         let included = self.final_block(
             StepName::Finality,

@@ -10,7 +10,7 @@ use opg_primitives::{
     mode::{Grade, Mode},
     money::Amount,
 };
-use opg_receipt::{ReceiptFile, State, file::StateProof};
+use opg_receipt::{ReceiptFile, State, UpstreamPeer, UpstreamRecord, file::StateProof};
 use proptest::prelude::*;
 use std::sync::OnceLock;
 
@@ -285,6 +285,69 @@ fn a_proven_answer_is_verified() {
     plain.proof.clone_from(&file.proof);
     let report = check(none, &plain);
     assert_eq!(failure(&report).0, StepName::Evidence);
+}
+
+/// The record of a closed model has a step of its own, in words that claim no more than it says.
+#[test]
+fn the_record_of_a_closed_model_is_shown() {
+    let mut world = World::new(4, 1);
+    let record = UpstreamRecord {
+        provider: "openai".into(),
+        host: "api.openai.com".into(),
+        port: 443,
+        model: "gpt-5.2".into(),
+        transform: "opg-upstream/openai/1".into(),
+        peer: Some(UpstreamPeer {
+            chain: B256::repeat_byte(1),
+            spki: B256::repeat_byte(2),
+        }),
+        request: B256::repeat_byte(3),
+        answer: B256::repeat_byte(4),
+        answer_bytes: 1_234,
+        complete: true,
+        response_id: Some("chatcmpl-1".into()),
+        reported_model: Some("gpt-5.2-2026-11-01".into()),
+    };
+    world.model = record.model_root();
+    let file_with = |change: &dyn Fn(&mut UpstreamRecord)| {
+        let mut core = world.core();
+        let mut record = record.clone();
+        change(&mut record);
+        core.upstream = Some(record);
+        world.file_of(core)
+    };
+    let report = check(&world, &file_with(&|_| ()));
+    assert_eq!(
+        (report.verdict, report.steps.len()),
+        (Verdict::Unproven, 16),
+        "{report:#?}"
+    );
+    let step = report.step(StepName::Upstream).expect("a step");
+    for word in [
+        "the node says",
+        "api.openai.com",
+        "gpt-5.2-2026-11-01",
+        "chatcmpl-1",
+        "1234 bytes",
+        "not proven",
+    ] {
+        assert!(step.detail.contains(word), "{word}: {}", step.detail);
+    }
+    let plain = check(&world, &file_with(&|record| record.peer = None));
+    assert!(
+        plain
+            .step(StepName::Upstream)
+            .expect("a step")
+            .detail
+            .contains("without TLS")
+    );
+    // Another host than the registered model's, signed by the node all the same.
+    let elsewhere = check(
+        &world,
+        &file_with(&|record| record.host = "api.openai.com.example".into()),
+    );
+    assert_eq!(failure(&elsewhere).0, StepName::Price);
+    assert_eq!(status(&elsewhere, StepName::Upstream), Status::Failed);
 }
 
 #[test]

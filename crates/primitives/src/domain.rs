@@ -54,6 +54,12 @@ tags! {
     AuthorizationCancelled = "opg/authorization-cancelled/v1",
     /// Content root of a model's files.
     Model = "opg/model/v1",
+    /// Root of a model that only a provider has.
+    ClosedModel = "opg/closed-model/v1",
+    /// Salted commitment to the body that was sent to a provider.
+    UpstreamRequest = "opg/upstream-request/v1",
+    /// Salted commitment to a provider's answer before translation.
+    UpstreamAnswer = "opg/upstream-answer/v1",
     /// Digest of the runtime that served a model.
     Runtime = "opg/runtime/v1",
     /// Digest of an integer program without its weights.

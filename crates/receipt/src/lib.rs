@@ -53,6 +53,7 @@ pub use crate::{
         ChannelRecord, Core, Evidence, FinishReason, MAX_PROOF_SECONDS, ModeRecord, ModelRef, PaymentMethod,
         PaymentRecord, PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times,
         UsageRecord, UsageUnit,
+        upstream::{UpstreamPeer, UpstreamRecord, closed_model_root},
     },
     cose::MAX_BYTES,
     error::{ReceiptError, SignatureError},

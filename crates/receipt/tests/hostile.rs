@@ -11,9 +11,9 @@ use opg_primitives::{
 };
 use opg_receipt::{
     Core, Evidence, FinishReason, ReceiptError, ReceiptFile, SignatureError, SignedQuote, SignedReceipt,
-    file::MAX_FILE_BYTES, verify_batch,
+    UpstreamRecord, file::MAX_FILE_BYTES, verify_batch,
 };
-use opg_vectors::RECEIPT_FILE;
+use opg_vectors::{RECEIPT_FILE, bytes, load};
 use proptest::prelude::*;
 
 fn public() -> [u8; 32] {
@@ -48,6 +48,81 @@ fn every_bit_of_a_quote_is_covered() {
         let accepted = SignedQuote::decode(&bytes).and_then(|quote| quote.verify_signature(&public()));
         assert!(accepted.is_err(), "byte {at}");
     }
+}
+
+/// The record of a closed model: no text without bounds, no root but its own, no proof of what nobody can compute again.
+#[test]
+fn upstream_records_are_bounded_and_agree_with_their_core() {
+    let good = Core::decode(&bytes(&load("receipt")["with_upstream"]["payload"])).expect("a core");
+    good.check_consistency().expect("consistent");
+    let record = good.upstream.clone().expect("a record");
+    let refused = |change: &dyn Fn(&mut Core), field: &str, decodes: bool| {
+        let mut core = good.clone();
+        change(&mut core);
+        let error = core.check_consistency().expect_err(field).to_string();
+        assert!(error.contains(field), "{field}: {error}");
+        assert_eq!(Core::decode(&core.encode()).is_ok(), decodes, "{field}");
+    };
+    let record_of = |core: &mut Core, change: &dyn Fn(&mut UpstreamRecord)| {
+        change(core.upstream.as_mut().expect("a record"));
+    };
+    type Change = fn(&mut UpstreamRecord);
+    let texts: [(&str, Change); 9] = [
+        ("upstream.provider", |r| r.provider = String::new()),
+        ("upstream.host", |r| r.host = "a".repeat(201)),
+        ("upstream.host", |r| r.host = "API.anthropic.com".into()),
+        ("upstream.host", |r| r.host = "api.anthropic.com ".into()),
+        ("upstream.model", |r| r.model = "m".repeat(129)),
+        ("upstream.transform", |r| r.transform = "\u{1b}[2J".into()),
+        ("upstream.response_id", |r| r.response_id = Some("é".into())),
+        ("upstream.response_id", |r| r.response_id = Some(String::new())),
+        ("upstream.reported_model", |r| r.reported_model = Some("x".repeat(129))),
+    ];
+    for (field, change) in texts {
+        refused(&|core| record_of(core, &change), field, false);
+    }
+    // Another model, host or provider than the root says: well-formed, but not this core's.
+    let others: [Change; 3] = [
+        |r| r.model = "claude-opus-4-5".into(),
+        |r| r.host = "api.anthropic.com.example".into(),
+        |r| r.provider = "compatible".into(),
+    ];
+    for change in others {
+        refused(&|core| record_of(core, &change), "upstream.model", true);
+    }
+    refused(
+        &|core| record_of(core, &|r| r.complete = false),
+        "upstream.complete",
+        true,
+    );
+    let proven = |core: &mut Core| {
+        core.mode.asked = Mode::Zk;
+        core.mode.min_grade = Grade::Hardware;
+        core.mode.served = Mode::Zk;
+        core.mode.grade = Grade::Hardware;
+        core.evidence = Some(Evidence {
+            statement_hash: Some(B256::repeat_byte(1)),
+            proof_deadline: Some(core.times.done / 1_000 + 1),
+            ..Evidence::default()
+        });
+    };
+    refused(&proven, "upstream", true);
+    // Half a peer, a later version, and one key more.
+    let pairs = |change: &dyn Fn(&mut Vec<(ciborium::Value, ciborium::Value)>)| {
+        let mut value: ciborium::Value = ciborium::from_reader(good.encode().as_slice()).expect("CBOR");
+        let map = value.as_map_mut().expect("a map");
+        change(map.last_mut().expect("key 21").1.as_map_mut().expect("a map"));
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&value, &mut bytes).expect("writing to memory");
+        Core::decode(&bytes)
+    };
+    assert_eq!(pairs(&|_| ()).expect("unchanged").upstream, Some(record));
+    assert!(
+        pairs(&|map| map.retain(|(key, _)| *key != 12.into())).is_err(),
+        "half a peer"
+    );
+    assert!(pairs(&|map| map[0].1 = 2.into()).is_err(), "a later version");
+    assert!(pairs(&|map| map.push((15.into(), 0.into()))).is_err(), "an unknown key");
 }
 
 /// The COSE bytes as an independent CBOR library reads them.

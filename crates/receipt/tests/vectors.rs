@@ -32,6 +32,8 @@ fn cores_decode_and_encode_to_the_same_bytes() {
         "paid_by_permit",
         "paid_up_to",
         "paid_by_channel",
+        "with_upstream",
+        "with_bare_upstream",
     ];
     for name in names {
         let payload = bytes(&v[name]["payload"]);
@@ -107,6 +109,35 @@ fn payments_of_every_scheme_have_their_own_fields_and_ids() {
         channel.withdraw_delay = 1 << 40;
     }
     assert!(wrong.check_consistency().is_err());
+}
+
+#[test]
+fn records_of_closed_models() {
+    let v = load("receipt");
+    let core = |name: &str| Core::decode(&bytes(&v[name]["payload"])).expect("a core");
+    let (full, bare) = (core("with_upstream"), core("with_bare_upstream"));
+    let record = full.upstream.clone().expect("a record");
+    let root = b256(&v["closed_model_root"]);
+    assert_eq!((record.model_root().0, full.model.served_root.0), (root, root));
+    assert_eq!(
+        (record.host.as_str(), record.response_id.as_deref()),
+        ("api.anthropic.com", Some("msg_01"))
+    );
+    let salt = b256(&v["salt"]);
+    let hash = |data: &[u8]| opg_primitives::hash::sha256(data);
+    assert_eq!(
+        record.request,
+        opg_receipt::core::upstream::request_commitment(&salt, &hash(b"sent"))
+    );
+    assert_eq!(
+        record.answer,
+        opg_receipt::core::upstream::answer_commitment(&salt, &hash(b"came"))
+    );
+    let rest = bare.upstream.clone().expect("a record");
+    assert!(rest.peer.is_none() && rest.response_id.is_none() && rest.reported_model.is_none());
+    for core in [&full, &bare] {
+        core.check_consistency().expect("consistent");
+    }
 }
 
 #[test]

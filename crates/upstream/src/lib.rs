@@ -77,6 +77,7 @@ mod config;
 mod connect;
 mod error;
 mod facts;
+mod injection;
 mod json;
 mod key;
 mod provider;
@@ -92,6 +93,7 @@ pub use crate::{
     config::{ConfigError, Deadlines, Endpoint, Roots, UpstreamConfig},
     error::{AnswerError, RequestError, UpstreamError},
     facts::{Facts, Peer, chain_hash},
+    injection::{KeyInjection, MAX_SEALED_KEY},
     key::{ApiKey, KeyBinding, KeyError, MAX_KEY, open_api_key, seal_api_key},
     provider::{MAX_ANSWER, Provider, ProviderRequest, StreamReader, Target, read_answer},
     request::{ChatRequest, Image, MAX_MESSAGES, MAX_TOOLS, Message, Part, ResponseFormat, Tool, ToolCall, ToolChoice},

@@ -148,6 +148,7 @@ impl Sale<'_> {
             stream: StreamRecord::NOT_STREAMED,
             evidence: None,
             router: None,
+            upstream: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod chat;
+pub(crate) mod closed;
 pub(crate) mod evidence;
 pub(crate) mod hub;
 pub(crate) mod infer;

@@ -8,7 +8,7 @@ use opg_primitives::money::Price;
 use opg_zkml::{ParameterSet, RegisteredModel};
 use serde_json::{Value, json};
 
-use super::{client, wallet, zk};
+use super::{client, closed, wallet, zk};
 use crate::{
     args::ModelsCommand,
     failure::Failure,
@@ -44,6 +44,7 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
             document["programs"] = json!(programs);
             output.result(&document, || show(&model, &programs))?;
         }
+        ModelsCommand::RegisterClosed(args) => return closed::register(args, output).await,
         ModelsCommand::RegisterProgram {
             model,
             program,

@@ -9,7 +9,7 @@ use opg_router::config::RouterConfig;
 
 use serde_json::json;
 
-use super::stop_signal;
+use super::{closed, stop_signal};
 use crate::{args::NodeCommand, block_on, failure::Failure, output::Output};
 
 /// Runs a role until it is told to stop, or stops by itself.
@@ -20,6 +20,14 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
             NodeCommand::Inference(args) => inference(&args.config, output).await,
             NodeCommand::Router(args) => router(&args.config, output).await,
             NodeCommand::Hub(args) => hub(&args.config, output).await,
+            NodeCommand::InjectKey(args) => closed::inject_key(args, output).await,
+            NodeCommand::Ask {
+                model,
+                price,
+                node,
+                key,
+                network,
+            } => closed::ask(&model, &price, node, (&key, &network), output).await,
         }
     })
 }

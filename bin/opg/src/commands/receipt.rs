@@ -10,7 +10,7 @@ use std::{
 use opg_client::{Network, load_genesis, text::one_line};
 use opg_light_client::{Options, Report, Status, Verifier};
 use opg_primitives::mode::{Grade, Mode};
-use opg_receipt::{ReceiptFile, SignedReceipt, file::MAX_FILE_BYTES};
+use opg_receipt::{ReceiptFile, SignedReceipt, UpstreamRecord, file::MAX_FILE_BYTES};
 use serde_json::json;
 
 use crate::{
@@ -56,7 +56,7 @@ fn show(path: &Path, output: Output) -> Result<ExitCode, Failure> {
                 inclusion.count
             )
         });
-        let mut text = facts([
+        let mut rows = vec![
             ("receipt", core.receipt_id.to_string()),
             ("chain id", core.chain_id.to_string()),
             ("node", core.node_id.to_string()),
@@ -85,12 +85,48 @@ fn show(path: &Path, output: Output) -> Result<ExitCode, Failure> {
             ),
             ("charge", format!("{} OPG", core.price.charge)),
             ("credited back", format!("{} OPG", opg_client::answer::refund(&receipt))),
-            ("final", place),
-        ]);
+        ];
+        if let Some(upstream) = &core.upstream {
+            rows.extend(upstream_rows(upstream));
+        }
+        rows.push(("final", place));
+        let mut text = facts(rows);
         text.push_str("This is what the file says; `opg receipt verify` judges it.\n");
         text
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the node recorded about the provider of a closed model.
+fn upstream_rows(upstream: &UpstreamRecord) -> Vec<(&'static str, String)> {
+    let absent = || "not said".to_owned();
+    let text = |text: &Option<String>| text.as_ref().map_or_else(absent, |text| one_line(text, 200));
+    vec![
+        (
+            "provider",
+            format!("{} at {}:{}", upstream.provider, upstream.host, upstream.port),
+        ),
+        (
+            "TLS peer",
+            upstream.peer.as_ref().map_or_else(
+                || "none: a server on the node's own machine".to_owned(),
+                |peer| format!("certificate chain {}, key {}", peer.chain, peer.spki),
+            ),
+        ),
+        ("asked for", one_line(&upstream.model, 200)),
+        ("answered as", text(&upstream.reported_model)),
+        ("response id", text(&upstream.response_id)),
+        (
+            "raw answer",
+            format!(
+                "{} bytes{}, commitment {}",
+                upstream.answer_bytes,
+                if upstream.complete { "" } else { " (cut)" },
+                upstream.answer
+            ),
+        ),
+        ("translation", one_line(&upstream.transform, 200)),
+    ]
 }
 
 fn check(args: &VerifyArgs, output: Output) -> Result<ExitCode, Failure> {

@@ -33,11 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATH: &str = "/v1/chat/completions";
 /// Chunks that may wait for a slow reader.
-const BUFFER: usize = 64;
+pub(crate) const BUFFER: usize = 64;
 /// A reader that takes nothing for this long has hung up.
-const STALL: Duration = Duration::from_secs(30);
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// Generation ends this many seconds before the payment could not be settled any more.
-const SETTLE_MARGIN: u64 = 10;
+pub(crate) const SETTLE_MARGIN: u64 = 10;
 
 /// What is left of a generation for the receipt.
 struct Generated {
@@ -70,6 +70,12 @@ pub(crate) async fn handle(
         return Ok(refunded);
     }
     let object = crate::body::object(&body)?;
+    if let Ok((_, served)) = node.model(&object)
+        && served.model.closed().is_some()
+    {
+        let served = Arc::clone(served);
+        return crate::closed::handle(node, served, headers, (object, body)).await;
+    }
     let parsed = parse::parse(&node, &object)?;
     let most = Usage {
         input: parsed.prepared.prompt_tokens() as u64,
@@ -194,7 +200,7 @@ async fn generate(
     let streamed = sink.chunks.is_some();
     let worker = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        run(&served.model.runtime, prepared, &sink, deadline)
+        run(served.model.runtime(), prepared, &sink, deadline)
     });
     let generated = worker.await.unwrap_or_else(|panic| Generated {
         result: Err(RuntimeError::Engine {
@@ -221,7 +227,7 @@ fn no_stream(streamed: bool, aborted: bool) -> StreamRecord {
 }
 
 /// The generation, on a thread that may block.
-fn run(runtime: &ModelRuntime, prepared: PreparedGeneration, sink: &Sink, deadline: u64) -> Generated {
+fn run(runtime: Option<&ModelRuntime>, prepared: PreparedGeneration, sink: &Sink, deadline: u64) -> Generated {
     let began = Instant::now();
     let mut record = no_stream(sink.chunks.is_some(), false);
     let (mut first_output, mut out_of_time, mut left) = (None, false, false);
@@ -229,7 +235,7 @@ fn run(runtime: &ModelRuntime, prepared: PreparedGeneration, sink: &Sink, deadli
         left = !sink.send(&sink.chunk(json!({"role": "assistant", "content": ""}), None));
     }
     let result = match runtime {
-        ModelRuntime::Llama(model) => model.run(prepared, &mut |event| {
+        Some(ModelRuntime::Llama(model)) => model.run(prepared, &mut |event| {
             let text = match event {
                 TokenEvent::Prompt { .. } => "",
                 TokenEvent::Token { text, .. } | TokenEvent::Rest { text } => text,
@@ -293,7 +299,7 @@ impl Sink {
     }
 }
 
-fn event(data: &Value) -> String {
+pub(crate) fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
@@ -317,6 +323,7 @@ fn outcome(generated: Generated) -> (Outcome, Result<Generation, RuntimeError>) 
                 done: now,
                 stream: generated.stream,
                 proof: None,
+                upstream: None,
             };
             (outcome, Ok(generation))
         }

@@ -46,7 +46,7 @@ pub(super) struct Parsed {
 
 pub(super) fn parse(node: &Node, object: &Map<String, Value>) -> Result<Parsed, ApiError> {
     let (asked, served) = node.model(object)?;
-    let ModelRuntime::Llama(model) = &served.model.runtime else {
+    let Some(ModelRuntime::Llama(model)) = served.model.runtime() else {
         let message = format!("{asked} is not a language model: use /v1/infer");
         return Err(ApiError::bad_request("model_not_supported", message).param("model"));
     };

@@ -70,6 +70,8 @@ pub struct World {
     pub storage: BTreeMap<Address, BTreeMap<U256, U256>>,
     /// Asked mode and minimum grade of the receipt.
     pub asked: (Mode, Grade),
+    /// Root of the model, asked and served.
+    pub model: ModelRoot,
 }
 
 /// Validators with random keys, each with its proof of possession.
@@ -178,6 +180,7 @@ impl World {
             keyset,
             storage: BTreeMap::new(),
             asked,
+            model: ModelRoot(B256::repeat_byte(7)),
         };
         world.register(START, 0);
         world.settle(world.payee(), world.amount());
@@ -252,7 +255,7 @@ impl World {
             nonce,
             receipt_id: commit::receipt_id(CHAIN, &self.keyset.node_id, &nonce),
             request_digest: request_digest("POST", "/v1/infer", BODY),
-            model_root: ModelRoot(B256::repeat_byte(7)),
+            model_root: self.model,
             ask: ask(),
             royalty_bps: 1_000,
             max_amount: self.amount(),

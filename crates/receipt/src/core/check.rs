@@ -57,6 +57,9 @@ impl Core {
             ));
         }
         self.check_mode()?;
+        if let Some(upstream) = &self.upstream {
+            upstream.check(self)?;
+        }
         self.check_charge()
     }
 

@@ -5,6 +5,7 @@ use super::{
     PaymentRecord, PaymentScheme, PriceRecord, QuoteRef, RequestCommitments, Response, StreamRecord, Times,
     UsageRecord, UsageUnit, VERSION,
     check::{check_leaves, check_name, check_status},
+    upstream::UpstreamRecord,
 };
 use crate::{
     error::ReceiptError,
@@ -21,7 +22,8 @@ impl Core {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::with_capacity(1_536);
-        let optional = usize::from(self.evidence.is_some()) + usize::from(self.router.is_some());
+        let optional = [self.evidence.is_some(), self.router.is_some(), self.upstream.is_some()];
+        let optional = optional.into_iter().filter(|is| *is).count();
         e.map(18 + optional);
         e.uint(1).uint(VERSION);
         e.uint(2).uint(self.chain_id);
@@ -116,6 +118,10 @@ impl Core {
         if let Some(router) = &self.router {
             e.uint(20).bytes(router.as_slice());
         }
+        if let Some(upstream) = &self.upstream {
+            e.uint(21);
+            upstream.encode(&mut e);
+        }
         e.finish()
     }
 
@@ -127,7 +133,7 @@ impl Core {
         let limits = Limits {
             bytes: crate::MAX_BYTES,
             depth: 4,
-            items: 192,
+            items: 256,
             tags: false,
         };
         let value = decode_strict(payload, limits).map_err(|source| ReceiptError::Cbor {
@@ -162,6 +168,7 @@ impl Core {
                 .optional(20)
                 .map(|value| as_array(value, "router").map(Address::new))
                 .transpose()?,
+            upstream: f.optional(21).map(UpstreamRecord::read).transpose()?,
         };
         f.end()?;
         Ok(core)

@@ -2,6 +2,7 @@
 
 mod check;
 mod codec;
+pub mod upstream;
 
 use crate::stream;
 use alloy_primitives::{Address, B256, Bytes};
@@ -65,6 +66,9 @@ pub struct Core {
     pub evidence: Option<Evidence>,
     /// Router that passed the request on.
     pub router: Option<Address>,
+    /// Where the answer came from, for a closed model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<upstream::UpstreamRecord>,
 }
 
 /// The accepted quote.

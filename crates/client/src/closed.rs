@@ -1,0 +1,110 @@
+//! What it takes to offer a provider's model: its registration, and what a node asks for it.
+
+use crate::{Client, ClientError, Sent, Wallet, wallet::random_bytes};
+use alloy_primitives::{B256, Bytes, U256, keccak256};
+use alloy_sol_types::{SolCall, SolValue as _};
+use opg_contracts::{ModelRegistry, NodeRegistry, addresses};
+use opg_primitives::{
+    ids::{ModelRoot, NodeId},
+    money::Price,
+};
+use std::time::Duration;
+
+/// Blocks between a commitment and its reveal (D6).
+const REVEAL_DELAY: u64 = 2;
+const POLL: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A model as it is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewModel {
+    /// Content root, or [`opg_receipt::closed_model_root`].
+    pub root: ModelRoot,
+    /// `owner/name`.
+    pub name: String,
+    /// Where more is said about it; may be empty.
+    pub uri: String,
+    /// Royalty of the creator, basis points.
+    pub royalty_bps: u16,
+    /// Reference price.
+    pub price: Price,
+}
+
+impl Client {
+    /// Registers a model of the wallet's own by commitment and reveal, and waits until both are final.
+    ///
+    /// # Errors
+    /// If the root is somebody else's, the wallet cannot pay the gas, or a transaction is not included within a minute.
+    pub async fn register_model(&self, wallet: &Wallet, model: &NewModel) -> Result<Sent, ClientError> {
+        let salt = B256::from(random_bytes()?);
+        let commitment = keccak256((model.root.0, wallet.address(), salt).abi_encode());
+        let committed = self
+            .transact(
+                wallet,
+                addresses::MODEL_REGISTRY,
+                &ModelRegistry::commitCall { commitment },
+            )
+            .await?;
+        // Full nodes estimate gas in the newest block: in that one the reveal has to be allowed already.
+        let start = std::time::Instant::now();
+        while self.height().await? < committed.block + REVEAL_DELAY {
+            if start.elapsed() > PATIENCE {
+                return Err(ClientError::Timeout {
+                    what: "blocks after the commitment".into(),
+                    seconds: PATIENCE.as_secs(),
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        let reveal = ModelRegistry::revealCall {
+            modelRoot: model.root.0,
+            salt,
+            name: model.name.clone(),
+            uri: model.uri.clone(),
+            royaltyBps: model.royalty_bps,
+            price: ModelRegistry::Price {
+                perCall: model.price.per_call.wei(),
+                perMtokIn: model.price.per_mtok_in.wei(),
+                perMtokOut: model.price.per_mtok_out.wei(),
+            },
+        };
+        self.transact(wallet, addresses::MODEL_REGISTRY, &reveal).await
+    }
+
+    /// Sets what a node asks for a model; for the node's operator.
+    ///
+    /// # Errors
+    /// If the wallet is not the operator's, or a component is not within a quarter and four times the reference price.
+    pub async fn set_ask(
+        &self,
+        wallet: &Wallet,
+        node: NodeId,
+        model: ModelRoot,
+        ask: &Price,
+    ) -> Result<Sent, ClientError> {
+        let call = NodeRegistry::setAskCall {
+            nodeId: node.0,
+            modelRoot: model.0,
+            ask: NodeRegistry::Price {
+                perCall: ask.per_call.wei(),
+                perMtokIn: ask.per_mtok_in.wei(),
+                perMtokOut: ask.per_mtok_out.wei(),
+            },
+        };
+        self.transact(wallet, addresses::NODE_REGISTRY, &call).await
+    }
+
+    async fn transact<C: SolCall>(
+        &self,
+        wallet: &Wallet,
+        to: alloy_primitives::Address,
+        call: &C,
+    ) -> Result<Sent, ClientError> {
+        let (from, input) = (wallet.address(), Bytes::from(call.abi_encode()));
+        let (nonce, balances) = futures::try_join!(self.nonce(from), self.balances(from))?;
+        let hash = self
+            .submit(wallet, nonce, to, U256::ZERO, input, balances.native)
+            .await?;
+        self.wait_for_transaction(hash).await
+    }
+}
