@@ -15,6 +15,7 @@ mod checks;
 mod context;
 mod contracts;
 mod debian;
+mod fuzz_step;
 mod native;
 mod npm;
 mod openssl;
@@ -61,7 +62,7 @@ enum Command {
     Lint,
     /// Runs benchmarks in release mode; writes bench/results/NAME.json and prints a table
     Bench(BenchArgs),
-    /// Runs property and mutation tests for a long time with many cases
+    /// Runs fuzz targets, and property and mutation tests with many cases, for a long time
     Fuzz(FuzzArgs),
     /// Compiles the Solidity sources again and replaces the committed artifacts (needs Node)
     Contracts {
@@ -115,14 +116,14 @@ struct BenchArgs {
 
 #[derive(Debug, Args)]
 struct FuzzArgs {
-    /// How long to go on starting rounds
+    /// Seconds for each fuzz target, and seconds for which rounds of property tests are started
     #[arg(long, default_value_t = 600)]
     seconds: u64,
     /// Cases in a round of every property test, or more where a test asks for more (PROPTEST_CASES)
     #[arg(long, default_value_t = 5_000)]
     cases: u32,
-    /// Only tests whose name contains this
-    filter: Option<String>,
+    /// One fuzz target (`cargo xtask fuzz list` names them), or only tests whose name contains this
+    target: Option<String>,
 }
 
 fn main() -> std::process::ExitCode {
@@ -230,7 +231,9 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Fuzz(args) => {
             let mut steps = Steps::default();
             let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
-            tests_step::fuzz(&context, &mut steps, args.seconds, args.cases, args.filter.as_deref());
+            if fuzz_step::run(&context, &mut steps, args.target.as_deref(), args.seconds)? {
+                tests_step::fuzz(&context, &mut steps, args.seconds, args.cases, args.target.as_deref());
+            }
             Ok(steps.finish("fuzz"))
         }
     }

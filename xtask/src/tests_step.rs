@@ -51,6 +51,9 @@ pub(crate) fn run(context: &Context, steps: &mut Steps, options: &Options) {
         steps.skip("tests", "the build failed");
         return;
     }
+    if options.filter.is_none() {
+        crate::fuzz_step::short(context, steps);
+    }
     if nextest_is_there() {
         steps.step("tests (nextest)", |tests| {
             // The time limit of the default profile is for the usual number of cases.

@@ -126,6 +126,9 @@ pub struct NetworkFile {
     pub genesis: PathBuf,
     /// JSON-RPC endpoints, any of which will do.
     pub rpc: Vec<String>,
+    /// Base URL of the router, with its Oblivious HTTP relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
     /// Prometheus endpoints.
     #[serde(default)]
     pub metrics: Vec<String>,

@@ -5,6 +5,7 @@
 //! models/OWNER/NAME/model.{onnx,gguf}
 //! validator-N/{config.toml, keys.json, operator.key, data/}
 //! inference/{config.toml, keys.json, operator.key, data/}
+//! router/config.toml
 //! ```
 //! `genesis.json` is written last: a folder without it is one whose making was interrupted, and is completed with
 //! the keys that are there already.
@@ -25,6 +26,7 @@ use opg_inference_node::config::{
     ModelKind, NodeKeys, SoftwareConfig, SoftwareFormatName,
 };
 use opg_models::Format;
+use opg_router::config::RouterConfig;
 
 use crate::{
     DevnetError,
@@ -41,6 +43,7 @@ pub(crate) struct Layout {
     pub(crate) network: NetworkFile,
     pub(crate) validators: Vec<PathBuf>,
     pub(crate) inference: PathBuf,
+    pub(crate) router: PathBuf,
 }
 
 impl Layout {
@@ -83,6 +86,7 @@ impl Layout {
                 chain_id: genesis.chain_id,
                 genesis: dir.join("genesis.json"),
                 rpc: Vec::new(),
+                router: None,
                 metrics: Vec::new(),
                 contracts: Contracts::PREDEPLOYED,
                 wallet: None,
@@ -92,7 +96,12 @@ impl Layout {
             genesis,
             validators,
             inference: dir.join("inference").join("config.toml"),
+            router: dir.join("router").join("config.toml"),
         };
+        if !layout.router.exists() {
+            // A folder from before networks had a router.
+            layout.write_router(layout.ports()?)?;
+        }
         layout.describe()?;
         Ok(layout)
     }
@@ -117,6 +126,9 @@ impl Layout {
             url,
             models: inference.models.iter().map(|model| model.name.clone()).collect(),
         });
+        let router = self.router()?.listen;
+        self.network.router = Some(format!("http://{router}"));
+        self.network.metrics.push(format!("http://{router}/metrics"));
         let key = |name: &str| -> Result<KeyRef, DevnetError> {
             let key_file = self.dir.join(name);
             Ok(KeyRef {
@@ -139,6 +151,17 @@ impl Layout {
     /// Configuration of the inference node.
     pub(crate) fn inference_node(&self) -> Result<InferenceNodeConfig, DevnetError> {
         InferenceNodeConfig::load(&self.inference).map_err(|error| malformed(&self.inference, error))
+    }
+
+    /// Configuration of the router.
+    pub(crate) fn router(&self) -> Result<RouterConfig, DevnetError> {
+        RouterConfig::load(&self.router).map_err(|error| malformed(&self.router, error))
+    }
+
+    /// Writes the router's configuration: all full nodes of this network, and nodes on this machine.
+    fn write_router(&self, ports: Ports) -> Result<(), DevnetError> {
+        let count = u16::try_from(self.validators.len()).unwrap_or(u16::MAX);
+        write_router(&self.router, ports, count)
     }
 
     fn ports(&self) -> Result<Ports, DevnetError> {
@@ -170,8 +193,14 @@ impl Layout {
         }
         let mut config = self.inference_node()?;
         config.listen = ports.inference();
+        config.rpc.clone_from(&rpc);
+        write_inference_node(&self.inference, &config)?;
+        let mut config = self.router()?;
+        config.listen = ports.router();
         config.rpc = rpc;
-        write_inference_node(&self.inference, &config)
+        config.genesis = config.genesis.map(|genesis| relative(&self.router, genesis));
+        let text = config.to_toml().map_err(|error| malformed(&self.router, error))?;
+        Ok(write_atomically(&self.router, text.as_bytes())?)
     }
 
     /// Path of the description.
@@ -274,6 +303,7 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
             .collect(),
     };
     write_inference_node(&inference.join("config.toml"), &config)?;
+    write_router(&dir.join("router").join("config.toml"), ports, validators)?;
 
     let accounts = Accounts {
         demo: wallet(dir.join("demo.key"))?.address(),
@@ -368,6 +398,18 @@ fn write_full_node(path: &Path, mut config: FullNodeConfig) -> Result<(), Devnet
     config.genesis = relative(path, config.genesis);
     config.keys = relative(path, config.keys);
     config.data_dir = relative(path, config.data_dir);
+    let text = config.to_toml().map_err(|error| malformed(path, error))?;
+    Ok(write_atomically(path, text.as_bytes())?)
+}
+
+fn write_router(path: &Path, ports: Ports, validators: u16) -> Result<(), DevnetError> {
+    if let Some(folder) = path.parent() {
+        make_dir(folder)?;
+    }
+    let rpc = (0..validators).map(|i| format!("http://{}", ports.rpc(i))).collect();
+    let mut config = RouterConfig::new(ports.router(), genesis::CHAIN_ID, rpc);
+    config.genesis = Some("../genesis.json".into());
+    config.private_endpoints = true;
     let text = config.to_toml().map_err(|error| malformed(path, error))?;
     Ok(write_atomically(path, text.as_bytes())?)
 }

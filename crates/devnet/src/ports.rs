@@ -22,6 +22,12 @@ impl Ports {
         local(self.0 + 20 + i)
     }
 
+    /// The router.
+    #[must_use]
+    pub fn router(self) -> SocketAddr {
+        local(self.0 + 55)
+    }
+
     /// The inference node.
     #[must_use]
     pub fn inference(self) -> SocketAddr {
@@ -38,7 +44,7 @@ impl Ports {
     pub fn all(self, validators: u16) -> impl Iterator<Item = SocketAddr> {
         (0..validators)
             .flat_map(move |i| [self.rpc(i), self.p2p(i), self.metrics(i)])
-            .chain([self.inference()])
+            .chain([self.router(), self.inference()])
     }
 }
 
@@ -54,6 +60,7 @@ mod tests {
     fn defaults_are_those_of_the_interface_and_never_collide() {
         let ports = Ports(DEFAULT_PORT_BASE);
         assert_eq!(ports.rpc(0).port(), 8_545);
+        assert_eq!(ports.router().port(), 8_600);
         assert_eq!(ports.inference().port(), 8_610);
         assert_eq!(ports.metrics(0).port(), 9_100);
         let mut all: Vec<_> = ports.all(16).collect();

@@ -20,7 +20,7 @@ pub struct Split {
 /// One process.
 #[derive(Debug, Clone, Serialize)]
 pub struct SplitRole {
-    /// `full` or `inference`, as in `opg node full`.
+    /// `full`, `inference` or `router`, as in `opg node full`.
     pub kind: &'static str,
     /// Its configuration.
     pub config: PathBuf,
@@ -39,10 +39,16 @@ pub(crate) fn split(dir: &Path, validators: Option<u16>, port_base: Option<u16>)
         config: config.clone(),
     });
     let roles = full
-        .chain([SplitRole {
-            kind: "inference",
-            config: layout.inference.clone(),
-        }])
+        .chain([
+            SplitRole {
+                kind: "inference",
+                config: layout.inference.clone(),
+            },
+            SplitRole {
+                kind: "router",
+                config: layout.router.clone(),
+            },
+        ])
         .collect();
     Ok(Split {
         network: layout.network_file(),

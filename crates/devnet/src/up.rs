@@ -9,6 +9,7 @@ use std::{
 use opg_client::{Client, Network, remember};
 use opg_full_node::{FullNode, FullNodeHandle};
 use opg_inference_node::InferenceNode;
+use opg_router::RouterHandle;
 use tempfile::TempDir;
 
 use crate::{DevnetError, layout::Layout, lock::DirLock};
@@ -36,6 +37,7 @@ pub struct Running {
     network: Network,
     full_nodes: Vec<FullNodeHandle>,
     inference: InferenceNode,
+    router: RouterHandle,
     started: Duration,
     // Dropped in this order: the lock before the folder it lies in.
     _lock: DirLock,
@@ -74,12 +76,16 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
     let (inference, ()) = futures::try_join!(inference, full)?;
     tracing::info!(elapsed_ms = start.elapsed().as_millis(), "inference node is started");
 
+    let router = opg_router::start(layout.router()?)
+        .await
+        .map_err(|error| DevnetError::role("router", error))?;
+
     let network = Network {
         dir: layout.dir.clone(),
         file: layout.network.clone(),
         genesis: layout.genesis.clone(),
     };
-    wait_ready(&Client::new(network.clone())?, fresh).await?;
+    wait_ready(&Client::new(network.clone())?, &router, fresh).await?;
     layout.network.write(&layout.dir)?;
     if let Err(error) = remember(&layout.dir) {
         tracing::warn!(%error, "cannot note this network as the default; use --dir");
@@ -90,6 +96,7 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
         network,
         full_nodes,
         inference,
+        router,
         started,
         _lock: lock,
         _temporary: temporary,
@@ -113,7 +120,7 @@ fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>), DevnetError> 
 
 /// A taken port would show much later, as a validator that never connects.
 fn check_ports(layout: &Layout) -> Result<(), DevnetError> {
-    let mut addresses = vec![layout.inference_node()?.listen];
+    let mut addresses = vec![layout.inference_node()?.listen, layout.router()?.listen];
     for config in layout.full_nodes()? {
         addresses.extend([config.rpc, config.p2p]);
         addresses.extend(config.metrics);
@@ -124,8 +131,8 @@ fn check_ports(layout: &Layout) -> Result<(), DevnetError> {
     Ok(())
 }
 
-/// Waits until every validator has finalised a block since the start, and the inference node is healthy.
-async fn wait_ready(client: &Client, fresh: bool) -> Result<(), DevnetError> {
+/// Waits until every validator has finalised a block since the start, the inference node is healthy, and the router has found it.
+async fn wait_ready(client: &Client, router: &RouterHandle, fresh: bool) -> Result<(), DevnetError> {
     let start = Instant::now();
     let mut first: Option<u64> = fresh.then_some(0);
     loop {
@@ -133,7 +140,7 @@ async fn wait_ready(client: &Client, fresh: bool) -> Result<(), DevnetError> {
         let lowest = full.iter().map(|node| node.height).min().flatten();
         if let Some(height) = lowest {
             let first = *first.get_or_insert(height);
-            if height > first && inference.iter().all(|node| node.healthy) {
+            if height > first && inference.iter().all(|node| node.healthy) && router.nodes_up() > 0 {
                 return Ok(());
             }
         }
@@ -143,7 +150,10 @@ async fn wait_ready(client: &Client, fresh: bool) -> Result<(), DevnetError> {
                 .filter_map(|node| node.error.clone())
                 .chain(inference.iter().filter_map(|node| node.error.clone()))
                 .next()
-                .unwrap_or_else(|| format!("no new block (height {lowest:?})"));
+                .unwrap_or_else(|| match router.nodes_up() {
+                    0 => "the router knows no node that is up".to_owned(),
+                    _ => format!("no new block (height {lowest:?})"),
+                });
             return Err(DevnetError::NotReady {
                 seconds: READY_TIMEOUT.as_secs(),
                 missing,
@@ -177,6 +187,9 @@ impl Running {
         for node in &file.nodes {
             lines.push(format!("inference  {} ({})", node.url, node.models.join(", ")));
         }
+        if let Some(router) = &file.router {
+            lines.push(format!("router     {router} (relay of sealed requests at /ohttp)"));
+        }
         if let Some(wallet) = &file.wallet {
             lines.push(format!(
                 "wallet     {} (key in {})",
@@ -200,14 +213,16 @@ impl Running {
         }
     }
 
-    /// Stops every role in order: the inference node first, so that what it has answered is recorded, then all
+    /// Stops every role in order: the router and the inference node first, so that what it has answered is recorded, then all
     /// validators together.
     ///
     /// # Errors
     /// The first role that did not stop in an orderly way; the others are stopped nevertheless.
     pub async fn shutdown(self) -> Result<(), DevnetError> {
+        let router = self.router.shutdown().await;
         let inference = self.inference.shutdown().await;
         let full = futures::future::join_all(self.full_nodes.into_iter().map(FullNodeHandle::shutdown)).await;
+        router.map_err(|error| DevnetError::role("router", error))?;
         inference.map_err(|error| DevnetError::role("inference node", error))?;
         for (i, result) in full.into_iter().enumerate() {
             result.map_err(|error| DevnetError::role(format!("validator {i}"), error))?;

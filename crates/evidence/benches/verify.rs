@@ -54,6 +54,18 @@ fn tdx_quotes(criterion: &mut Criterion) {
                 .expect("good")
         });
     });
+    let mut known = collateral.clone().expect("collateral");
+    known
+        .remember(Kind::Tdx, &quote, &roots, 1_750_414_563)
+        .expect("a good quote");
+    let known = Some(known);
+    criterion.bench_function("tdx::verify/collateral=known, same quote", |bench| {
+        bench.iter(|| {
+            TdxVerifier
+                .verify(black_box(&quote), &known, &roots, 1_750_414_563)
+                .expect("good")
+        });
+    });
     criterion.bench_function("tdx::check_signatures", |bench| {
         bench.iter(|| dcap::check_signatures(Kind::Tdx, black_box(&quote), &roots, 1_750_414_563).expect("good"));
     });

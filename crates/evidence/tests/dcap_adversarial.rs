@@ -5,8 +5,9 @@ mod common;
 
 use opg_evidence::{
     Anchor, Claims, EvidenceVerifier as _, Kind, Reject, TrustRoots,
-    dcap::{self, IntelCollateral, SgxVerifier, TdxVerifier},
+    dcap::{self, IntelCollateral, KnownSignatures, SgxVerifier, TdxVerifier},
 };
+use std::sync::OnceLock;
 
 const TDX_AT: u64 = 1_750_414_563;
 const SGX_AT: u64 = 1_750_416_971;
@@ -27,7 +28,26 @@ fn sgx() -> Option<(Vec<u8>, Option<IntelCollateral>)> {
     ))
 }
 
+/// With nothing known, and with everything that the unchanged quote teaches: the same.
 fn judge(raw: &[u8], collateral: &Option<IntelCollateral>) -> Result<Claims, Reject> {
+    static KNOWN: OnceLock<KnownSignatures> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let (quote, collateral) = tdx().expect("samples");
+        let mut collateral = collateral.expect("collateral");
+        collateral
+            .remember(Kind::Tdx, &quote, &TrustRoots::pinned(), TDX_AT)
+            .expect("a good quote");
+        collateral.known().clone()
+    });
+    let plain = judge_plainly(raw, collateral);
+    let knowing = collateral
+        .clone()
+        .map(|collateral| collateral.with_known(known.clone()));
+    assert_eq!(judge_plainly(raw, &knowing), plain);
+    plain
+}
+
+fn judge_plainly(raw: &[u8], collateral: &Option<IntelCollateral>) -> Result<Claims, Reject> {
     TdxVerifier
         .verify(raw, collateral, &TrustRoots::pinned(), TDX_AT)
         .map(|verdict| verdict.into_claims())

@@ -7,11 +7,12 @@ mod common;
 use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
 use opg_evidence::{
     Claims, Development, EvidenceVerifier as _, Expected, Kind, Policy, Reject, Signer, TcbStatus, TrustRoots,
-    dcap::{self, IntelCollateral, SgxVerifier, TdxVerifier},
+    dcap::{self, IntelCollateral, KnownSignatures, SgxVerifier, TdxVerifier},
     soft::{SoftTdx, TDX_FMSPC, TdxCollateralSpec, TdxRequest},
 };
 use opg_primitives::mode::Grade;
 use serde_json::Value;
+use std::sync::OnceLock;
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
@@ -33,10 +34,32 @@ fn request() -> TdxRequest {
     TdxRequest::new([9; 64])
 }
 
+/// Signatures of good collateral, good quotes and this platform's chain.
+fn known() -> &'static KnownSignatures {
+    static KNOWN: OnceLock<KnownSignatures> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let platform = platform();
+        let mut collateral = platform.collateral(&spec());
+        for bound in [[9; 64], [10; 64]] {
+            let quote = platform.quote(&TdxRequest::new(bound));
+            collateral
+                .remember(Kind::Tdx, &quote, &roots(&platform), NOW)
+                .expect("a good quote");
+        }
+        collateral.known().clone()
+    })
+}
+
+/// Every judgement of this file, with nothing known and with all that good quotes teach: the same.
 fn judge(raw: &[u8], collateral: IntelCollateral, at: u64) -> Result<Claims, Reject> {
-    TdxVerifier
-        .verify(raw, &Some(collateral), &roots(&platform()), at)
-        .map(|verdict| verdict.into_claims())
+    let roots = roots(&platform());
+    let verify = |collateral: IntelCollateral| {
+        let verdict = TdxVerifier.verify(raw, &Some(collateral), &roots, at);
+        verdict.map(|verdict| verdict.into_claims())
+    };
+    let plain = verify(collateral.clone());
+    assert_eq!(verify(collateral.with_known(known().clone())), plain);
+    plain
 }
 
 fn good(raw: &[u8]) -> Result<Claims, Reject> {
@@ -86,6 +109,40 @@ fn a_generated_quote_is_simulated() {
     assert_eq!(
         (own.evidence_id, &own.measurement, &own.signer),
         (claims.evidence_id, &claims.measurement, &claims.signer)
+    );
+}
+
+/// What is learned from one quote serves another of the platform, and a refused quote teaches nothing.
+#[test]
+fn only_good_quotes_teach() {
+    let platform = platform();
+    let roots = roots(&platform);
+    let mut collateral = platform.collateral(&spec());
+    let good = platform.quote(&request());
+    let mut bad = good.clone();
+    bad[100] ^= 1;
+    assert!(collateral.remember(Kind::Tdx, &bad, &roots, NOW).is_err());
+    assert!(collateral.remember(Kind::Tdx, &good, &roots, NOW + 31 * DAY).is_err());
+    assert!(collateral.remember(Kind::Sgx, &good, &roots, NOW).is_err());
+    assert!(collateral.known().is_empty());
+    collateral
+        .remember(Kind::Tdx, &good, &roots, NOW)
+        .expect("a good quote");
+    let first = collateral.known().len();
+    assert!(first >= 8, "{first} signatures");
+    // Another quote of the same platform adds the signature of the quote itself, and of its quoting enclave at most.
+    let other = platform.quote(&TdxRequest::new([10; 64]));
+    collateral
+        .remember(Kind::Tdx, &other, &roots, NOW)
+        .expect("a good quote");
+    assert!((first + 1..=first + 2).contains(&collateral.known().len()));
+    // What is known is no part of what the collateral is.
+    assert_eq!(collateral, platform.collateral(&spec()));
+    let late = TdxVerifier.verify(&good, &Some(collateral), &roots, NOW + 31 * DAY);
+    assert_eq!(
+        late.unwrap_err().name(),
+        "COLLATERAL_EXPIRED",
+        "time is looked at each time"
     );
 }
 

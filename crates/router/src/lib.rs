@@ -89,6 +89,7 @@ mod model_name;
 mod models;
 mod nodes;
 mod outbound;
+pub mod parsers;
 mod payment;
 mod pick;
 mod probe;

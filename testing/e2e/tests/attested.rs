@@ -191,6 +191,19 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
     .await;
     sealed("relayed.receipt.json", &["--relay", &router_url]);
     assert!(router.terminate().success(), "orderly end");
+    // the network has a router of its own, which one operator runs with the node: it serves, and hides nothing from him
+    let own = network.file()["router"].as_str().expect("router");
+    let models: Value = reqwest::get(format!("{own}/v1/models"))
+        .await
+        .expect("answer")
+        .json()
+        .await
+        .expect("json");
+    assert!(
+        models["data"].as_array().is_some_and(|list| list.len() >= 2),
+        "{models}"
+    );
+    sealed("own.receipt.json", &["--relay", own]);
     // what validators have to see cannot be sealed
     let refused = opg(
         home,

@@ -1,8 +1,13 @@
 //! Judgement of the platform by `dcap-qvl`.
 
-use super::{body, quote::Quote, signature};
+use super::{
+    body,
+    memory::{self, KnownSignatures, Remembering},
+    quote::Quote,
+    signature,
+};
 use crate::{
-    claims::{Claims, TcbStatus, UnixSeconds},
+    claims::{Claims, Kind, TcbStatus, UnixSeconds},
     reject::Reject,
     roots::{RootGrade, TrustRoots},
     x509::Window,
@@ -13,8 +18,23 @@ use dcap_qvl::{PckCertFlag, Policy, QuoteClaims, QuoteCollateralV3, TcbStatus as
 pub const MAX_COLLATERAL: usize = 1_048_576;
 
 /// TCB info, QE identity, revocation lists and their issuer chains, as Intel's service signs them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IntelCollateral(QuoteCollateralV3);
+///
+/// It may know signatures that were found valid before ([`Self::with_known`], [`Self::remember`]): then judgements that use it do not
+/// compute them again, and are otherwise the same.
+#[derive(Debug, Clone)]
+pub struct IntelCollateral {
+    parts: QuoteCollateralV3,
+    known: KnownSignatures,
+}
+
+/// Of the same content; what is known about it is no part of it.
+impl PartialEq for IntelCollateral {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for IntelCollateral {}
 
 impl IntelCollateral {
     /// Reads the JSON form of `QuoteCollateralV3`. A platform chain in it is dropped: the one inside the quote counts.
@@ -31,11 +51,43 @@ impl IntelCollateral {
         }
         let parts: QuoteCollateralV3 =
             serde_json::from_slice(bytes).map_err(|error| Reject::Collateral { why: error.to_string() })?;
-        Ok(Self(QuoteCollateralV3 {
-            // The library would prefer it to the chain inside the quote, which then nobody would look at.
-            pck_certificate_chain: None,
-            ..parts
-        }))
+        Ok(Self {
+            parts: QuoteCollateralV3 {
+                // The library would prefer it to the chain inside the quote, which then nobody would look at.
+                pck_certificate_chain: None,
+                ..parts
+            },
+            known: KnownSignatures::default(),
+        })
+    }
+
+    /// The same collateral with signatures that are known to be valid, from [`Self::known`] of any other.
+    #[must_use]
+    pub fn with_known(self, known: KnownSignatures) -> Self {
+        Self { known, ..self }
+    }
+
+    /// The signatures that are known to be valid.
+    #[must_use]
+    pub const fn known(&self) -> &KnownSignatures {
+        &self.known
+    }
+
+    /// Judges a quote, and remembers every signature that the judgement found valid, those of the collateral and of the platform's chain
+    /// among them. Nothing is remembered of a quote that is refused.
+    ///
+    /// # Errors
+    /// As [`crate::EvidenceVerifier::verify`] of the kind.
+    pub fn remember<G: RootGrade>(
+        &mut self,
+        kind: Kind,
+        raw: &[u8],
+        roots: &TrustRoots<G>,
+        at: UnixSeconds,
+    ) -> Result<Claims, Reject> {
+        let quote = super::parse(kind, raw)?;
+        let Self { parts, known } = self;
+        memory::learning(known, || judge_parts(&quote, parts, roots, at))
     }
 
     /// The same JSON form, for storing and handing on.
@@ -43,12 +95,15 @@ impl IntelCollateral {
     /// # Errors
     /// [`Reject::Collateral`] if it cannot be written, which text and bytes always can.
     pub fn to_json(&self) -> Result<Vec<u8>, Reject> {
-        serde_json::to_vec(&self.0).map_err(|error| Reject::Collateral { why: error.to_string() })
+        serde_json::to_vec(&self.parts).map_err(|error| Reject::Collateral { why: error.to_string() })
     }
 
     #[cfg(feature = "soft")]
-    pub(crate) const fn from_parts(parts: QuoteCollateralV3) -> Self {
-        Self(parts)
+    pub(crate) fn from_parts(parts: QuoteCollateralV3) -> Self {
+        Self {
+            parts,
+            known: KnownSignatures::default(),
+        }
     }
 }
 
@@ -71,9 +126,18 @@ pub(super) fn judge<G: RootGrade>(
     roots: &TrustRoots<G>,
     at: UnixSeconds,
 ) -> Result<Claims, Reject> {
+    memory::with(&collateral.known, || judge_parts(quote, &collateral.parts, roots, at))
+}
+
+fn judge_parts<G: RootGrade>(
+    quote: &Quote<'_>,
+    parts: &QuoteCollateralV3,
+    roots: &TrustRoots<G>,
+    at: UnixSeconds,
+) -> Result<Claims, Reject> {
     let anchor = signature::anchor(quote, roots)?;
-    let judged = QuoteVerifier::new(anchor.der().to_vec())
-        .verify_with_policy(quote.raw, &collateral.0, at, &Floor)
+    let judged = QuoteVerifier::<Remembering>::new_with_config(anchor.der().to_vec())
+        .verify_with_policy(quote.raw, parts, at, &Floor)
         .map_err(|error| reason(quote, roots, at, &format!("{error:#}")))?;
     let claims = claims(quote, &judged)?;
     // The library compares no list's issue date with the time.

@@ -8,10 +8,12 @@
 mod body;
 pub mod eventlog;
 mod judge;
+mod memory;
 mod quote;
 mod signature;
 
 pub use judge::{IntelCollateral, MAX_COLLATERAL};
+pub use memory::KnownSignatures;
 #[cfg(feature = "soft")]
 pub(crate) use quote::INTEL_VENDOR;
 pub use quote::{MAX_QUOTE, Quote};
