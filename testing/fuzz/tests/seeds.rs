@@ -8,8 +8,8 @@ fn seeds_are_understood_and_a_short_search_finds_nothing() {
     assert!(all.len() >= 25, "{} targets", all.len());
     for target in &all {
         let understood = target.seeds.iter().any(|seed| (target.check)(seed).starts_with("ok"));
-        let exempt =
-            unread.contains(&target.name) || target.name.starts_with("router-") || target.name == "bhttp-response";
+        // Their outcomes have other words.
+        let exempt = target.name == "router-model" || target.name == "evidence-snp-certificate";
         assert!(
             understood || exempt,
             "{}: {:?}",

@@ -137,14 +137,21 @@ pub(super) fn targets() -> Vec<Target> {
     }));
 
     all.push(target("evidence-container", containers(&tdx, &snp), |file| {
-        let mut outcome = String::new();
+        let mut outcomes = String::new();
         for kind in Kind::ALL {
-            outcome = words(container::unwrap(kind, file), |unwrapped| {
+            let found = container::unwrap(kind, file).map(|unwrapped| {
                 assert!(unwrapped.document.len() <= file.len() + 4_096, "grew");
-                format!("{} steps", unwrapped.steps.len())
+                unwrapped
+                    .steps
+                    .iter()
+                    .map(container::Step::name)
+                    .collect::<Vec<_>>()
+                    .join(" ")
             });
+            outcomes.push_str(&found.unwrap_or_else(|reject| reject.name().to_owned()));
+            outcomes.push(' ');
         }
-        outcome
+        format!("ok {outcomes}")
     }));
     let listed = [&tdx, &snp].map(|good| encode_collateral(&good.beside).expect("a list"));
     all.push(target("evidence-collateral-list", listed.to_vec(), |bytes| {

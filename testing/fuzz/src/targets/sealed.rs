@@ -61,8 +61,13 @@ pub(super) fn targets() -> Vec<Target> {
     let config = KeyConfig::parse_list(&keys).expect("own keys").remove(0);
     let suite = config.suites[0];
     all.push(target("ohttp-keys", vec![keys, config.to_bytes()], |bytes| {
+        // Suites that nobody here knows are left out, so the bytes need not be the same.
         let one = KeyConfig::parse(bytes).map(|config| {
-            assert_eq!(config.to_bytes(), bytes, "two forms of one configuration");
+            assert_eq!(
+                KeyConfig::parse(&config.to_bytes()).as_ref(),
+                Ok(&config),
+                "its own form is another one"
+            );
         });
         words(KeyConfig::parse_list(bytes), |list| {
             format!("{} {}", list.len(), one.is_ok())

@@ -68,7 +68,7 @@ pub(super) fn targets() -> Vec<Target> {
     ] {
         all.push(target(name[0], vec![whole.to_string().into_bytes()], move |body| {
             words(read_answer(provider, body), |answer| {
-                head().whole(&answer);
+                assert!(head().whole(&answer).is_object());
                 format!("{} calls {}", answer.calls.len(), answer.finish.as_str())
             })
         }));
@@ -81,7 +81,7 @@ pub(super) fn targets() -> Vec<Target> {
                 }
                 deltas.extend(reader.finish()?);
                 for delta in &deltas {
-                    head().chunk(delta);
+                    assert!(head().chunk(delta).is_object());
                 }
                 Ok::<_, opg_upstream::AnswerError>(deltas)
             };
