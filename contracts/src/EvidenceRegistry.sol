@@ -167,7 +167,7 @@ contract EvidenceRegistry {
     function record(Verdict[] calldata verdicts) external {
         require(
             // solhint-disable-next-line avoid-tx-origin
-            msg.sender == tx.origin && msg.sender == block.coinbase && ledger.isSystem(msg.sender),
+            msg.sender == tx.origin && msg.sender == block.coinbase && ledger.staking().isSystem(msg.sender),
             NotSystemTransaction(msg.sender)
         );
         for (uint256 i; i < verdicts.length; ++i) {

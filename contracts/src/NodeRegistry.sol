@@ -50,6 +50,8 @@ contract NodeRegistry {
     uint128 public immutable minBond;
     /// @notice Seconds between {deactivate} and {withdrawBond}.
     uint40 public immutable unbonding;
+    /// @notice Freezes and slashes bonds.
+    address public immutable slashing;
 
     /// @notice Keysets by digest.
     mapping(bytes32 keysetDigest => KeysetRecord) public keysets;
@@ -57,6 +59,8 @@ contract NodeRegistry {
     mapping(bytes32 nodeId => Node) public nodes;
     /// @notice What a node asks for a model; zero for a model that it does not serve.
     mapping(bytes32 nodeId => mapping(bytes32 modelRoot => Price)) public asks;
+    /// @notice Slashing cases against a node that await their end; its bond stays until then.
+    mapping(bytes32 nodeId => uint256) public openCases;
 
     /// @notice A node registered.
     event NodeRegistered(bytes32 indexed nodeId, address indexed operator, string endpoint, uint128 bond);
@@ -72,11 +76,15 @@ contract NodeRegistry {
     event NodeDeactivated(bytes32 indexed nodeId);
     /// @notice A node that left took its bond back.
     event BondWithdrawn(bytes32 indexed nodeId, uint128 amount);
+    /// @notice A node's bond was slashed.
+    event BondSlashed(bytes32 indexed nodeId, uint128 amount);
     /// @notice A node set its ask for a model.
     event AskSet(bytes32 indexed nodeId, bytes32 indexed modelRoot, Price ask);
 
     /// @notice Only the node's operator may do this.
     error NotOperator(bytes32 nodeId, address caller);
+    /// @notice Only the slashing contract may do this.
+    error NotSlashing(address caller);
     /// @notice The id is taken.
     error NodeExists(bytes32 nodeId);
     /// @notice The node has left.
@@ -100,15 +108,21 @@ contract NodeRegistry {
     /// @notice The token returned false.
     error TransferFailed();
 
-    constructor(IERC20 opg_, ModelRegistry models_, uint128 minBond_, uint40 unbonding_) {
+    constructor(IERC20 opg_, ModelRegistry models_, uint128 minBond_, uint40 unbonding_, address slashing_) {
         opg = opg_;
         models = models_;
         minBond = minBond_;
         unbonding = unbonding_;
+        slashing = slashing_;
     }
 
     modifier onlyOperator(bytes32 nodeId) {
         require(nodes[nodeId].operator == msg.sender, NotOperator(nodeId, msg.sender));
+        _;
+    }
+
+    modifier onlySlashing() {
+        require(msg.sender == slashing, NotSlashing(msg.sender));
         _;
     }
 
@@ -174,15 +188,37 @@ contract NodeRegistry {
         emit NodeDeactivated(nodeId);
     }
 
-    /// @notice Pays the bond of a node that left back to its operator.
+    /// @notice Pays the bond of a node that left back to its operator, unless a case against it is open.
     function withdrawBond(bytes32 nodeId) external onlyOperator(nodeId) {
         Node storage node = nodes[nodeId];
         uint256 until = node.inactiveAt == 0 ? type(uint256).max : uint256(node.inactiveAt) + unbonding;
         uint128 amount = node.bond;
-        require(block.timestamp >= until && amount != 0, BondLocked(until));
+        require(block.timestamp >= until && amount != 0 && openCases[nodeId] == 0, BondLocked(until));
         node.bond = 0;
         emit BondWithdrawn(nodeId, amount);
         require(opg.transfer(msg.sender, amount), TransferFailed());
+    }
+
+    /// @notice A case against a node begins.
+    function freeze(bytes32 nodeId) external onlySlashing {
+        ++openCases[nodeId];
+    }
+
+    /// @notice A case against a node ends: `amount` of its bond, or all if there is less, goes to the slashing contract.
+    /// @param deactivated whether the node leaves for ever as well
+    function unfreeze(bytes32 nodeId, uint256 amount, bool deactivated) external onlySlashing returns (uint128 taken) {
+        Node storage node = nodes[nodeId];
+        --openCases[nodeId];
+        taken = amount < node.bond ? uint128(amount) : node.bond;
+        if (deactivated && node.inactiveAt == 0) {
+            node.inactiveAt = uint40(block.timestamp);
+            emit NodeDeactivated(nodeId);
+        }
+        if (taken != 0) {
+            node.bond -= taken;
+            emit BondSlashed(nodeId, taken);
+            require(opg.transfer(slashing, taken), TransferFailed());
+        }
     }
 
     /// @notice Sets what the node asks for a model, within a quarter and four times the creator's reference price.

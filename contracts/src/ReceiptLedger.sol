@@ -8,6 +8,7 @@ import {OPG} from "./OPG.sol";
 import {FeeVault} from "./FeeVault.sol";
 import {ModelRegistry} from "./ModelRegistry.sol";
 import {NodeRegistry} from "./NodeRegistry.sol";
+import {ValidatorKeys} from "./ValidatorKeys.sol";
 import {BatchSettlement} from "./x402/BatchSettlement.sol";
 import {Permit2} from "./x402/Permit2.sol";
 import {Permit2Proxy} from "./x402/Permit2Proxy.sol";
@@ -141,6 +142,8 @@ contract ReceiptLedger {
     Permit2Proxy public immutable exactProxy;
     /// @notice Settles Permit2 payments of at most the signed amount: of the charge.
     Permit2Proxy public immutable uptoProxy;
+    /// @notice Knows the accounts whose system transactions are accepted: those of the current epoch's set.
+    ValidatorKeys public immutable staking;
     /// @notice Implementation of the deposit addresses.
     address public immutable implementation;
     /// @notice Account of the treasury's share.
@@ -156,8 +159,6 @@ contract ReceiptLedger {
     mapping(bytes32 paymentId => bytes32) public spent;
     /// @notice Batch root of each height; zero for an empty batch.
     mapping(uint64 height => bytes32) public roots;
-    /// @notice Accounts whose system transactions are accepted.
-    mapping(address account => bool) public isSystem;
     /// @notice When a payment without receipt can be refunded; 0 if nobody asked for it.
     mapping(bytes32 paymentId => uint40) public refundAt;
     /// @notice What each channel was charged.
@@ -236,7 +237,6 @@ contract ReceiptLedger {
     error UnknownMethod(uint8 method);
 
     /// @param windows escrow windows in seconds by mode: none, tee, zk, replay
-    /// @param systemAddresses accounts of the first validator set
     constructor(
         OPG opg_,
         NodeRegistry nodes_,
@@ -249,7 +249,7 @@ contract ReceiptLedger {
         address implementation_,
         address treasury_,
         uint40[4] memory windows,
-        address[] memory systemAddresses
+        ValidatorKeys staking_
     ) {
         opg = opg_;
         nodes = nodes_;
@@ -265,9 +265,7 @@ contract ReceiptLedger {
         _windowTee = windows[1];
         _windowZk = windows[2];
         _windowReplay = windows[3];
-        for (uint256 i; i < systemAddresses.length; ++i) {
-            isSystem[systemAddresses[i]] = true;
-        }
+        staking = staking_;
     }
 
     /// @dev The origin test keeps out calls in the proposer's name from a delegated account (EIP-7702): only a transaction that the
@@ -275,7 +273,7 @@ contract ReceiptLedger {
     modifier chunkOf(uint64 height, bytes32 batchRoot, uint32 count, uint32 chunk) {
         require(
             // solhint-disable-next-line avoid-tx-origin
-            msg.sender == tx.origin && msg.sender == block.coinbase && isSystem[msg.sender],
+            msg.sender == tx.origin && msg.sender == block.coinbase && staking.isSystem(msg.sender),
             NotSystemTransaction(msg.sender)
         );
         bytes32 recorded = roots[height];
