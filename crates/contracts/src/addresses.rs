@@ -18,6 +18,14 @@ pub const DEPOSIT_IMPLEMENTATION: Address = address!("0x000000000000000000000000
 pub const INSURANCE: Address = address!("0x0000000000000000000000000000000000001007");
 /// Attestation evidence of keysets, and the policy that it is judged by.
 pub const EVIDENCE_REGISTRY: Address = address!("0x0000000000000000000000000000000000001008");
+/// Validators, stake, seats and epochs.
+pub const STAKING: Address = address!("0x0000000000000000000000000000000000001009");
+/// Cases against validators and nodes.
+pub const SLASHING: Address = address!("0x000000000000000000000000000000000000100a");
+/// Checks proofs of possession of validators' keys.
+pub const KEY_PROOFS: Address = address!("0x0000000000000000000000000000000000001011");
+/// Divides what the supply's bucket for staking releases.
+pub const EMISSION: Address = address!("0x0000000000000000000000000000000000001012");
 /// View of the same evidence in the ABI of OpenGradient's published clients, at the address that they have built in.
 pub const TEE_REGISTRY: Address = address!("0x4e72238852f3c918f4E4e57AeC9280dDB0c80248");
 /// Multicall3 at its usual address.
@@ -41,7 +49,7 @@ pub const PERMIT2_DEPOSIT_COLLECTOR: Address = address!("0x4020425FAf3B746C082C2
 pub const UNIVERSAL_SIG_VALIDATOR: Address = address!("0xdAcD51A54883eb67D95FAEb2BBfdC4a9a6BD2a3B");
 
 /// Every address that a genesis allocation must not use.
-pub const PREDEPLOYS: [Address; 18] = [
+pub const PREDEPLOYS: [Address; 22] = [
     OPG,
     NODE_REGISTRY,
     MODEL_REGISTRY,
@@ -50,6 +58,10 @@ pub const PREDEPLOYS: [Address; 18] = [
     DEPOSIT_IMPLEMENTATION,
     INSURANCE,
     EVIDENCE_REGISTRY,
+    STAKING,
+    SLASHING,
+    KEY_PROOFS,
+    EMISSION,
     TEE_REGISTRY,
     MULTICALL3,
     CREATE2_DEPLOYER,

@@ -116,3 +116,23 @@ sol!(
     UniversalSigValidator,
     "../../contracts/artifacts/UniversalSigValidator.json"
 );
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    KeyProofs,
+    "../../contracts/artifacts/KeyProofs.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Emission,
+    "../../contracts/artifacts/Emission.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Staking,
+    "../../contracts/artifacts/Staking.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Slashing,
+    "../../contracts/artifacts/Slashing.json"
+);

@@ -108,6 +108,66 @@ pub struct Parameters {
     pub claim_window: u64,
     /// Account of the treasury's share.
     pub treasury: Address,
+    /// Staking and slashing; not written if the validators of this file have no stake. Their set then stays until four others have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staking: Option<StakingParameters>,
+}
+
+/// Parameters of staking and slashing, and the stake of the first validators: each operator's self-bond is taken from its
+/// wrapped allocation (staking.md §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StakingParameters {
+    /// Least stake of an operator behind itself to be seated, wei; what each validator of this file bonds.
+    pub min_self_bond: Amount,
+    /// Seconds that stake unbonds.
+    pub unbonding: u64,
+    /// Seconds in jail for being down.
+    pub jail_time: u64,
+    /// Most seats of a set.
+    pub max_seats: u16,
+    /// Most that a commission may change in an epoch, basis points.
+    pub commission_step: u16,
+    /// Fewest leader views of an epoch from which a seat can count as down.
+    pub min_views: u32,
+    /// Least part of its leader views that a seat must win, millionths.
+    pub min_led_ppm: u32,
+    /// Part of the emission for auditors, millionths.
+    pub auditors_ppm: u32,
+    /// Part of the emission for inference nodes, millionths.
+    pub nodes_ppm: u32,
+    /// Least bond of whoever reports a fault, wei.
+    pub challenger_bond: Amount,
+    /// Seconds between a verdict and the slash.
+    pub appeal_window: u64,
+    /// Least slash for equivocation and votes for invalid proofs, millionths of the stake.
+    pub equivocation_ppm: u32,
+    /// Slash for being down, millionths of the stake.
+    pub downtime_ppm: u32,
+    /// Factor on the share of seats with the same fault.
+    pub correlation: u8,
+}
+
+impl Default for StakingParameters {
+    /// The documented defaults (economics.md §5.3, §6.2).
+    fn default() -> Self {
+        Self {
+            min_self_bond: Amount(25_000 * opg_primitives::money::WEI_PER_OPG),
+            unbonding: 14 * 86_400,
+            jail_time: 600,
+            max_seats: 100,
+            commission_step: 100,
+            min_views: 10,
+            min_led_ppm: 50_000,
+            auditors_ppm: 200_000,
+            nodes_ppm: 100_000,
+            challenger_bond: Amount(opg_primitives::money::WEI_PER_OPG),
+            appeal_window: 86_400,
+            equivocation_ppm: 50_000,
+            downtime_ppm: 100,
+            correlation: 3,
+        }
+    }
 }
 
 impl Parameters {
@@ -128,6 +188,7 @@ impl Parameters {
             terms_notice: 600,
             claim_window: 3_600,
             treasury,
+            staking: None,
         }
     }
 }
@@ -426,10 +487,58 @@ impl GenesisFile {
         for (name, window) in ["none", "tee", "zk", "replay"].into_iter().zip(p.windows.by_code()) {
             range(&format!("parameters.windows.{name}"), window, 0, MAX_WINDOW)?;
         }
+        self.validate_staking()?;
         if p.min_bond.0 > SUPPLY {
             return Err(bad("parameters.min_bond", format!("at most {SUPPLY}"), p.min_bond.0));
         }
         ordinary("parameters.treasury", p.treasury)
+    }
+
+    /// The contracts' own ranges, so that block 0 cannot fail for them.
+    fn validate_staking(&self) -> Checked {
+        let Some(s) = &self.parameters.staking else {
+            return Ok(());
+        };
+        let unit = opg_primitives::money::WEI_PER_OPG;
+        for (name, amount, least, most) in [
+            ("min_self_bond", s.min_self_bond.0, unit, 10_000_000 * unit),
+            ("challenger_bond", s.challenger_bond.0, 1, 1_000_000 * unit),
+        ] {
+            if !(least..=most).contains(&amount) {
+                let field = format!("parameters.staking.{name}");
+                return Err(bad(field, format!("{least} to {most}"), amount));
+            }
+        }
+        let year = 365 * 86_400;
+        for (name, value, least, most) in [
+            ("unbonding", s.unbonding, 1, year),
+            ("jail_time", s.jail_time, 1, year),
+            ("max_seats", u64::from(s.max_seats), 4, MAX_VALIDATORS as u64),
+            ("commission_step", u64::from(s.commission_step), 1, 10_000),
+            ("min_views", u64::from(s.min_views), 1, u64::from(u32::MAX)),
+            ("min_led_ppm", u64::from(s.min_led_ppm), 0, 900_000),
+            ("auditors_ppm", u64::from(s.auditors_ppm), 0, 1_000_000),
+            (
+                "nodes_ppm",
+                u64::from(s.nodes_ppm),
+                0,
+                1_000_000 - u64::from(s.auditors_ppm.min(1_000_000)),
+            ),
+            ("appeal_window", s.appeal_window, 1, 30 * 86_400),
+            ("equivocation_ppm", u64::from(s.equivocation_ppm), 1, 1_000_000),
+            ("downtime_ppm", u64::from(s.downtime_ppm), 1, 100_000),
+            ("correlation", u64::from(s.correlation), 1, 100),
+        ] {
+            range(&format!("parameters.staking.{name}"), value, least, most)?;
+        }
+        // A node that leaves must still be there when whoever was paid late finds it cheated, and while that is appealed against.
+        let longest = self.parameters.windows.by_code().into_iter().max().unwrap_or_default();
+        range(
+            "parameters.unbonding",
+            self.parameters.unbonding,
+            longest.saturating_add(s.appeal_window),
+            10 * 365 * 86_400,
+        )
     }
 
     fn validate_validators(&self) -> Checked {
@@ -547,7 +656,14 @@ impl GenesisFile {
         for (i, v) in self.vesting.iter().enumerate() {
             let at = |field: &str| format!("vesting[{i}].{field}");
             let total = holds(at("address"), v.address)?;
-            ordinary(&at("beneficiary"), v.beneficiary)?;
+            // Where validators have stake, what is for staking goes to whoever stakes and to nobody else.
+            let rewards = v.address == crate::supply::STAKING_REWARDS.address;
+            if rewards && self.parameters.staking.is_some() && v.beneficiary != addresses::EMISSION {
+                return Err(bad(at("beneficiary"), addresses::EMISSION.to_string(), v.beneficiary));
+            }
+            if !(rewards && v.beneficiary == addresses::EMISSION) {
+                ordinary(&at("beneficiary"), v.beneficiary)?;
+            }
             if v.at_start > total {
                 return Err(bad(at("at_start"), format!("at most {}", total.0), v.at_start.0));
             }
@@ -579,6 +695,18 @@ impl GenesisFile {
         count("nodes", self.nodes.len(), 0, MAX_ITEMS)?;
         let systems: BTreeSet<_> = self.validators.iter().map(|v| v.system).collect();
         let mut free = wrapped.clone();
+        if let Some(staking) = &self.parameters.staking {
+            for (i, v) in self.validators.iter().enumerate() {
+                let left = free.entry(v.operator).or_default();
+                *left = left.checked_sub(staking.min_self_bond.0).ok_or_else(|| {
+                    bad(
+                        format!("validators[{i}].operator"),
+                        format!("an account with {} wei of wrapped OPG to bond", staking.min_self_bond.0),
+                        format!("{left} wei"),
+                    )
+                })?;
+            }
+        }
         let mut seen = Unique::default();
         for (i, n) in self.nodes.iter().enumerate() {
             let at = |field: &str| format!("nodes[{i}].{field}");

@@ -10,6 +10,7 @@
 //! - [`channel_tx`] the same for receipts that channels pay for;
 //! - [`payment`] methods of payment, and readers of what became of one;
 //! - [`x402`] slots, readers and ids of the x402 payment contracts;
+//! - [`staking`] epochs, sets and proofs of possession;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
 //! # Invariants
@@ -28,7 +29,8 @@
 //! assert_eq!(addresses::OPG, "0x0000000000000000000000000000000000001001".parse::<Address>().unwrap());
 //! ```
 //!
-//! Status: payments, channels, receipts, models with their programs, vesting and airdrop. Staking and governance are not there.
+//! Status: payments, channels, receipts, models with their programs, vesting and airdrop. Validators' stake, epochs and slashing: the contracts and
+//! their readers; governance is not there.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +42,7 @@ pub mod evidence;
 pub mod genesis_file;
 pub mod payment;
 pub mod slots;
+pub mod staking;
 pub mod state;
 pub mod supply;
 pub mod system_tx;
@@ -47,16 +50,16 @@ pub mod x402;
 
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
-    Airdrop, BatchSettlement, DepositAddress, Erc3009DepositCollector, EvidenceRegistry, FeeVault, ModelRegistry,
-    Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, ReceiptLedger, TEERegistry, UniversalSigValidator,
-    Vesting,
+    Airdrop, BatchSettlement, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, FeeVault, KeyProofs,
+    ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, ReceiptLedger, Slashing, Staking,
+    TEERegistry, UniversalSigValidator, ValidatorKeys, Vesting,
     exact_permit2_proxy::{self, ExactPermit2Proxy},
     upto_permit2_proxy::{self, UptoPermit2Proxy},
 };
 pub use genesis_file::{
     AccountAllocation, AirdropAllocation, AskRegistration, DevelopmentRoot, EvidenceSetup, GenesisFile,
-    GenesisFileError, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry,
-    VestingSchedule, Windows, possession_namespace,
+    GenesisFileError, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters,
+    ValidatorEntry, VestingSchedule, Windows, possession_namespace,
 };
 pub use payment::{PaymentMethod, payment_settlement};
 pub use state::StateReader;

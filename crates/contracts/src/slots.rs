@@ -30,8 +30,14 @@ pub(crate) const LEDGER_SEQUENCES: u64 = 0;
 pub(crate) const LEDGER_SPENT: u64 = 1;
 /// `ReceiptLedger.roots`.
 pub(crate) const LEDGER_ROOTS: u64 = 2;
-/// `ReceiptLedger.isSystem`.
-pub(crate) const LEDGER_SYSTEM: u64 = 3;
+/// `Staking.setHash`.
+pub(crate) const STAKING_SET_HASH: u64 = 0;
+/// `Staking.epoch`.
+pub(crate) const STAKING_EPOCH: u64 = 1;
+/// `Staking._keys`.
+pub(crate) const STAKING_KEYS: u64 = 2;
+/// `Staking.keyOfSystem`.
+pub(crate) const STAKING_KEY_OF_SYSTEM: u64 = 3;
 
 /// `EvidenceRegistry.evidence`.
 pub(crate) const EVIDENCE_RECORDS: u64 = 0;
@@ -119,12 +125,6 @@ pub fn batch_root(height: u64) -> U256 {
     mapping(U256::from(height).into(), U256::from(LEDGER_ROOTS))
 }
 
-/// `ReceiptLedger`: whether an account is a registered system address (0 or 1).
-#[must_use]
-pub fn system_address(account: Address) -> U256 {
-    mapping(account.into_word(), U256::from(LEDGER_SYSTEM))
-}
-
 /// `EvidenceRegistry`: base of a record, five slots: node id; keyset; measurement; signer;
 /// `registeredAt (40) | expiresAt (40) | epoch (40) | kind (8) | grade (8)` from the low bits up.
 #[must_use]
@@ -210,6 +210,7 @@ mod tests {
         let vault = include_str!("../../../contracts/artifacts/FeeVault.json");
         let ledger = include_str!("../../../contracts/artifacts/ReceiptLedger.json");
         let evidence = include_str!("../../../contracts/artifacts/EvidenceRegistry.json");
+        let staking = include_str!("../../../contracts/artifacts/Staking.json");
         for (artifact, label, slot) in [
             (evidence, "evidence", EVIDENCE_RECORDS),
             (evidence, "latest", EVIDENCE_LATEST),
@@ -228,7 +229,10 @@ mod tests {
             (ledger, "sequences", LEDGER_SEQUENCES),
             (ledger, "spent", LEDGER_SPENT),
             (ledger, "roots", LEDGER_ROOTS),
-            (ledger, "isSystem", LEDGER_SYSTEM),
+            (staking, "setHash", STAKING_SET_HASH),
+            (staking, "epoch", STAKING_EPOCH),
+            (staking, "_keys", STAKING_KEYS),
+            (staking, "keyOfSystem", STAKING_KEY_OF_SYSTEM),
         ] {
             assert_eq!(declared(artifact, label), slot, "{label}");
         }
@@ -272,6 +276,14 @@ mod tests {
             ("grade", 4, 16),
         ];
         assert_eq!(members(evidence, "Evidence"), owned(&record));
+        let keys = [
+            ("operator", 0, 0),
+            ("seatedIn", 0, 20),
+            ("system", 1, 0),
+            ("consensusKey", 2, 0),
+            ("bls", 3, 0),
+        ];
+        assert_eq!(members(staking, "Keys"), owned(&keys));
         let price = [("perCall", 0, 0), ("perMtokIn", 0, 16), ("perMtokOut", 1, 0)];
         assert_eq!(members(nodes, "Price"), owned(&price));
         assert_eq!(members(models, "Price"), owned(&price));

@@ -242,14 +242,12 @@ pub fn batch_root<R: StateReader>(state: &R, height: u64) -> Result<Option<B256>
     Ok((!root.is_zero()).then(|| root.into()))
 }
 
-/// Whether the ledger accepts system transactions of this account.
+/// Whether the ledger accepts system transactions of this account: one of the current epoch's set ([`crate::staking`]).
 ///
 /// # Errors
 /// Those of the reader.
 pub fn is_system<R: StateReader>(state: &R, account: Address) -> Result<bool, R::Error> {
-    Ok(!state
-        .storage(addresses::RECEIPT_LEDGER, slots::system_address(account))?
-        .is_zero())
+    crate::staking::is_system(state, account)
 }
 
 /// State of an authorization (D2).

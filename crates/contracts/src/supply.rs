@@ -70,6 +70,16 @@ pub const ECOSYSTEM: Bucket = bucket(
     60,
 );
 
+/// Rewards of staking; its beneficiary is the contract that divides them.
+pub const STAKING_REWARDS: Bucket = bucket(
+    "Staking rewards",
+    address!("0x0000000000000000000000000000000000002005"),
+    100,
+    0,
+    0,
+    96,
+);
+
 /// Paid out to a published list instead of a beneficiary.
 pub const AIRDROP: Bucket = bucket(
     "Airdrop",
@@ -107,14 +117,7 @@ pub const BUCKETS: [Bucket; 7] = [
         12,
         36,
     ),
-    bucket(
-        "Staking rewards",
-        address!("0x0000000000000000000000000000000000002005"),
-        100,
-        0,
-        0,
-        96,
-    ),
+    STAKING_REWARDS,
     bucket(
         "Liquidity and launch",
         address!("0x0000000000000000000000000000000000002006"),

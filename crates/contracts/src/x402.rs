@@ -20,11 +20,11 @@ const EXITS: u64 = 3;
 /// `BatchSettlement.receivers`.
 const RECEIVERS: u64 = 4;
 /// `ReceiptLedger.channelSums`.
-const CHANNEL_SUMS: u64 = 5;
+const CHANNEL_SUMS: u64 = 4;
 /// `ReceiptLedger.pendingCharges`.
-const PENDING_CHARGES: u64 = 6;
+const PENDING_CHARGES: u64 = 5;
 /// `ReceiptLedger.channelRefunds`.
-const CHANNEL_REFUNDS: u64 = 7;
+const CHANNEL_REFUNDS: u64 = 6;
 
 /// Either proxy: what a payer's Permit2 nonce has paid in `token`; [`crate::state::settlement_hash`] of recipient and value, zero
 /// if nothing.

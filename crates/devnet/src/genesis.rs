@@ -3,9 +3,10 @@
 use alloy_primitives::{Address, B256, keccak256};
 use opg_contracts::{
     AccountAllocation, AirdropAllocation, AirdropError, AirdropList, AskRegistration, EvidenceSetup, GenesisFile,
-    ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, ValidatorEntry, VestingSchedule,
+    ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters, ValidatorEntry,
+    VestingSchedule, addresses,
     genesis_file::VERSION,
-    supply::{AIRDROP, BUCKETS, ECOSYSTEM},
+    supply::{AIRDROP, BUCKETS, ECOSYSTEM, STAKING_REWARDS},
 };
 use opg_models::ManifestError;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
@@ -45,7 +46,11 @@ pub(crate) fn node_salt() -> B256 {
 /// # Errors
 /// Never with distinct keys; the types of the model encoder and of the validator.
 pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, GenesisSetupError> {
-    let parameters = Parameters::development(accounts.treasury);
+    let staking = StakingParameters::default();
+    let parameters = Parameters {
+        staking: Some(staking),
+        ..Parameters::development(accounts.treasury)
+    };
     let bond = parameters.min_bond;
     let mut node = NodeRegistration {
         operator: accounts.node_operator,
@@ -85,7 +90,7 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
             price: model.price,
         });
     }
-    let supply = Supply::new(accounts, node.bond, timestamp)?;
+    let supply = Supply::new(accounts, node.bond, staking.min_self_bond, timestamp)?;
     let file = GenesisFile {
         version: VERSION,
         chain_id: CHAIN_ID,
@@ -119,7 +124,7 @@ pub(crate) enum GenesisSetupError {
 }
 
 /// What the network's own accounts start with. It comes out of the Ecosystem bucket (D5).
-fn accounts_of_the_network(accounts: &Accounts, bond: Amount) -> Vec<AccountAllocation> {
+fn accounts_of_the_network(accounts: &Accounts, bond: Amount, stake: Amount) -> Vec<AccountAllocation> {
     let native = |label: &str, address, native| AccountAllocation {
         label: label.into(),
         address,
@@ -155,17 +160,19 @@ fn accounts_of_the_network(accounts: &Accounts, bond: Amount) -> Vec<AccountAllo
             validator.system,
             SYSTEM_NATIVE,
         ));
-        list.push(native(
-            &format!("{} operator", validator.name),
-            validator.operator,
-            1_000 * WEI_PER_OPG,
-        ));
+        list.push(AccountAllocation {
+            label: format!("{} operator", validator.name),
+            address: validator.operator,
+            native: Amount(1_000 * WEI_PER_OPG),
+            // Bonded in block 0.
+            wrapped: stake,
+        });
     }
     list
 }
 
 /// Who holds the supply: the network's accounts, and the buckets as contracts. On a development network the treasury's key is the
-/// beneficiary of all of them, and the airdrop's list has the demo wallet and the treasury.
+/// beneficiary of all of them but the one for staking, and the airdrop's list has the demo wallet and the treasury.
 struct Supply {
     allocations: Vec<AccountAllocation>,
     vesting: Vec<VestingSchedule>,
@@ -173,8 +180,8 @@ struct Supply {
 }
 
 impl Supply {
-    fn new(accounts: &Accounts, bond: Amount, start: u64) -> Result<Self, GenesisSetupError> {
-        let mut allocations = accounts_of_the_network(accounts, bond);
+    fn new(accounts: &Accounts, bond: Amount, stake: Amount, start: u64) -> Result<Self, GenesisSetupError> {
+        let mut allocations = accounts_of_the_network(accounts, bond, stake);
         let spent: u128 = allocations.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum();
         let mut vesting = Vec::new();
         for bucket in &BUCKETS {
@@ -187,7 +194,12 @@ impl Supply {
                 wrapped: bucket.total.saturating_sub(spent),
             });
             if *bucket != AIRDROP {
-                vesting.push(bucket.schedule(accounts.treasury, start, spent));
+                let beneficiary = if *bucket == STAKING_REWARDS {
+                    addresses::EMISSION
+                } else {
+                    accounts.treasury
+                };
+                vesting.push(bucket.schedule(beneficiary, start, spent));
             }
         }
         let list = airdrop_list(accounts, AIRDROP.total)?;

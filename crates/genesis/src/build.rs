@@ -6,18 +6,22 @@ use crate::{
 };
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use alloy_genesis::{ChainConfig, Genesis};
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, address, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
-    Airdrop, BatchSettlement, DepositAddress, Erc3009DepositCollector, EvidenceRegistry, ExactPermit2Proxy, FeeVault,
-    GenesisFile, GenesisFileError, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector,
-    ReceiptLedger, TEERegistry, UniversalSigValidator, UptoPermit2Proxy, Vesting, addresses, genesis_file::SUPPLY,
+    Airdrop, BatchSettlement, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, ExactPermit2Proxy,
+    FeeVault, GenesisFile, GenesisFileError, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2,
+    Permit2DepositCollector, ReceiptLedger, Slashing, Staking, StakingParameters, TEERegistry, UniversalSigValidator,
+    UptoPermit2Proxy, Vesting, addresses, genesis_file::SUPPLY, staking::genesis_seats, supply::STAKING_REWARDS,
 };
 use opg_primitives::money::Price;
 use std::collections::BTreeSet;
 
 /// Base fee of block 0: 1 gwei.
 const BASE_FEE: u128 = 1_000_000_000;
+
+/// The timelock, which executes what governance has decided.
+const TIMELOCK: Address = address!("0x000000000000000000000000000000000000100c");
 
 /// Why no genesis block could be built.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +114,7 @@ pub fn evm(file: &GenesisFile) -> Result<Evm, GenesisError> {
     deploy(&mut evm, file)?;
     allocate(&mut evm, file)?;
     deploy_buckets(&mut evm, file)?;
+    deploy_staking(&mut evm, file)?;
     register_models(&mut evm, file)?;
     register_nodes(&mut evm, file)?;
     check_supply(&mut evm)?;
@@ -143,6 +148,7 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
                 models_: addresses::MODEL_REGISTRY,
                 minBond_: p.min_bond.0,
                 unbonding_: seconds(p.unbonding),
+                slashing_: addresses::SLASHING,
             }
             .abi_encode(),
         ),
@@ -183,7 +189,7 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
                 implementation_: addresses::DEPOSIT_IMPLEMENTATION,
                 treasury_: p.treasury,
                 windows: p.windows.by_code().map(seconds),
-                systemAddresses: file.validators.iter().map(|validator| validator.system).collect(),
+                staking_: addresses::STAKING,
             }
             .abi_encode(),
         ),
@@ -358,6 +364,93 @@ fn deploy_buckets(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError>
             .step(|| "constructor of the airdrop".into())?;
     }
     Ok(())
+}
+
+/// Validators with their stake. Without parameters in the file they have none, and the documented defaults hold.
+fn deploy_staking(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    let seconds = |value: u64| alloy_primitives::Uint::<40, 1>::saturating_from(value);
+    let p = file.parameters.staking.unwrap_or_default();
+    let has_bucket = file
+        .vesting
+        .iter()
+        .any(|schedule| schedule.address == STAKING_REWARDS.address && schedule.beneficiary == addresses::EMISSION);
+    let emission = Emission::constructorCall {
+        bucket_: if has_bucket {
+            STAKING_REWARDS.address
+        } else {
+            Address::ZERO
+        },
+        staking_: addresses::STAKING,
+        governance_: TIMELOCK,
+        auditorsPpm: p.auditors_ppm,
+        nodesPpm: p.nodes_ppm,
+    };
+    let bond = file.parameters.staking.map_or(0, |p| p.min_self_bond.0);
+    for validator in file.validators.iter().filter(|_| bond != 0) {
+        let approve = OPG::approveCall {
+            spender: addresses::STAKING,
+            value: U256::from(bond),
+        };
+        evm.call(validator.operator, addresses::OPG, approve)
+            .step(|| format!("bond of {}", validator.name))?;
+    }
+    let staking = Staking::constructorCall {
+        opg_: addresses::OPG,
+        keyProofs_: addresses::KEY_PROOFS,
+        governance_: TIMELOCK,
+        slashing_: addresses::SLASHING,
+        emission_: addresses::EMISSION,
+        parameters_: staking_parameters(&p),
+        genesis: genesis_seats(file)
+            .into_iter()
+            .map(|seat| Staking::GenesisSeat { seat, bond })
+            .collect(),
+    };
+    let slashing = Slashing::constructorCall {
+        opg_: addresses::OPG,
+        staking_: addresses::STAKING,
+        nodes_: addresses::NODE_REGISTRY,
+        governance_: TIMELOCK,
+        parameters_: Slashing::Parameters {
+            minBond: p.challenger_bond.0,
+            appealWindow: seconds(p.appeal_window),
+            equivocationPpm: p.equivocation_ppm,
+            downtimePpm: p.downtime_ppm,
+            correlation: p.correlation,
+        },
+    };
+    for (address, name, bytecode, arguments) in [
+        (addresses::KEY_PROOFS, "KeyProofs", &KeyProofs::BYTECODE, Vec::new()),
+        (
+            addresses::EMISSION,
+            "Emission",
+            &Emission::BYTECODE,
+            emission.abi_encode(),
+        ),
+        (addresses::STAKING, "Staking", &Staking::BYTECODE, staking.abi_encode()),
+        (
+            addresses::SLASHING,
+            "Slashing",
+            &Slashing::BYTECODE,
+            slashing.abi_encode(),
+        ),
+    ] {
+        construct(evm, address, name, bytecode, &arguments)?;
+    }
+    Ok(())
+}
+
+fn staking_parameters(p: &StakingParameters) -> Staking::Parameters {
+    let seconds = |value: u64| alloy_primitives::Uint::<40, 1>::saturating_from(value);
+    Staking::Parameters {
+        minSelfBond: p.min_self_bond.0,
+        unbonding: seconds(p.unbonding),
+        jailTime: seconds(p.jail_time),
+        maxSeats: p.max_seats,
+        commissionStep: p.commission_step,
+        minViews: p.min_views,
+        minLedPpm: p.min_led_ppm,
+    }
 }
 
 fn register_models(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {

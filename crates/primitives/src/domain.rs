@@ -50,6 +50,8 @@ tags! {
     Network = "opg/p2p/v1",
     /// Proof of possession of a validator's BLS key.
     BlsPossession = "opg/bls-possession/v1",
+    /// Proof of possession of a validator's system account.
+    SystemPossession = "opg/system-possession/v1",
     /// Settlement slot of a cancelled ERC-3009 authorization.
     AuthorizationCancelled = "opg/authorization-cancelled/v1",
     /// Content root of a model's files.
