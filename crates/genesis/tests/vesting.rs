@@ -8,7 +8,7 @@ use common::{START, assert_reverts, file, who};
 use opg_contracts::{
     AccountAllocation, Airdrop, AirdropAllocation, AirdropList, GenesisFile, OPG, Vesting, addresses,
     genesis_file::SUPPLY,
-    supply::{AIRDROP, BUCKETS, ECOSYSTEM, MONTH},
+    supply::{AIRDROP, BUCKETS, ECOSYSTEM, MONTH, STAKING_REWARDS},
 };
 use opg_genesis::evm::Evm;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
@@ -41,7 +41,12 @@ fn buckets() -> GenesisFile {
             wrapped: bucket.total.saturating_sub(spent),
         });
         if *bucket != AIRDROP {
-            file.vesting.push(bucket.schedule(who("foundation"), START, spent));
+            let beneficiary = if *bucket == STAKING_REWARDS {
+                addresses::EMISSION
+            } else {
+                who("foundation")
+            };
+            file.vesting.push(bucket.schedule(beneficiary, START, spent));
         }
     }
     file.airdrop = Some(AirdropAllocation {
@@ -195,7 +200,7 @@ fn the_airdrop_pays_each_account_of_the_list_once() {
 #[test]
 fn bad_schedules_are_refused() {
     type Change = fn(&mut GenesisFile);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 10] = [
         // a bucket's address without its contract would lock what is allocated to it
         ("allocations", |f| {
             f.vesting.remove(0);
@@ -210,6 +215,9 @@ fn bad_schedules_are_refused() {
         ("vesting[0].duration", |f| f.vesting[0].duration = 0),
         ("vesting[0].beneficiary", |f| f.vesting[0].beneficiary = addresses::OPG),
         ("vesting", |f| f.vesting[0].beneficiary = f.vesting[1].address),
+        ("vesting[3].beneficiary", |f| {
+            f.vesting[3].beneficiary = addresses::EMISSION
+        }),
         ("vesting[0].start", |f| f.vesting[0].start = 1 << 40),
         ("airdrop.root", |f| f.airdrop.as_mut().unwrap().root = B256::ZERO),
     ];

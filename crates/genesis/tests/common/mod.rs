@@ -1,6 +1,7 @@
 //! A small network for tests: four validators, two nodes, two models, payers with known keys.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses a part of it
 
+pub mod staking;
 pub mod x402;
 
 use alloy_genesis::Genesis;
@@ -269,6 +270,7 @@ pub struct Net {
     pub nodes: Vec<B256>,
     pub keysets: Vec<B256>,
     pub height: u64,
+    block: u64,
 }
 
 impl Net {
@@ -283,7 +285,7 @@ impl Net {
         Self::with(file, &opg_genesis::build(file).unwrap())
     }
 
-    fn with(file: &GenesisFile, genesis: &Genesis) -> Self {
+    pub fn with(file: &GenesisFile, genesis: &Genesis) -> Self {
         let mut evm = Evm::with_genesis(genesis);
         evm.set_coinbase(who("system-0"));
         let nodes: Vec<_> = file.nodes.iter().map(NodeRegistration::node_id).collect();
@@ -306,6 +308,7 @@ impl Net {
             nodes,
             keysets,
             height: 0,
+            block: 1,
         }
     }
 
@@ -351,6 +354,12 @@ impl Net {
             },
         };
         self.evm.call(who("creator"), addresses::MODEL_REGISTRY, terms).unwrap();
+    }
+
+    /// Moves to the next block at the same time.
+    pub fn next_block(&mut self) {
+        self.block += 1;
+        self.evm.set_number(self.block);
     }
 
     /// Moves to the next block, `seconds` later.
