@@ -36,9 +36,17 @@ const CONTRACTS = [
   "x402/Erc3009DepositCollector",
   "x402/Permit2DepositCollector",
   "x402/UniversalSigValidator",
+  "Governor",
+  "Timelock",
+  "Treasury",
+  "ChainParameters",
+  "FeatureTiers",
+  "PriceOracle",
+  "Checkpoint",
+  "HomeFeeVault",
 ];
 /** Contracts that only tests use: actors that try to break the others. */
-const TEST_CONTRACTS = ["TestActors", "TestX402"];
+const TEST_CONTRACTS = ["TestActors", "TestX402", "TestBLS", "TestStaking"];
 
 const SETTINGS = {
   optimizer: { enabled: true, runs: 200 },

@@ -9,6 +9,7 @@ import {FeeVault} from "./FeeVault.sol";
 import {ModelRegistry} from "./ModelRegistry.sol";
 import {NodeRegistry} from "./NodeRegistry.sol";
 import {ValidatorKeys} from "./ValidatorKeys.sol";
+import {Governed} from "./Governed.sol";
 import {BatchSettlement} from "./x402/BatchSettlement.sol";
 import {Permit2} from "./x402/Permit2.sol";
 import {Permit2Proxy} from "./x402/Permit2Proxy.sol";
@@ -20,7 +21,7 @@ import {INSURANCE} from "./Types.sol";
 /// @dev {record} runs in system transactions only. Validators recompute its calldata from receipts they have checked, so
 /// charges, royalties and modes are consensus data here; what this contract enforces by itself is that no sequence number
 /// and no payment counts twice and that nothing is credited that was not paid to that very node (decisions D1, D2, D15).
-contract ReceiptLedger {
+contract ReceiptLedger is Governed {
     /// @notice One receipt: its sequence number, and the payer, nonce, value and charge of its payment.
     struct Entry {
         uint64 seq;
@@ -116,6 +117,27 @@ contract ReceiptLedger {
         uint40 due;
     }
 
+    /// @notice What governance may change, within bounds; one slot. Windows are seconds of escrow by mode; the other four are the weights
+    /// by which a charge without its royalty is shared.
+    struct Rules {
+        uint40 windowNone;
+        uint40 windowTee;
+        uint40 windowZk;
+        uint40 windowReplay;
+        uint16 node;
+        uint16 auditors;
+        uint16 treasury;
+        uint16 router;
+    }
+
+    /// @notice Longest escrow window.
+    uint40 public constant MAX_WINDOW = 90 days;
+    /// @notice Highest sum of the weights.
+    uint256 public constant MAX_WEIGHTS = 10_000;
+    /// @notice Least part of the node, percent of the weights.
+    uint256 public constant MIN_NODE_PERCENT = 60;
+    /// @notice Most that auditors, treasury and router each get, percent of the weights.
+    uint256 public constant MAX_OTHER_PERCENT = 20;
     /// @notice Mark of a payment whose receipt is credited.
     bytes32 public constant CREDITED = bytes32(uint256(1));
     /// @notice Seconds that a node has, after a payer asked for a refund, to bring the receipt of the payment.
@@ -148,10 +170,6 @@ contract ReceiptLedger {
     address public immutable implementation;
     /// @notice Account of the treasury's share.
     address public immutable treasury;
-    uint40 private immutable _windowNone;
-    uint40 private immutable _windowTee;
-    uint40 private immutable _windowZk;
-    uint40 private immutable _windowReplay;
 
     /// @notice Bitmaps of the sequence numbers recorded for each keyset, 256 a word.
     mapping(bytes32 keyset => mapping(uint256 word => uint256)) public sequences;
@@ -167,6 +185,8 @@ contract ReceiptLedger {
     mapping(bytes32 termsHash => PendingCharge) public pendingCharges;
     /// @notice Refunds asked for, by channel; zeros if none.
     mapping(bytes32 channelId => ChannelRefund) public channelRefunds;
+    /// @notice Escrow windows and weights in force.
+    Rules public rules;
 
     /// @notice A chunk of a block's batch is recorded. `count` is the number of receipts in the whole batch.
     event BatchRecorded(uint64 indexed height, bytes32 indexed batchRoot, uint32 count, uint32 chunk);
@@ -235,6 +255,15 @@ contract ReceiptLedger {
     error UnknownMode(uint8 mode);
     /// @notice No such payment method.
     error UnknownMethod(uint8 method);
+    /// @notice A window is longer than {MAX_WINDOW}.
+    error InvalidWindow(uint40 window);
+    /// @notice The weights break a bound.
+    error InvalidWeights(uint16 node, uint16 auditors, uint16 treasury, uint16 router);
+
+    /// @notice Receipts recorded from now on wait for other times.
+    event WindowsSet(uint40[4] windows);
+    /// @notice Charges credited from now on are shared by other weights.
+    event WeightsSet(uint16[4] weights);
 
     /// @param windows escrow windows in seconds by mode: none, tee, zk, replay
     constructor(
@@ -249,8 +278,9 @@ contract ReceiptLedger {
         address implementation_,
         address treasury_,
         uint40[4] memory windows,
-        ValidatorKeys staking_
-    ) {
+        ValidatorKeys staking_,
+        address governance_
+    ) Governed(governance_) {
         opg = opg_;
         nodes = nodes_;
         models = models_;
@@ -261,11 +291,9 @@ contract ReceiptLedger {
         uptoProxy = uptoProxy_;
         implementation = implementation_;
         treasury = treasury_;
-        _windowNone = windows[0];
-        _windowTee = windows[1];
-        _windowZk = windows[2];
-        _windowReplay = windows[3];
         staking = staking_;
+        _setWindows(windows);
+        _setWeights([uint16(80), 5, 3, 2]);
     }
 
     /// @dev The origin test keeps out calls in the proposer's name from a delegated account (EIP-7702): only a transaction that the
@@ -433,12 +461,22 @@ contract ReceiptLedger {
         vault.credit(nodeId, 0, 0, payees, amounts);
     }
 
-    /// @notice Splits a charge (docs/specs/ledger.md §6): the royalty to the creator; of the rest 80 parts to the node, 5 to auditors, 3 to
-    /// the treasury, 2 to the router, the wei that division leaves to the largest remainders. There are no auditors yet, so
-    /// their share goes to the insurance account; without a router its share goes to the node.
-    function split(uint128 charge, uint16 royaltyBps, bool hasRouter) public pure returns (Shares memory shares) {
+    /// @notice Changes the escrow windows of receipts recorded from now on, by mode: none, tee, zk, replay.
+    function setWindows(uint40[4] calldata windows) external onlyGovernance {
+        _setWindows(windows);
+    }
+
+    /// @notice Changes the weights of node, auditors, treasury and router for charges credited from now on.
+    function setWeights(uint16[4] calldata weights) external onlyGovernance {
+        _setWeights(weights);
+    }
+
+    /// @notice Splits a charge (docs/specs/ledger.md §6): the royalty to the creator; the rest by the weights of {rules} to node, auditors,
+    /// treasury and router, the wei that division leaves to the largest remainders. There are no auditors yet, so their share
+    /// goes to the insurance account; without a router its share goes to the node.
+    function split(uint128 charge, uint16 royaltyBps, bool hasRouter) public view returns (Shares memory shares) {
         require(royaltyBps <= 10_000, InvalidRoyalty(royaltyBps));
-        _addShares(shares, charge, royaltyBps, hasRouter);
+        _addShares(shares, _weights(), charge, royaltyBps, hasRouter);
     }
 
     /// @notice What {spent} holds for an entry that waits for its payment: its hash with the highest bit set and the lowest cleared, which
@@ -481,10 +519,10 @@ contract ReceiptLedger {
 
     /// @notice Escrow window of a mode, seconds.
     function window(uint8 mode) public view returns (uint40) {
-        if (mode == 0) return _windowNone;
-        if (mode == 1) return _windowTee;
-        if (mode == 2) return _windowZk;
-        if (mode == 3) return _windowReplay;
+        if (mode == 0) return rules.windowNone;
+        if (mode == 1) return rules.windowTee;
+        if (mode == 2) return rules.windowZk;
+        if (mode == 3) return rules.windowReplay;
         revert UnknownMode(mode);
     }
 
@@ -643,6 +681,7 @@ contract ReceiptLedger {
         uint256 wordIndex = type(uint256).max;
         uint256 word;
         uint256 credits;
+        uint256[5] memory weights = _weights();
         for (uint256 i; i < entries.length;) {
             Entry calldata entry = entries[i];
             {
@@ -673,7 +712,7 @@ contract ReceiptLedger {
                     if (credits++ == 0) {
                         used = 5;
                     }
-                    _addShares(sums, charge, terms.royaltyBps, terms.router != address(0));
+                    _addShares(sums, weights, charge, terms.royaltyBps, terms.router != address(0));
                     if (charge != amount) {
                         if (used == 5 || payees[used - 1] != terms.payer) {
                             payees[used++] = terms.payer;
@@ -817,21 +856,47 @@ contract ReceiptLedger {
 
     /// @dev Adds the shares of one charge to `sums`. Every product is below 2^142, every part at most the charge, and charges of settled
     /// payments sum to at most the supply: nothing can overflow.
-    function _addShares(Shares memory sums, uint128 charge, uint16 royaltyBps, bool hasRouter) private pure {
+    function _addShares(
+        Shares memory sums,
+        uint256[5] memory weights,
+        uint128 charge,
+        uint16 royaltyBps,
+        bool hasRouter
+    ) private pure {
         unchecked {
             uint256 creator = uint256(charge) * royaltyBps / 10_000;
             uint256 rest = charge - creator;
-            uint256 node = rest * 80 / 90;
-            uint256 insurance = rest * 5 / 90;
-            uint256 treasuryShare = rest * 3 / 90;
-            uint256 router = rest * 2 / 90;
+            uint256 node;
+            uint256 insurance;
+            uint256 treasuryShare;
+            uint256 router;
+            uint256 a;
+            uint256 b;
+            uint256 c;
+            uint256 d;
+            assembly ("memory-safe") {
+                // Quotients and remainders; the total is never zero.
+                let total := mload(add(weights, 128))
+                let product := mul(rest, mload(weights))
+                node := div(product, total)
+                a := mod(product, total)
+                product := mul(rest, mload(add(weights, 32)))
+                insurance := div(product, total)
+                b := mod(product, total)
+                product := mul(rest, mload(add(weights, 64)))
+                treasuryShare := div(product, total)
+                c := mod(product, total)
+                product := mul(rest, mload(add(weights, 96)))
+                router := div(product, total)
+                d := mod(product, total)
+            }
             uint256 left = rest - node - insurance - treasuryShare - router;
             if (left != 0) {
                 // Remainders made distinct: among equal ones the share listed first is the larger.
-                uint256 a = (rest * 80 % 90) * 4 + 3;
-                uint256 b = (rest * 5 % 90) * 4 + 2;
-                uint256 c = (rest * 3 % 90) * 4 + 1;
-                uint256 d = (rest * 2 % 90) * 4;
+                a = a * 4 + 3;
+                b = b * 4 + 2;
+                c = c * 4 + 1;
+                d = d * 4;
                 if (_rank(a, b, c, d) < left) ++node;
                 if (_rank(b, a, c, d) < left) ++insurance;
                 if (_rank(c, a, b, d) < left) ++treasuryShare;
@@ -847,6 +912,39 @@ contract ReceiptLedger {
                 sums.node += node + router;
             }
         }
+    }
+
+    /// @dev The four weights and their sum.
+    function _weights() private view returns (uint256[5] memory weights) {
+        Rules memory r = rules;
+        weights = [uint256(r.node), r.auditors, r.treasury, r.router, 0];
+        weights[4] = weights[0] + weights[1] + weights[2] + weights[3];
+    }
+
+    function _setWindows(uint40[4] memory windows) private {
+        for (uint256 i; i < 4; ++i) {
+            require(windows[i] <= MAX_WINDOW, InvalidWindow(windows[i]));
+        }
+        rules.windowNone = windows[0];
+        rules.windowTee = windows[1];
+        rules.windowZk = windows[2];
+        rules.windowReplay = windows[3];
+        emit WindowsSet(windows);
+    }
+
+    /// @dev Bounds keep the largest part with whoever does the work, and every division defined.
+    function _setWeights(uint16[4] memory weights) private {
+        uint256 total = uint256(weights[0]) + weights[1] + weights[2] + weights[3];
+        bool valid = total != 0 && total <= MAX_WEIGHTS && uint256(weights[0]) * 100 >= total * MIN_NODE_PERCENT;
+        for (uint256 i = 1; i < 4; ++i) {
+            valid = valid && uint256(weights[i]) * 100 <= total * MAX_OTHER_PERCENT;
+        }
+        require(valid, InvalidWeights(weights[0], weights[1], weights[2], weights[3]));
+        rules.node = weights[0];
+        rules.auditors = weights[1];
+        rules.treasury = weights[2];
+        rules.router = weights[3];
+        emit WeightsSet(weights);
     }
 
     /// @dev How many of the others are larger.

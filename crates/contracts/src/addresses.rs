@@ -26,6 +26,18 @@ pub const SLASHING: Address = address!("0x00000000000000000000000000000000000010
 pub const KEY_PROOFS: Address = address!("0x0000000000000000000000000000000000001011");
 /// Divides what the supply's bucket for staking releases.
 pub const EMISSION: Address = address!("0x0000000000000000000000000000000000001012");
+/// Votes on operations of the timelock; without governance in the genesis file there is no code.
+pub const GOVERNOR: Address = address!("0x000000000000000000000000000000000000100b");
+/// Holds every power of governance; without governance in the genesis file there is no code, and nobody has these powers.
+pub const TIMELOCK: Address = address!("0x000000000000000000000000000000000000100c");
+/// What an account's OPG unlocks at gateways.
+pub const FEATURE_TIERS: Address = address!("0x000000000000000000000000000000000000100d");
+/// Receives the treasury's share and spends it by governance.
+pub const TREASURY: Address = address!("0x000000000000000000000000000000000000100e");
+/// Price of OPG by the validators' signed feeds.
+pub const PRICE_ORACLE: Address = address!("0x000000000000000000000000000000000000100f");
+/// Rules of blocks that governance may change.
+pub const CHAIN_PARAMETERS: Address = address!("0x0000000000000000000000000000000000001010");
 /// View of the same evidence in the ABI of OpenGradient's published clients, at the address that they have built in.
 pub const TEE_REGISTRY: Address = address!("0x4e72238852f3c918f4E4e57AeC9280dDB0c80248");
 /// Multicall3 at its usual address.
@@ -49,7 +61,7 @@ pub const PERMIT2_DEPOSIT_COLLECTOR: Address = address!("0x4020425FAf3B746C082C2
 pub const UNIVERSAL_SIG_VALIDATOR: Address = address!("0xdAcD51A54883eb67D95FAEb2BBfdC4a9a6BD2a3B");
 
 /// Every address that a genesis allocation must not use.
-pub const PREDEPLOYS: [Address; 22] = [
+pub const PREDEPLOYS: [Address; 28] = [
     OPG,
     NODE_REGISTRY,
     MODEL_REGISTRY,
@@ -72,6 +84,12 @@ pub const PREDEPLOYS: [Address; 22] = [
     ERC3009_DEPOSIT_COLLECTOR,
     PERMIT2_DEPOSIT_COLLECTOR,
     UNIVERSAL_SIG_VALIDATOR,
+    GOVERNOR,
+    TIMELOCK,
+    FEATURE_TIERS,
+    TREASURY,
+    PRICE_ORACLE,
+    CHAIN_PARAMETERS,
 ];
 
 /// Contracts that the protocol itself calls: EIP-4788 roots, EIP-2935 hashes, EIP-7002 withdrawals, EIP-7251 consolidations.

@@ -136,3 +136,49 @@ sol!(
     Slashing,
     "../../contracts/artifacts/Slashing.json"
 );
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Governor,
+    "../../contracts/artifacts/Governor.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Timelock,
+    "../../contracts/artifacts/Timelock.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Treasury,
+    "../../contracts/artifacts/Treasury.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    ChainParameters,
+    "../../contracts/artifacts/ChainParameters.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    FeatureTiers,
+    "../../contracts/artifacts/FeatureTiers.json"
+);
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    PriceOracle,
+    "../../contracts/artifacts/PriceOracle.json"
+);
+/// `Checkpoint` with the types of `BLS` that it uses; in a module because other contracts name them too.
+pub mod checkpoint {
+    use alloy_sol_types::sol;
+
+    sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        Checkpoint,
+        "../../contracts/artifacts/Checkpoint.json"
+    );
+}
+pub use checkpoint::Checkpoint;
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    HomeFeeVault,
+    "../../contracts/artifacts/HomeFeeVault.json"
+);

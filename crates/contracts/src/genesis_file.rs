@@ -28,6 +28,8 @@ const MAX_PROGRAMS: usize = 16;
 const MAX_REPORT: usize = 4_096;
 const MAX_TIME: u64 = (1 << 40) - 1;
 const MAX_WINDOW: u64 = 90 * 86_400;
+/// Longest term of a guardian: three years.
+const MAX_GUARDIAN: u64 = 3 * 365 * 86_400;
 /// A hundred years.
 const MAX_VESTING: u64 = 36_525 * 86_400;
 const MIN_GAS_LIMIT: u64 = 2 * crate::system_tx::MAX_BLOCK_GAS;
@@ -106,11 +108,14 @@ pub struct Parameters {
     pub terms_notice: u64,
     /// Seconds after a model's registration in which an earlier commitment still takes it over (D6).
     pub claim_window: u64,
-    /// Account of the treasury's share.
+    /// Account of the treasury's share: with governance it may be the treasury contract.
     pub treasury: Address,
     /// Staking and slashing; not written if the validators of this file have no stake. Their set then stays until four others have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staking: Option<StakingParameters>,
+    /// Who decides about what may change; without it nobody does, ever. Not written if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governance: Option<Governance>,
 }
 
 /// Parameters of staking and slashing, and the stake of the first validators: each operator's self-bond is taken from its
@@ -170,6 +175,50 @@ impl Default for StakingParameters {
     }
 }
 
+/// Periods and limits of governance (decisions D18: all in seconds), see docs/specs/authority.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Governance {
+    /// Seconds between a proposal and its vote.
+    pub voting_delay: u64,
+    /// Seconds of a vote.
+    pub voting_period: u64,
+    /// Votes that a proposer needs, wei.
+    pub proposal_threshold: Amount,
+    /// Part of wrapped OPG that has to vote for a proposal or abstain, basis points.
+    pub quorum_bps: u16,
+    /// Seconds between the end of a successful vote's queueing and its execution.
+    pub timelock_delay: u64,
+    /// Who may cancel queued operations for a while; not written if nobody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardian: Option<Guardian>,
+}
+
+/// Who may cancel what governance has queued, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guardian {
+    /// The account.
+    pub account: Address,
+    /// Unix time from which on it has no power.
+    pub until: u64,
+}
+
+impl Governance {
+    /// Periods of a network that holds real value: a day, five days, two days.
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self {
+            voting_delay: 86_400,
+            voting_period: 5 * 86_400,
+            proposal_threshold: Amount(1_000_000 * opg_primitives::money::WEI_PER_OPG),
+            quorum_bps: 400,
+            timelock_delay: 2 * 86_400,
+            guardian: None,
+        }
+    }
+}
+
 impl Parameters {
     /// The documented defaults (decisions.md D4, D6, economics.md §6.2), with a small bond.
     #[must_use]
@@ -189,6 +238,7 @@ impl Parameters {
             claim_window: 3_600,
             treasury,
             staking: None,
+            governance: None,
         }
     }
 }
@@ -279,7 +329,7 @@ pub struct AirdropAllocation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceSetup {
-    /// Who may change the policy and revoke, until governance exists.
+    /// Who may change the policy and revoke: an account, or the timelock if the file has governance.
     pub owner: Address,
     /// The first policy: a JSON document as text.
     pub policy: String,
@@ -491,7 +541,34 @@ impl GenesisFile {
         if p.min_bond.0 > SUPPLY {
             return Err(bad("parameters.min_bond", format!("at most {SUPPLY}"), p.min_bond.0));
         }
-        ordinary("parameters.treasury", p.treasury)
+        if p.governance.is_none() || p.treasury != addresses::TREASURY {
+            ordinary("parameters.treasury", p.treasury)?;
+        }
+        self.validate_governance()
+    }
+
+    fn validate_governance(&self) -> Checked {
+        let Some(g) = &self.parameters.governance else {
+            return Ok(());
+        };
+        let at = |field: &str| format!("parameters.governance.{field}");
+        range(&at("voting_delay"), g.voting_delay, 0, MAX_WINDOW)?;
+        range(&at("voting_period"), g.voting_period, 1, MAX_WINDOW)?;
+        range(&at("timelock_delay"), g.timelock_delay, 0, MAX_WINDOW)?;
+        range(&at("quorum_bps"), u64::from(g.quorum_bps), 1, 10_000)?;
+        if g.proposal_threshold.0 > SUPPLY {
+            let expected = format!("at most {SUPPLY}");
+            return Err(bad(at("proposal_threshold"), expected, g.proposal_threshold.0));
+        }
+        let Some(guardian) = &g.guardian else { return Ok(()) };
+        ordinary(&at("guardian.account"), guardian.account)?;
+        let last = self.timestamp.saturating_add(MAX_GUARDIAN);
+        range(
+            &at("guardian.until"),
+            guardian.until,
+            self.timestamp,
+            last.min(MAX_TIME),
+        )
     }
 
     /// The contracts' own ranges, so that block 0 cannot fail for them.
@@ -575,7 +652,9 @@ impl GenesisFile {
 
     fn validate_evidence(&self) -> Checked {
         let Some(setup) = &self.evidence else { return Ok(()) };
-        ordinary("evidence.owner", setup.owner)?;
+        if self.parameters.governance.is_none() || setup.owner != addresses::TIMELOCK {
+            ordinary("evidence.owner", setup.owner)?;
+        }
         text("evidence.policy", &setup.policy, 2, crate::evidence::MAX_POLICY)?;
         range("evidence.grace", setup.grace, 0, MAX_WINDOW)?;
         let roots = &setup.development_roots;

@@ -11,6 +11,7 @@
 //! - [`payment`] methods of payment, and readers of what became of one;
 //! - [`x402`] slots, readers and ids of the x402 payment contracts;
 //! - [`staking`] epochs, sets and proofs of possession;
+//! - [`governance`] readers of what governance decides: rules of blocks, escrow windows, weights of the split;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
 //! # Invariants
@@ -29,8 +30,7 @@
 //! assert_eq!(addresses::OPG, "0x0000000000000000000000000000000000001001".parse::<Address>().unwrap());
 //! ```
 //!
-//! Status: payments, channels, receipts, models with their programs, vesting and airdrop. Validators' stake, epochs and slashing: the contracts and
-//! their readers; governance is not there.
+//! Status: payments, channels, receipts, models with their programs, vesting, airdrop, validators' stake, epochs and slashing, governance.
 
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,7 @@ pub mod channel_tx;
 pub mod evidence;
 pub mod genesis_file;
 pub mod payment;
+pub mod governance;
 pub mod slots;
 pub mod staking;
 pub mod state;
@@ -50,15 +51,14 @@ pub mod x402;
 
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
-    Airdrop, BatchSettlement, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, FeeVault, KeyProofs,
-    ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, ReceiptLedger, Slashing, Staking,
-    TEERegistry, UniversalSigValidator, ValidatorKeys, Vesting,
+    Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, FeatureTiers, FeeVault, Governor, HomeFeeVault, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking, TEERegistry, Timelock, Treasury, UniversalSigValidator, ValidatorKeys, Vesting,
+    checkpoint::{self, Checkpoint},
     exact_permit2_proxy::{self, ExactPermit2Proxy},
     upto_permit2_proxy::{self, UptoPermit2Proxy},
 };
 pub use genesis_file::{
     AccountAllocation, AirdropAllocation, AskRegistration, DevelopmentRoot, EvidenceSetup, GenesisFile,
-    GenesisFileError, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters,
+    GenesisFileError, Governance, Guardian, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters,
     ValidatorEntry, VestingSchedule, Windows, possession_namespace,
 };
 pub use payment::{PaymentMethod, payment_settlement};

@@ -39,6 +39,13 @@ pub(crate) const STAKING_KEYS: u64 = 2;
 /// `Staking.keyOfSystem`.
 pub(crate) const STAKING_KEY_OF_SYSTEM: u64 = 3;
 
+/// `ReceiptLedger.rules`.
+pub(crate) const LEDGER_RULES: u64 = 7;
+/// `ChainParameters.current`.
+pub(crate) const CHAIN_CURRENT: u64 = 0;
+/// `ChainParameters.next`.
+pub(crate) const CHAIN_NEXT: u64 = 1;
+
 /// `EvidenceRegistry.evidence`.
 pub(crate) const EVIDENCE_RECORDS: u64 = 0;
 /// `EvidenceRegistry.latest`.
@@ -156,6 +163,24 @@ pub fn evidence_policy() -> U256 {
     U256::from(EVIDENCE_POLICY)
 }
 
+/// `ReceiptLedger`: four escrow windows (40 each) and four weights (16 each) from the low bits up.
+#[must_use]
+pub fn ledger_rules() -> U256 {
+    U256::from(LEDGER_RULES)
+}
+
+/// `ChainParameters`: `gasLimit (64) | elasticity (16) | verificationBudget (64) | activation (64)` from the low bits up.
+#[must_use]
+pub fn chain_parameters_current() -> U256 {
+    U256::from(CHAIN_CURRENT)
+}
+
+/// `ChainParameters`: the same from its activation on.
+#[must_use]
+pub fn chain_parameters_next() -> U256 {
+    U256::from(CHAIN_NEXT)
+}
+
 /// Slot of `key` in the mapping at `base`.
 pub(crate) fn mapping(key: B256, base: U256) -> U256 {
     let mut bytes = [0u8; 64];
@@ -211,6 +236,7 @@ mod tests {
         let ledger = include_str!("../../../contracts/artifacts/ReceiptLedger.json");
         let evidence = include_str!("../../../contracts/artifacts/EvidenceRegistry.json");
         let staking = include_str!("../../../contracts/artifacts/Staking.json");
+        let chain = include_str!("../../../contracts/artifacts/ChainParameters.json");
         for (artifact, label, slot) in [
             (evidence, "evidence", EVIDENCE_RECORDS),
             (evidence, "latest", EVIDENCE_LATEST),
@@ -233,6 +259,9 @@ mod tests {
             (staking, "epoch", STAKING_EPOCH),
             (staking, "_keys", STAKING_KEYS),
             (staking, "keyOfSystem", STAKING_KEY_OF_SYSTEM),
+            (ledger, "rules", LEDGER_RULES),
+            (chain, "current", CHAIN_CURRENT),
+            (chain, "next", CHAIN_NEXT),
         ] {
             assert_eq!(declared(artifact, label), slot, "{label}");
         }
@@ -284,6 +313,24 @@ mod tests {
             ("bls", 3, 0),
         ];
         assert_eq!(members(staking, "Keys"), owned(&keys));
+        let rules = [
+            ("windowNone", 0, 0),
+            ("windowTee", 0, 5),
+            ("windowZk", 0, 10),
+            ("windowReplay", 0, 15),
+            ("node", 0, 20),
+            ("auditors", 0, 22),
+            ("treasury", 0, 24),
+            ("router", 0, 26),
+        ];
+        assert_eq!(members(ledger, "Rules"), owned(&rules));
+        let values = [
+            ("gasLimit", 0, 0),
+            ("elasticity", 0, 8),
+            ("verificationBudget", 0, 10),
+            ("activation", 0, 18),
+        ];
+        assert_eq!(members(chain, "Values"), owned(&values));
         let price = [("perCall", 0, 0), ("perMtokIn", 0, 16), ("perMtokOut", 1, 0)];
         assert_eq!(members(nodes, "Price"), owned(&price));
         assert_eq!(members(models, "Price"), owned(&price));

@@ -6,13 +6,14 @@ use crate::{
 };
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use alloy_genesis::{ChainConfig, Genesis};
-use alloy_primitives::{Address, B256, Bytes, U256, address, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, Uint, address, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
-    Airdrop, BatchSettlement, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, ExactPermit2Proxy,
-    FeeVault, GenesisFile, GenesisFileError, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2,
-    Permit2DepositCollector, ReceiptLedger, Slashing, Staking, StakingParameters, TEERegistry, UniversalSigValidator,
-    UptoPermit2Proxy, Vesting, addresses, genesis_file::SUPPLY, staking::genesis_seats, supply::STAKING_REWARDS,
+    Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry,
+    ExactPermit2Proxy, FeatureTiers, FeeVault, GenesisFile, GenesisFileError, Governor, KeyProofs, ModelRegistry,
+    Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking,
+    StakingParameters, TEERegistry, Timelock, Treasury, UniversalSigValidator, UptoPermit2Proxy, Vesting, addresses,
+    genesis_file::SUPPLY, governance, staking::genesis_seats, supply::STAKING_REWARDS,
 };
 use opg_primitives::money::Price;
 use std::collections::BTreeSet;
@@ -74,7 +75,8 @@ pub fn build(file: &GenesisFile) -> Result<Genesis, GenesisError> {
     accounts.extend(
         addresses::PREDEPLOYS
             .into_iter()
-            .filter(|address| *address != addresses::INSURANCE),
+            // What has no code in this network is no account of block 0.
+            .filter(|address| !evm.code(*address).is_empty()),
     );
     accounts.extend(addresses::EIP_SYSTEM_CONTRACTS);
     let alloc = evm.dump(accounts);
@@ -190,6 +192,7 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
                 treasury_: p.treasury,
                 windows: p.windows.by_code().map(seconds),
                 staking_: addresses::STAKING,
+                governance_: addresses::TIMELOCK,
             }
             .abi_encode(),
         ),
@@ -224,6 +227,7 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
         construct(evm, address, name, bytecode, &arguments)?;
     }
     deploy_x402(evm)?;
+    deploy_governed(evm, file)?;
     for (address, code) in [
         (addresses::CREATE2_DEPLOYER, &CREATE2_DEPLOYER_CODE),
         (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
@@ -240,6 +244,96 @@ fn deploy(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
         evm.set_code(address, code.clone());
     }
     Ok(())
+}
+
+/// What governance decides about, and governance itself if the file has any. The timelock's address is their owner in either case:
+/// without code there, nobody has these powers.
+fn deploy_governed(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError> {
+    let governed = addresses::TIMELOCK;
+    let parameters = ChainParameters::constructorCall {
+        governance_: governed,
+        gasLimit: file.parameters.gas_limit,
+        elasticity: governance::ELASTICITY,
+        verificationBudget: governance::VERIFICATION_BUDGET,
+    };
+    let tiers = FeatureTiers::constructorCall {
+        governance_: governed,
+        opg_: addresses::OPG,
+        staking_: Address::ZERO,
+        tiers_: governance::default_tiers(),
+    };
+    let oracle = PriceOracle::constructorCall {
+        governance_: governed,
+        validators_: addresses::RECEIPT_LEDGER,
+        minFeeds_: governance::MIN_FEEDS,
+        maxAge_: governance::MAX_PRICE_AGE,
+    };
+    let treasury = Treasury::constructorCall { governance_: governed };
+    let contracts: [(Address, &str, &Bytes, Vec<u8>); 4] = [
+        (
+            addresses::CHAIN_PARAMETERS,
+            "ChainParameters",
+            &ChainParameters::BYTECODE,
+            parameters.abi_encode(),
+        ),
+        (
+            addresses::FEATURE_TIERS,
+            "FeatureTiers",
+            &FeatureTiers::BYTECODE,
+            tiers.abi_encode(),
+        ),
+        (
+            addresses::PRICE_ORACLE,
+            "PriceOracle",
+            &PriceOracle::BYTECODE,
+            oracle.abi_encode(),
+        ),
+        (
+            addresses::TREASURY,
+            "Treasury",
+            &Treasury::BYTECODE,
+            treasury.abi_encode(),
+        ),
+    ];
+    for (address, name, bytecode, arguments) in contracts {
+        construct(evm, address, name, bytecode, &arguments)?;
+    }
+    let Some(g) = &file.parameters.governance else {
+        return Ok(());
+    };
+    let guardian = g.guardian.as_ref();
+    let timelock = Timelock::constructorCall {
+        delay: U256::from(g.timelock_delay),
+        governor: addresses::GOVERNOR,
+        guardian_: guardian.map_or(Address::ZERO, |guardian| guardian.account),
+        // Bounded by `GenesisFile::validate`, as the periods below are.
+        guardianUntil_: Uint::<40, 1>::saturating_from(guardian.map_or(0, |guardian| guardian.until)),
+    };
+    construct(
+        evm,
+        addresses::TIMELOCK,
+        "Timelock",
+        &Timelock::BYTECODE,
+        &timelock.abi_encode(),
+    )?;
+    let governor = Governor::constructorCall {
+        opg_: addresses::OPG,
+        staking_: Address::ZERO,
+        timelock_: addresses::TIMELOCK,
+        settings: Governor::Settings {
+            votingDelay: Uint::<48, 1>::saturating_from(g.voting_delay),
+            votingPeriod: u32::try_from(g.voting_period).unwrap_or(u32::MAX),
+            proposalThreshold: g.proposal_threshold.to_u256(),
+            quorumBps: U256::from(g.quorum_bps),
+        },
+    };
+    construct(
+        evm,
+        addresses::GOVERNOR,
+        "Governor",
+        &Governor::BYTECODE,
+        &governor.abi_encode(),
+    )
 }
 
 /// The contracts of x402 payments, at the addresses that clients have built in.
