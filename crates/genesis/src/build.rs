@@ -21,9 +21,6 @@ use std::collections::BTreeSet;
 /// Base fee of block 0: 1 gwei.
 const BASE_FEE: u128 = 1_000_000_000;
 
-/// The timelock, which executes what governance has decided.
-const TIMELOCK: Address = address!("0x000000000000000000000000000000000000100c");
-
 /// Why no genesis block could be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -259,12 +256,12 @@ fn deploy_governed(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError
     let tiers = FeatureTiers::constructorCall {
         governance_: governed,
         opg_: addresses::OPG,
-        staking_: Address::ZERO,
+        staking_: addresses::STAKING,
         tiers_: governance::default_tiers(),
     };
     let oracle = PriceOracle::constructorCall {
         governance_: governed,
-        validators_: addresses::RECEIPT_LEDGER,
+        validators_: addresses::STAKING,
         minFeeds_: governance::MIN_FEEDS,
         maxAge_: governance::MAX_PRICE_AGE,
     };
@@ -318,7 +315,7 @@ fn deploy_governed(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError
     )?;
     let governor = Governor::constructorCall {
         opg_: addresses::OPG,
-        staking_: Address::ZERO,
+        staking_: addresses::STAKING,
         timelock_: addresses::TIMELOCK,
         settings: Governor::Settings {
             votingDelay: Uint::<48, 1>::saturating_from(g.voting_delay),
@@ -475,7 +472,7 @@ fn deploy_staking(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError>
             Address::ZERO
         },
         staking_: addresses::STAKING,
-        governance_: TIMELOCK,
+        governance_: addresses::TIMELOCK,
         auditorsPpm: p.auditors_ppm,
         nodesPpm: p.nodes_ppm,
     };
@@ -491,7 +488,7 @@ fn deploy_staking(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError>
     let staking = Staking::constructorCall {
         opg_: addresses::OPG,
         keyProofs_: addresses::KEY_PROOFS,
-        governance_: TIMELOCK,
+        governance_: addresses::TIMELOCK,
         slashing_: addresses::SLASHING,
         emission_: addresses::EMISSION,
         parameters_: staking_parameters(&p),
@@ -504,7 +501,7 @@ fn deploy_staking(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError>
         opg_: addresses::OPG,
         staking_: addresses::STAKING,
         nodes_: addresses::NODE_REGISTRY,
-        governance_: TIMELOCK,
+        governance_: addresses::TIMELOCK,
         parameters_: Slashing::Parameters {
             minBond: p.challenger_bond.0,
             appealWindow: seconds(p.appeal_window),
