@@ -40,8 +40,8 @@ pub mod bindings;
 pub mod channel_tx;
 pub mod evidence;
 pub mod genesis_file;
-pub mod payment;
 pub mod governance;
+pub mod payment;
 pub mod slots;
 pub mod staking;
 pub mod state;
@@ -51,15 +51,18 @@ pub mod x402;
 
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
-    Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry, FeatureTiers, FeeVault, Governor, HomeFeeVault, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2, Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking, TEERegistry, Timelock, Treasury, UniversalSigValidator, ValidatorKeys, Vesting,
+    Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry,
+    FeatureTiers, FeeVault, Governor, HomeFeeVault, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2,
+    Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking, TEERegistry, Timelock, Treasury,
+    UniversalSigValidator, ValidatorKeys, Vesting,
     checkpoint::{self, Checkpoint},
     exact_permit2_proxy::{self, ExactPermit2Proxy},
     upto_permit2_proxy::{self, UptoPermit2Proxy},
 };
 pub use genesis_file::{
     AccountAllocation, AirdropAllocation, AskRegistration, DevelopmentRoot, EvidenceSetup, GenesisFile,
-    GenesisFileError, Governance, Guardian, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters,
-    ValidatorEntry, VestingSchedule, Windows, possession_namespace,
+    GenesisFileError, Governance, Guardian, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration,
+    StakingParameters, ValidatorEntry, VestingSchedule, Windows, possession_namespace,
 };
 pub use payment::{PaymentMethod, payment_settlement};
 pub use state::StateReader;
