@@ -150,7 +150,7 @@ fn a_split_network_is_a_folder_per_role() {
     let dir = cli.path("net");
     let (split, _) = expect(&cli.run(&["up", "--split", &dir, "--json", "--port-base", "21000"]), 0);
     let split: Value = serde_json::from_str(&split).unwrap();
-    assert_eq!(split["roles"].as_array().unwrap().len(), 5);
+    assert_eq!(split["roles"].as_array().unwrap().len(), 6);
     for role in ["validator-0", "validator-3", "inference"] {
         for file in ["config.toml", "keys.json"] {
             assert!(Path::new(&dir).join(role).join(file).exists(), "{role}/{file}");
