@@ -161,7 +161,8 @@ fn a_split_network_is_a_folder_per_role() {
     assert_eq!(network["rpc"][3], "http://127.0.0.1:21003");
     assert_eq!(network["nodes"][0]["url"], "http://127.0.0.1:21065");
     assert_eq!(network["metrics"][0], "http://127.0.0.1:21555/metrics");
-    for absent in ["router", "hub", "web"] {
+    assert_eq!(network["router"], "http://127.0.0.1:21055");
+    for absent in ["hub", "web"] {
         assert!(network.get(absent).is_none(), "{absent}");
     }
     #[cfg(unix)]
