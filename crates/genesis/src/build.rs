@@ -6,7 +6,7 @@ use crate::{
 };
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use alloy_genesis::{ChainConfig, Genesis};
-use alloy_primitives::{Address, B256, Bytes, U256, Uint, address, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, Uint, keccak256};
 use alloy_sol_types::{SolCall, SolConstructor, SolValue};
 use opg_contracts::{
     Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry,

@@ -371,7 +371,7 @@ fn completion(mut body: Value, text: &str, finish: FinishReason, used: Usage, op
 }
 
 /// The answer of an earlier call with the same payment, whole even if it was a stream.
-fn answer_again(call: &Call, again: &Again) -> Response {
+pub(crate) fn answer_again(call: &Call, again: &Again) -> Response {
     let text = String::from_utf8_lossy(again.leaf(LeafKind::Text).unwrap_or_default()).into_owned();
     let core = again.receipt.core();
     let head = json!({

@@ -6,13 +6,13 @@ use super::{
 };
 use crate::{
     catalogue::Served,
-    chat::{BUFFER, PATH, SETTLE_MARGIN, STALL, event},
+    chat::{BUFFER, PATH, SETTLE_MARGIN, STALL, answer_again, event},
     error::ApiError,
     infer::{asked_mode, attested, not_served},
     job::Outcome,
     node::Node,
     time::{unix_millis, unix_seconds},
-    work::{Admitted, Call},
+    work::{Admission, Admitted, Call},
 };
 use axum::{
     body::{Body, Bytes},
@@ -82,11 +82,15 @@ pub(crate) async fn handle(
         mode: parsed.mode,
         attested: attested(&node, parsed.mode)?,
         most: parsed.most,
+        streamed: parsed.request.stream,
         received,
     };
-    let admitted = node.admit(&call, &headers).await?;
+    let admitted = match node.admit(&call, &headers).await? {
+        Admission::Run(admitted) => *admitted,
+        Admission::Again(again) => return Ok(answer_again(&call, &again)),
+    };
     // The reservation is on disk before the provider is asked: a crash cannot give it away twice.
-    if let Err(error) = admitted.commit.clone().durable().await {
+    if let Err(error) = admitted.funding.reserved().await {
         return Err(error.into());
     }
     let head = Head {
@@ -186,17 +190,9 @@ const fn finish_reason(finish: Finish) -> FinishReason {
 impl Work {
     /// Time that is left before the payment could not be settled any more.
     fn left(&self) -> Duration {
-        // A payment that is settled already has no deadline; providers' own deadlines end every exchange.
-        if self.admitted.tx.is_some() {
-            return Duration::from_secs(86_400);
-        }
-        let deadline = self
-            .admitted
-            .record
-            .authorization
-            .valid_before
-            .saturating_sub(SETTLE_MARGIN);
-        Duration::from_secs(deadline.saturating_sub(unix_seconds()))
+        // Money that is settled or in escrow has no deadline; providers' own deadlines end every exchange.
+        let deadline = self.admitted.funding.deadline().saturating_sub(SETTLE_MARGIN);
+        Duration::from_secs(deadline.saturating_sub(unix_seconds()).min(86_400))
     }
 
     fn upstream(&self) -> Result<&Closed, ApiError> {
@@ -227,10 +223,7 @@ impl Work {
         let status = if stream.streamed { 200 } else { failure.status.as_u16() };
         let outcome = Outcome::failed(status, unix_millis(), stream);
         match self.node.finish(&self.admitted, &outcome).await {
-            Ok(receipt) => failure.detail(
-                "opg",
-                self.admitted.job.envelope(&receipt, &[], Some(&self.admitted.secret)),
-            ),
+            Ok(finished) => failure.detail("opg", self.admitted.envelope(&finished, &[])),
             Err(error) => error,
         }
     }
@@ -257,11 +250,11 @@ impl Work {
             upstream: self.record(&facts),
         };
         self.node.metrics.tokens.inc_by(outcome.usage.output);
-        let receipt = self.node.finish(&self.admitted, &outcome).await?;
+        let finished = self.node.finish(&self.admitted, &outcome).await?;
         let mut body = self.head.whole(&answer);
-        let secret = Some(self.admitted.secret.as_str());
-        body["opg"] = self.admitted.job.envelope(&receipt, &outcome.leaves, secret);
-        Ok((self.node.paid_headers(&self.admitted), axum::Json(body)).into_response())
+        body["opg"] = self.admitted.envelope(&finished, &outcome.leaves);
+        let headers = self.node.paid_headers(&self.admitted, Some(&finished));
+        Ok((headers, axum::Json(body)).into_response())
     }
 
     async fn stream(self) -> Result<Response, ApiError> {
@@ -284,7 +277,7 @@ impl Work {
             Some((Ok::<_, std::convert::Infallible>(chunk), receiver))
         });
         let mut response = Response::new(Body::from_stream(body));
-        response.headers_mut().extend(self.node.paid_headers(&self.admitted));
+        response.headers_mut().extend(self.node.paid_headers(&self.admitted, None));
         let content = HeaderValue::from_static("text/event-stream; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, content);
         // The answer goes on in the background: headers leave now, and a client that leaves still gets its receipt written.
@@ -367,12 +360,11 @@ impl Work {
         };
         self.node.metrics.tokens.inc_by(outcome.usage.output);
         match self.node.finish(&self.admitted, &outcome).await {
-            Ok(receipt) => {
+            Ok(finished) => {
                 // A whole chunk object, so that stock clients that know nothing of receipts read over it.
                 let mut chunk = json!({"id": self.head.id, "object": "chat.completion.chunk", "created": self.head.created,
                     "model": self.head.model, "choices": []});
-                let secret = Some(self.admitted.secret.as_str());
-                chunk["opg"] = self.admitted.job.envelope(&receipt, &outcome.leaves, secret);
+                chunk["opg"] = self.admitted.envelope(&finished, &outcome.leaves);
                 vec![event(&chunk)]
             }
             Err(error) => vec![event(&error.body())],
