@@ -13,13 +13,12 @@ use commonware_consensus::{
     Application, Reporter,
     marshal::{Update, ancestry::Ancestry, core::Mailbox, standard::Standard},
     simplex::types::{Activity, Context},
-    types::Height,
+    types::{Epocher as _, FixedEpocher, Height},
 };
 use commonware_cryptography::{Digested, ed25519::PublicKey, sha256::Digest};
-use commonware_utils::Acknowledgement as _;
 use futures::StreamExt as _;
 use std::sync::Arc;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) type Marshal = Mailbox<Scheme, Standard<Wire>>;
 
@@ -32,6 +31,7 @@ const MOST_MISSING: usize = 256;
 pub(crate) struct Adapter {
     pub(crate) application: Arc<dyn ChainApplication>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) epocher: FixedEpocher,
 }
 
 struct Lineage {
@@ -69,7 +69,10 @@ impl Adapter {
     ) -> Result<Option<Digested<Wire>>, BoxError> {
         let Lineage { parent, missing } = self.lineage(ancestry).await?;
         let height = parent.height + 1;
+        let epoch = context.round.epoch();
         let request = ProposeContext {
+            epoch: epoch.get(),
+            closes_epoch: self.epocher.last(epoch) == Some(Height::new(height)),
             view: context.round.view().get(),
             leader: Identity::of(&context.leader),
             height,
@@ -101,7 +104,10 @@ impl Adapter {
         let block = ancestry.next().await.ok_or("the proposal is not available")?;
         let block = block.inner().0.clone();
         let Lineage { parent, missing } = self.lineage(ancestry).await?;
+        let epoch = context.round.epoch();
         let request = VerifyContext {
+            epoch: epoch.get(),
+            closes_epoch: self.epocher.last(epoch) == Some(Height::new(block.height)),
             view: context.round.view().get(),
             leader: Identity::of(&context.leader),
             parent,
@@ -201,31 +207,7 @@ pub(crate) async fn refill(
     Ok(())
 }
 
-/// Hands final blocks to the application in order and acknowledges those it has taken.
-pub(crate) async fn follow(
-    application: &dyn ChainApplication,
-    shared: &Shared,
-    mut updates: UnboundedReceiver<Update<Wire>>,
-) -> Result<(), ConsensusError> {
-    while let Some(update) = updates.recv().await {
-        let Update::Block(block, acknowledgement) = update else {
-            continue;
-        };
-        let block = block.inner().0.clone();
-        if block.height > 0
-            && let Err(error) = apply(application, shared, block).await
-        {
-            shared.fail(error);
-            // Dropping the acknowledgement would stop the engine from within, with a worse message.
-            // The caller sees the failure and stops it from outside.
-            std::future::pending::<()>().await;
-        }
-        acknowledgement.acknowledge();
-    }
-    Ok(())
-}
-
-async fn apply(
+pub(crate) async fn apply(
     application: &dyn ChainApplication,
     shared: &Shared,
     block: Arc<ChainBlock>,

@@ -1,6 +1,10 @@
 //! What a chain implements to be driven by consensus.
 
-use crate::{block::ChainBlock, keys::Identity};
+use crate::{
+    block::ChainBlock,
+    fault::Fault,
+    keys::{Identity, Participant},
+};
 use alloy_primitives::{B256, Bytes};
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -13,7 +17,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Where a block is to be built.
 #[derive(Debug, Clone)]
 pub struct ProposeContext {
-    /// View of consensus; grows by one per attempt, whether or not it yields a block.
+    /// Epoch of the new block.
+    pub epoch: u64,
+    /// Whether the new block is the last of its epoch.
+    pub closes_epoch: bool,
+    /// View of consensus; grows by one per attempt, whether or not it yields a block, and starts at 1 in each epoch.
     pub view: u64,
     /// This validator.
     pub leader: Identity,
@@ -29,7 +37,11 @@ pub struct ProposeContext {
 /// A block to judge.
 #[derive(Debug, Clone)]
 pub struct VerifyContext {
-    /// View of consensus.
+    /// As [`ProposeContext::epoch`].
+    pub epoch: u64,
+    /// As [`ProposeContext::closes_epoch`].
+    pub closes_epoch: bool,
+    /// View of consensus in which the block was proposed.
     pub view: u64,
     /// Who proposed the block.
     pub leader: Identity,
@@ -39,6 +51,16 @@ pub struct VerifyContext {
     pub missing: Vec<Arc<ChainBlock>>,
     /// The proposal. Its parent digest and height are checked already.
     pub block: Arc<ChainBlock>,
+}
+
+/// Who votes in an epoch, and who else may connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EpochSet {
+    /// The validators, in any order. Their proofs of possession are checked by whoever admitted them to the state.
+    pub participants: Vec<Participant>,
+    /// Others that may connect and follow: candidates for later epochs, so that they are in step when they are seated.
+    /// [`Config::max_peers`](crate::Config::max_peers) bounds them.
+    pub observers: Vec<Identity>,
 }
 
 /// What the leader adds to parent and height.
@@ -84,4 +106,20 @@ pub trait ChainApplication: Send + Sync + 'static {
     /// Height up to which the effects of [`finalized`](Self::finalized) are in place, asked once at
     /// start. Acknowledged blocks above it (lost in a crash) are delivered again from the archive.
     fn executed_height(&self) -> BoxFuture<'_, Result<u64, BoxError>>;
+
+    /// The set of `epoch` (1 or later), asked for once [`finalized`](Self::finalized) has taken the last block of the
+    /// epoch before. It must be a pure function of the state after that block, and stay answerable for an epoch that
+    /// is current or the next. An error stops consensus; the block is delivered again at the next start.
+    ///
+    /// The default suits a chain without epochs.
+    fn epoch_set(&self, epoch: u64) -> BoxFuture<'_, Result<EpochSet, BoxError>> {
+        Box::pin(async move { Err(format!("this application has no validator set for epoch {epoch}").into()) })
+    }
+
+    /// A validator has signed two votes that exclude each other. `evidence` convinces whoever knows the set of that epoch:
+    /// see [`verify_fault`](crate::verify_fault). Called from the engine: must return at once, and may be called again
+    /// for the same fault.
+    fn fault(&self, fault: Fault, evidence: Bytes) {
+        let _ = (fault, evidence);
+    }
 }

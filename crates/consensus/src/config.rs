@@ -7,6 +7,11 @@ use crate::{
 use alloy_primitives::B256;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+/// Bounds of [`Config::epoch_blocks`]: an epoch shorter than its hand-over is of no use, and heights must not overflow.
+pub const MIN_EPOCH_BLOCKS: u64 = 4;
+/// See [`MIN_EPOCH_BLOCKS`].
+pub const MAX_EPOCH_BLOCKS: u64 = 1 << 40;
+
 /// A validator to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -61,10 +66,17 @@ pub struct Config {
     /// Folder for votes, blocks and certificates; created if missing and locked while running. **Never
     /// delete it while the keys are in use**: it holds what this validator has voted for.
     pub dir: PathBuf,
-    /// This validator's keys.
+    /// This node's keys. Without epochs they must be those of a participant; with epochs a node whose keys are in no set
+    /// follows without a vote until they are.
     pub keys: ValidatorKeys,
-    /// The validator set, this validator included. Possession proofs are checked by the caller.
+    /// The validator set of epoch 0. Possession proofs are checked by the caller.
     pub participants: Vec<Participant>,
+    /// Blocks of an epoch: epoch `e` holds the heights from `e · n` to `(e + 1) · n − 1`. 0, the default: one endless
+    /// epoch. The same on all nodes, from the genesis file.
+    pub epoch_blocks: u64,
+    /// With epochs: most nodes that one epoch's peer set may hold, validators and observers. Memory for their messages is
+    /// reserved at start. Default 32.
+    pub max_peers: usize,
     /// Digest of the genesis file: parent of height 0 and part of every signature.
     pub genesis_digest: B256,
     /// Hash of EVM block 0.
@@ -98,6 +110,8 @@ impl Config {
             dir,
             keys,
             participants,
+            epoch_blocks: 0,
+            max_peers: 32,
             genesis_digest,
             evm_genesis,
             listen,
@@ -109,14 +123,30 @@ impl Config {
         }
     }
 
+    /// Blocks of an epoch as the engine counts them.
+    pub(crate) fn epoch_length(&self) -> u64 {
+        match self.epoch_blocks {
+            0 => MAX_EPOCH_BLOCKS,
+            blocks => blocks,
+        }
+    }
+
     /// Checks what the engine would otherwise answer with a panic.
     pub(crate) fn check(&self) -> Result<(), ConsensusError> {
         let me = self.keys.participant();
         let timing = &self.timing;
         let rules = [
             (
-                self.participants.contains(&me),
+                self.epoch_blocks > 0 || self.participants.contains(&me),
                 "these keys are not in the validator set",
+            ),
+            (
+                self.epoch_blocks == 0 || (MIN_EPOCH_BLOCKS..=MAX_EPOCH_BLOCKS).contains(&self.epoch_blocks),
+                "epoch_blocks must be 0 (no epochs) or from 4 to 2^40",
+            ),
+            (
+                self.epoch_blocks == 0 || self.participants.len() <= self.max_peers,
+                "max_peers must not be below the number of validators",
             ),
             (self.worker_threads > 0, "worker_threads must not be 0"),
             (!timing.leader.is_zero(), "timing.leader must not be 0"),
@@ -169,6 +199,16 @@ mod tests {
         let mut hasty = good.clone();
         hasty.timing.certification = hasty.timing.leader;
         assert!(hasty.check().is_err());
+        for (blocks, valid) in [(1, false), (3, false), (4, true), (MAX_EPOCH_BLOCKS + 1, false)] {
+            let mut epochs = good.clone();
+            epochs.epoch_blocks = blocks;
+            assert_eq!(epochs.check().is_ok(), valid, "{blocks}");
+        }
+        let mut follower = good.clone();
+        (follower.keys, follower.epoch_blocks) = (ValidatorKeys::generate(), 10);
+        assert!(follower.check().is_ok());
+        follower.max_peers = 0;
+        assert!(follower.check().is_err());
         let mut skipping = good;
         skipping.timing.skip_inactive = Duration::from_secs(1);
         assert!(skipping.check().is_err());

@@ -2,40 +2,41 @@
 //! a runtime and a thread of their own.
 
 use crate::{
-    adapter::{Adapter, Delivery, Marshal, Meter, follow, refill},
+    adapter::{Adapter, Delivery, Marshal},
     application::ChainApplication,
     block::{ChainBlock, Wire, to_digest},
-    config::{Config, quorum},
+    config::Config,
+    epochs::Epochs,
     error::ConsensusError,
     gossip::{FRAMES_PER_SECOND, Gossip, MAX_FRAME_BYTES, gossip},
     handle::Handle,
     keys::Identity,
-    scheme::{Scheme, signer},
+    orchestrator::{Lanes, Orchestrator},
+    scheme::Scheme,
     shared::Shared,
 };
 use alloy_primitives::hex;
 use commonware_broadcast::buffered;
 use commonware_consensus::{
-    Reporters,
     marshal::{
         self,
         core::Actor,
         resolver::p2p as backfill,
         standard::{Inline, Standard},
     },
-    simplex::{self, Floor, ForwardPolicy, SkipBudget, SkipPolicy, elector::RoundRobin},
-    types::{Epoch, FixedEpocher, ViewDelta},
+    simplex,
+    types::{FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{
-    ChaCha20Poly1305, Digested, Sha256, Signer as _,
-    certificate::{ConstantProvider, Verifier as _},
+    ChaCha20Poly1305, Digested, Signer as _,
+    certificate::Verifier as _,
     ed25519::{PrivateKey, PublicKey},
     sha256::Digest,
 };
 use commonware_p2p::{
-    Manager as _,
     authenticated::{discovery, peer_set_limit},
     max_message_size,
+    utils::mux,
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{
@@ -51,10 +52,11 @@ use opg_primitives::domain::Tag;
 use std::{
     fs,
     net::TcpListener,
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::{mpsc::unbounded_channel, watch};
 
@@ -62,15 +64,15 @@ use tokio::sync::{mpsc::unbounded_channel, watch};
 /// for one second of them per channel and peer at start, so a generous quota costs gigabytes.
 const MESSAGES_PER_SECOND: u32 = 500;
 
+/// The same with epochs, where room is made for as many peers as a set may ever have: votes, certificates, requests for
+/// certificates, requests for blocks, blocks.
+const EPOCH_MESSAGES_PER_SECOND: [u32; 5] = [100, 100, 100, 200, 50];
+
 /// Ready messages in the engine's own mailboxes; above, each mailbox's policy decides.
-const MAILBOX: usize = 512;
+pub(crate) const MAILBOX: usize = 512;
 
 /// Orderly stops take at most this long.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-
-/// There is one endless epoch so far; its number is part of partition names, so that a second one can
-/// be added without moving data.
-const EPOCH: u64 = 0;
 
 /// Votes are signed for this chain's genesis; a folder of another chain must not be mixed in.
 const GENESIS_FILE: &str = "genesis-digest";
@@ -84,9 +86,10 @@ const GENESIS_FILE: &str = "genesis-digest";
 /// [`ConsensusError`] if the configuration, the folder or the listening address cannot be used.
 pub fn start(config: Config, application: Arc<dyn ChainApplication>) -> Result<Handle, ConsensusError> {
     config.check()?;
-    let scheme = signer(config.genesis_digest, &config.participants, &config.keys.bls)?;
     let network = Network::of(&config)?;
     prepare_folder(&config)?;
+    let config = Arc::new(config);
+    let epochs = Epochs::open(config.clone(), application.clone())?;
     // the engine would answer a taken address with a panic
     TcpListener::bind(config.listen)
         .map_err(|e| ConsensusError::Config(format!("listen on {}: {e}", config.listen)))?;
@@ -97,11 +100,12 @@ pub fn start(config: Config, application: Arc<dyn ChainApplication>) -> Result<H
     let (ready, is_ready) = mpsc::sync_channel(1);
     let identity = config.keys.identity.public();
     let engine = Engine {
-        scheme,
+        epochs,
         network,
         adapter: Adapter {
             application,
             shared: shared.clone(),
+            epocher: FixedEpocher::new(NonZeroU64::new(config.epoch_length()).unwrap_or(NonZeroU64::MAX)),
         },
         gossip: engine_gossip,
         stopped,
@@ -168,6 +172,7 @@ type Handshake = Cups<Sake<PrivateKey>, ChaCha20Poly1305>;
 /// Keys and addresses of the network, decoded.
 struct Network {
     key: PrivateKey,
+    /// Without epochs, the validators.
     set: Set<PublicKey>,
     peers: Vec<(PublicKey, commonware_p2p::Ingress)>,
     namespace: Vec<u8>,
@@ -206,9 +211,14 @@ impl Network {
             max_handshake_age: Duration::from_secs(8),
             version: sake::Version::V1,
         };
-        let validators = config.participants.len() as u32;
+        let epochs = config.epoch_blocks > 0;
+        let validators = match epochs {
+            true => config.max_peers,
+            false => config.participants.len(),
+        };
+        let validators = u32::try_from(validators).unwrap_or(u32::MAX);
         let largest = max_message_size(&[
-            simplex::max_payload_size::<Scheme, Digest>(validators),
+            mux::prefixed(simplex::max_payload_size::<Scheme, Digest>(validators)),
             marshal::max_payload_size::<Standard<Wire>, Scheme>(validators, &()),
             MAX_FRAME_BYTES,
         ]);
@@ -220,7 +230,11 @@ impl Network {
             config.listen,
             config.dialable,
             self.peers,
-            peer_set_limit(&self.set, &self.key.public_key()),
+            match epochs {
+                // and this node itself
+                true => NonZeroUsize::new(config.max_peers.saturating_add(1)).unwrap_or(NonZeroUsize::MIN),
+                false => peer_set_limit(&self.set, &self.key.public_key()),
+            },
             largest,
             NZUsize!(4_096),
         );
@@ -232,15 +246,15 @@ impl Network {
         network.allowed_handshake_rate_per_ip = Quota::per_second(NZU32!(128));
         network.allowed_handshake_rate_per_subnet = Quota::per_second(NZU32!(256));
         network.gossip_bit_vec_frequency = Duration::from_secs(2);
-        // one epoch, one set: mailboxes are sized for every set tracked
-        network.tracked_peer_sets = NZUsize!(1);
+        // mailboxes are sized for every set tracked; blocks of the epoch before may still be asked for
+        network.tracked_peer_sets = if epochs { NZUsize!(2) } else { NZUsize!(1) };
         network
     }
 }
 
 struct Engine {
-    config: Config,
-    scheme: Scheme,
+    config: Arc<Config>,
+    epochs: Epochs,
     network: Network,
     adapter: Adapter,
     gossip: Gossip,
@@ -260,7 +274,7 @@ impl Engine {
     async fn serve(self, context: runtime::Context, ready: mpsc::SyncSender<Marshal>) {
         let Self {
             config,
-            scheme,
+            epochs,
             network,
             adapter,
             gossip,
@@ -269,14 +283,19 @@ impl Engine {
         let shared = adapter.shared.clone();
         let timing = config.timing;
         let me = network.key.public_key();
-        let set = network.set.clone();
+        let bootstrap: Vec<_> = network.peers.iter().map(|(peer, _)| peer.clone()).collect();
 
-        // network: authenticated and encrypted; only members of the set are let in
-        let (mut net, mut oracle) = discovery::Network::new(context.child("network"), network.config(&config));
-        oracle.track(EPOCH, set);
-        let quota = Quota::per_second(NZU32!(MESSAGES_PER_SECOND));
-        let [votes, certificates, resolver, fetch, blocks] =
-            [0, 1, 2, 3, 4].map(|channel| net.register(channel, quota));
+        // network: authenticated and encrypted; only members of the tracked sets are let in
+        let (mut net, oracle) = discovery::Network::new(context.child("network"), network.config(&config));
+        let quotas = match config.epoch_blocks {
+            0 => [MESSAGES_PER_SECOND; 5],
+            _ => EPOCH_MESSAGES_PER_SECOND,
+        };
+        let [votes, certificates, resolver, fetch, blocks] = [0, 1, 2, 3, 4].map(|channel: usize| {
+            let quota = NonZeroU32::new(quotas[channel]).unwrap_or(NonZeroU32::MIN);
+            net.register(channel as u64, Quota::per_second(quota))
+        });
+        let lanes = Lanes::start(&context, votes, certificates, resolver);
         let talk = net.register(5, Quota::per_second(NZU32!(FRAMES_PER_SECOND)));
 
         // marshal: dissemination of blocks, archive of final blocks and certificates, backfill
@@ -346,14 +365,14 @@ impl Engine {
         };
         let genesis = Arc::new(ChainBlock::genesis(config.genesis_digest, config.evm_genesis));
         let genesis_digest = to_digest(genesis.digest());
-        let epochs = FixedEpocher::new(NZU64!(1 << 40));
+        let epocher = adapter.epocher.clone();
         let (actor, mailbox, _) = Actor::init(
             context.child("marshal"),
             certificate_archive,
             block_archive,
             marshal::Config {
-                provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
-                epocher: epochs.clone(),
+                provider: epochs.schemes.clone(),
+                epocher: epocher.clone(),
                 // what is stored from an earlier run is above it and wins
                 start: marshal::Start::Genesis(Digested::precomputed(Wire(genesis), genesis_digest)),
                 partition_prefix: "marshal".into(),
@@ -381,73 +400,40 @@ impl Engine {
         }
 
         let application = adapter.application.clone();
-        let followed = shared.clone();
-        let refilled = mailbox.clone();
-        let prepare = async {
-            // before the first vote, so that proposals find the state they build on
-            refill(&*application, &refilled, &followed).await?;
-            let peers = quorum(config.participants.len()) - 1;
-            let waited = Instant::now();
-            while followed.peers() < peers && waited.elapsed() < timing.peer_wait {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok::<_, ConsensusError>(())
+        let inline = Inline::new(context.child("application"), adapter, mailbox.clone(), epocher.clone());
+        let orchestrator = Orchestrator {
+            context: context.child("epochs"),
+            config: config.clone(),
+            application,
+            shared: shared.clone(),
+            epochs,
+            epocher,
+            genesis: genesis_digest,
+            marshal: mailbox,
+            oracle,
+            bootstrap,
+            inline,
+            cache,
+            lanes,
+            ahead: None,
+            hinted: None,
         };
-        tokio::select! {
-            prepared = prepare => if let Err(error) = prepared {
-                return shared.fail(error);
-            },
-            _ = stopped.wait_for(|stop| *stop) => return,
-        }
-        let follower = {
-            let (application, shared) = (application.clone(), shared.clone());
-            tokio::spawn(async move { follow(&*application, &shared, updates).await })
-        };
-
-        let inline = Inline::new(context.child("application"), adapter, mailbox, epochs);
-        let engine = simplex::Engine::new(
-            context.child("simplex"),
-            simplex::Config {
-                scheme,
-                elector: RoundRobin::<Sha256>::default(),
-                blocker: oracle,
-                automaton: inline.clone(),
-                relay: inline.clone(),
-                reporter: Reporters::from((inline, Meter(shared.clone()))),
-                strategy: Sequential,
-                partition: format!("simplex-{EPOCH}"),
-                epoch: Epoch::new(EPOCH),
-                // the journal's own floor wins after a restart
-                floor: Floor::Genesis(genesis_digest),
-                mailbox_size: NZUsize!(MAILBOX),
-                replay_buffer: buffer,
-                write_buffer: buffer,
-                page_cache: cache,
-                leader_timeout: timing.leader,
-                certification_timeout: timing.certification,
-                timeout_retry: timing.retry,
-                fetch_timeout: non_zero(timing.fetch),
-                fetch_retry_delay: Duration::from_millis(100),
-                view_retention: ViewDelta::new(64),
-                skip: SkipPolicy::Enabled {
-                    timeout: timing.skip_inactive,
-                    budget: SkipBudget::Participants,
-                },
-                forward: ForwardPolicy::Disabled,
-                track_historical_votes: false,
-            },
-        );
-        let engine = engine.start(votes, certificates, resolver);
+        let orchestrator = orchestrator.run(updates);
 
         let ended = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => None,
             _ = shared.until_failed() => None,
-            end = engine => Some(("simplex", format!("{end:?}"))),
+            end = orchestrator => match end {
+                Ok(()) => Some(("delivery", "ended".into())),
+                Err(error) => {
+                    shared.fail(error);
+                    None
+                }
+            },
             end = marshal => Some(("marshal", format!("{end:?}"))),
             end = network => Some(("network", format!("{end:?}"))),
             end = broadcast => Some(("broadcast", format!("{end:?}"))),
             end = talk => Some(("gossip", format!("{end:?}"))),
-            end = follower => Some(("delivery", format!("{end:?}"))),
         };
         if let Some((part, end)) = ended {
             shared.fail(ConsensusError::Engine(format!("{part}: {end}")));
@@ -458,6 +444,6 @@ impl Engine {
     }
 }
 
-fn non_zero(duration: Duration) -> NonZeroDuration {
+pub(crate) fn non_zero(duration: Duration) -> NonZeroDuration {
     NonZeroDuration::new(duration).unwrap_or(NZDuration!(Duration::from_secs(1)))
 }

@@ -46,6 +46,14 @@ pub enum ConsensusError {
         /// Height of the block.
         height: u64,
     },
+    /// The validator set of an epoch cannot be used.
+    #[error("validator set of epoch {epoch}: {reason}")]
+    EpochSet {
+        /// The epoch.
+        epoch: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The application failed while consensus asked where it stands.
     #[error("application: {0}")]
     Application(String),
@@ -73,4 +81,46 @@ pub enum CertificateError {
     /// Too few signers, or a wrong signature.
     #[error("certificate is not valid for this proposal and set")]
     Invalid,
+}
+
+/// Why evidence of a fault proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultError {
+    /// More bytes than any evidence has.
+    #[error("evidence of {got} bytes, at most {limit}")]
+    TooLarge {
+        /// Most bytes.
+        limit: usize,
+        /// Bytes given.
+        got: usize,
+    },
+    /// The set is unusable.
+    #[error("participants: {0}")]
+    Participants(String),
+    /// The first byte names no kind of fault.
+    #[error("{0} is no kind of fault: expected 1 to 3")]
+    Kind(u8),
+    /// Not the encoding of two votes of one validator in one view that exclude each other.
+    #[error("evidence does not decode: {0}")]
+    Malformed(String),
+    /// The votes are of another epoch than the set.
+    #[error("votes of epoch {got}, expected epoch {expected}")]
+    Epoch {
+        /// Epoch of the set.
+        expected: u64,
+        /// Epoch in the votes.
+        got: u64,
+    },
+    /// The signer is no seat of the set.
+    #[error("seat {got} of {seats}")]
+    Seat {
+        /// Seats of the set.
+        seats: usize,
+        /// Seat claimed.
+        got: u32,
+    },
+    /// A signature is not that of the seat's key.
+    #[error("the votes are not signed by the validator they name")]
+    Signature,
 }

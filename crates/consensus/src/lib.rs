@@ -42,9 +42,22 @@
 //! # }
 //! ```
 //!
-//! ## Status
-//! One endless epoch: the validator set is that of the genesis. Conflicting votes are not yet kept as
-//! evidence for slashing.
+//! ## Epochs
+//! With [`Config::epoch_blocks`], the set changes every so many blocks. Each epoch has an engine, a journal and message
+//! channels of its own; archive and backfill go through all of them. Once the application has taken the last block of an
+//! epoch it names the next set, the next engine starts on that block, and only then is the block acknowledged: a crash at any
+//! point repeats the hand-over. A node that has no seat runs the same engine without a key. Which sets may
+//! connect follows the epochs; a node that hears votes of a later epoch fetches the last block of its own.
+//!
+//! Votes of an epoch are signed only while it runs: at the hand-over the key's copy in the old engine is dropped. The key
+//! itself is the operator's, registered in state, and signs again in the next epoch. So a stolen key can sign for
+//! any epoch in which it had a seat, and light clients must not trust a set that is older than the unbonding period; keys that
+//! are replaced in state every epoch, and erased, would remove that.
+//!
+//! ## Faults
+//! A validator that signs two votes that exclude each other is reported to the application with evidence that
+//! [`verify_fault`] checks from bytes and set alone. It is found as long as both votes reach one honest node while it
+//! remembers the view (the newest 64).
 
 #![forbid(unsafe_code)]
 
@@ -53,23 +66,29 @@ mod application;
 mod block;
 mod config;
 mod engine;
+mod epochs;
 mod error;
+mod fault;
 mod gossip;
 mod handle;
 pub mod keys;
+mod orchestrator;
 mod scheme;
 mod shared;
 
-pub use application::{BoxError, BoxFuture, ChainApplication, ProposeContext, ProposedBody, Verdict, VerifyContext};
+pub use application::{
+    BoxError, BoxFuture, ChainApplication, EpochSet, ProposeContext, ProposedBody, Verdict, VerifyContext,
+};
 pub use block::{
     ChainBlock, CodecError, ENVELOPE_BYTES, MAX_EVM_BYTES, MAX_RECEIPT_BYTES, MAX_RECEIPTS, MAX_RECEIPTS_BYTES,
     envelope_digest,
 };
-pub use config::{Config, Peer, Timing, quorum};
+pub use config::{Config, MAX_EPOCH_BLOCKS, MIN_EPOCH_BLOCKS, Peer, Timing, quorum};
 pub use engine::start;
-pub use error::{CertificateError, ConsensusError};
+pub use error::{CertificateError, ConsensusError, FaultError};
+pub use fault::{Fault, FaultKind, MAX_FAULT_BYTES, verify_fault};
 pub use gossip::{GossipError, GossipMessage, GossipReceiver, Topic};
 pub use handle::{FinalityProof, Handle};
 pub use keys::{BlsPublicKey, Identity, Participant};
-pub use scheme::{verify_certificate, vote_namespace};
+pub use scheme::{leader, verify_certificate, vote_namespace};
 pub use shared::Stats;

@@ -47,14 +47,26 @@ fn keys(participants: &[Participant]) -> Result<Keys, ConsensusError> {
     pairs.into_iter().try_collect().map_err(twice)
 }
 
-pub(crate) fn signer(
+/// Votes with `key` if the set has it, and only checks votes otherwise.
+pub(crate) fn scheme(
     genesis_digest: B256,
-    participants: &[Participant],
-    key: &BlsKey,
+    set: &[Participant],
+    key: Option<&BlsKey>,
 ) -> Result<Scheme, ConsensusError> {
     let namespace = vote_namespace(genesis_digest);
-    Scheme::signer(&namespace, keys(participants)?, key.0.clone())
-        .ok_or_else(|| ConsensusError::Config("the BLS key is not in the validator set".into()))
+    let keys = keys(set)?;
+    let signer = key.and_then(|key| Scheme::signer(&namespace, keys.clone(), key.0.clone()));
+    Ok(signer.unwrap_or_else(|| Scheme::verifier(&namespace, keys)))
+}
+
+/// The participant that leads a view: they take turns in the order of their identities, from one further in each epoch.
+/// `None` for an empty set.
+pub fn leader(participants: &[Participant], epoch: u64, view: u64) -> Option<Participant> {
+    let mut sorted = participants.to_vec();
+    sorted.sort_unstable_by_key(|participant| participant.identity);
+    let seats = sorted.len() as u128;
+    let seat = (u128::from(epoch) + u128::from(view)).checked_rem(seats)?;
+    sorted.get(usize::try_from(seat).ok()?).copied()
 }
 
 /// Checks a finalization certificate with the engine's own verifier and returns the digest of the
@@ -68,8 +80,8 @@ pub fn verify_certificate(
     proposal: &[u8],
     certificate: &[u8],
 ) -> Result<B256, CertificateError> {
-    let keys = keys(participants).map_err(|e| CertificateError::Participants(e.to_string()))?;
-    let scheme = Scheme::verifier(&vote_namespace(genesis_digest), keys);
+    let scheme = scheme(genesis_digest, participants, None);
+    let scheme = scheme.map_err(|e| CertificateError::Participants(e.to_string()))?;
     let proposal =
         Proposal::<Digest>::decode(Copying(proposal)).map_err(|e| CertificateError::Proposal(e.to_string()))?;
     let bound = scheme.certificate_codec_config();

@@ -26,8 +26,16 @@ const OPEN_PROPOSALS: usize = 64;
 pub struct Stats {
     /// Newest height that the application acknowledged.
     pub finalized_height: u64,
+    /// The epoch whose engine runs.
+    pub epoch: u64,
+    /// Whether this node votes in it.
+    pub seated: bool,
+    /// Milliseconds from the delivery of an epoch's last block to a running engine of the next, of the newest hand-over.
+    pub hand_over_ms: f64,
     /// View of the newest certificate seen.
     pub view: u64,
+    /// Conflicting votes of validators seen, see [`ChainApplication::fault`](crate::ChainApplication::fault).
+    pub faults: u64,
     /// Finalization certificates seen.
     pub finalizations: u64,
     /// Views given up.
