@@ -219,6 +219,20 @@ def amount(wei: int) -> bytes:
     return wei.to_bytes(16, "big")
 
 
+def seats_abi(seats):
+    """abi.encode(Seat[]) with Seat = (address operator, bytes32 consensusKey, bytes blsKey, address system)."""
+    number = lambda n: n.to_bytes(32, "big")
+    items = []
+    for operator, identity, bls, system in seats:
+        padded = bls + b"\x00" * (-len(bls) % 32)
+        items.append(word(operator) + identity + number(128) + word(system) + number(len(bls)) + padded)
+    offsets, at = b"", 32 * len(items)
+    for item in items:
+        offsets += number(at)
+        at += len(item)
+    return number(32) + number(len(items)) + offsets + b"".join(items)
+
+
 def fill(byte, size=32):
     return bytes([byte]) * size
 
@@ -384,6 +398,20 @@ def main():
         "inclusion": None, "registration": None, "payment": None,
     }
     write("receipt-file.receipt.json", file)
+
+    # The same file with hand-overs. Their contents are not checked by the format.
+    seats = [(fill(0xa0 + i, 20), fill(0xb0 + i), fill(0xc0 + i, 96), fill(0xd0 + i, 20)) for i in range(4)]
+    encoded = seats_abi(seats)
+    slot = keccak(word((1).to_bytes(8, "big")) + word(b""))
+    finality = {"header": "0xc0", "envelopes": [hx(fill(1, 104))], "proposal": "0x000100", "certificate": "0x02"}
+    account = {"address": hx(word(b"\x10\x09")[12:]), "proof": ["0x80"], "slots": [{"key": hx(slot), "value": hx(keccak(encoded)), "proof": ["0x80"]}]}
+    file["handovers"] = [{"epoch": 1, "state": {"finality": finality, "accounts": [account]}, "seats": hx(encoded)}]
+    write("handovers.receipt.json", file)
+    write("seats.json", {
+        "seats": [{"operator": hx(o), "consensusKey": hx(k), "blsKey": hx(b), "system": hx(s)} for o, k, b, s in seats],
+        "encoded": hx(encoded), "set_hash": hx(keccak(encoded)), "slot_of_epoch_1": hx(slot),
+        "slot_of_epoch_2_to_the_40": hx(keccak(word((1 << 40).to_bytes(8, "big")) + word(b""))),
+    })
 
     # Every state and every event, with the state that follows.
     words = "quoted authorised executed checked verified final settled released expired disputed refunded slashed dismissed".split()

@@ -16,7 +16,7 @@ use opg_primitives::{
 };
 use opg_receipt::{
     Core, SignedQuote, SignedReceipt,
-    file::{Attestation, Inclusion, Opening, ProofAfter, ReceiptFile, StateProof},
+    file::{Attestation, HandOver, Inclusion, MAX_HANDOVERS, Opening, ProofAfter, ReceiptFile, StateProof},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -264,6 +264,9 @@ impl Client {
             }
             tokio::time::sleep(POLL).await;
         }
+        if self.network().genesis.parameters.epoch_blocks > 0 {
+            file.handovers = self.handovers().await?;
+        }
         self.check(&file)?;
         Ok(file)
     }
@@ -343,6 +346,26 @@ impl Client {
             "fromBlock": format!("0x{lower:x}"), "toBlock": format!("0x{upper:x}"),
         });
         Ok(self.rpc().call("eth_getLogs", [filter]).await?)
+    }
+
+    /// Every change of the validator set since the genesis; they are verified with the file.
+    async fn handovers(&self) -> Result<Vec<HandOver>, ClientError> {
+        let mut all: Vec<HandOver> = Vec::new();
+        loop {
+            let from = all.len().saturating_add(1);
+            let next: Vec<HandOver> = self.rpc().call("og_getHandovers", [from]).await?;
+            if next.is_empty() {
+                return Ok(all);
+            }
+            all.extend(next);
+            if all.len() > MAX_HANDOVERS {
+                return Err(ClientError::Proof {
+                    what: format!(
+                        "more than {MAX_HANDOVERS} epochs since the genesis: a file starts from a checkpoint then"
+                    ),
+                });
+            }
+        }
     }
 
     /// Verifies a file as a stranger with the genesis file would.

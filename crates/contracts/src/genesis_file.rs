@@ -20,6 +20,10 @@ pub const SUPPLY: u128 = 1_000_000_000_000_000_000_000_000_000;
 pub const VERSION: u32 = 1;
 
 const MAX_BYTES: usize = 16 << 20;
+/// Bounds of `epoch_blocks`, those of the consensus crate.
+const MIN_EPOCH_BLOCKS: u64 = 4;
+/// See above.
+const MAX_EPOCH_BLOCKS: u64 = 1 << 40;
 const MAX_VALIDATORS: usize = 100;
 const MAX_ITEMS: usize = 10_000;
 /// `ModelRegistry.MAX_PROGRAMS`.
@@ -116,6 +120,9 @@ pub struct Parameters {
     /// Who decides about what may change; without it nobody does, ever. Not written if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub governance: Option<Governance>,
+    /// Blocks of an epoch of consensus, at least 4; 0, and then not written: the genesis' validators for ever.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch_blocks: u64,
 }
 
 /// Parameters of staking and slashing, and the stake of the first validators: each operator's self-bond is taken from its
@@ -219,6 +226,12 @@ impl Governance {
     }
 }
 
+/// For serde.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 impl Parameters {
     /// The documented defaults (decisions.md D4, D6, economics.md §6.2), with a small bond.
     #[must_use]
@@ -239,6 +252,7 @@ impl Parameters {
             treasury,
             staking: None,
             governance: None,
+            epoch_blocks: 0,
         }
     }
 }
@@ -528,6 +542,14 @@ impl GenesisFile {
         range("parameters.unbonding", p.unbonding, 0, 10 * 365 * 86_400)?;
         range("parameters.terms_notice", p.terms_notice, 0, MAX_WINDOW)?;
         range("parameters.claim_window", p.claim_window, 0, MAX_WINDOW)?;
+        if p.epoch_blocks != 0 {
+            range(
+                "parameters.epoch_blocks",
+                p.epoch_blocks,
+                MIN_EPOCH_BLOCKS,
+                MAX_EPOCH_BLOCKS,
+            )?;
+        }
         range(
             "parameters.max_royalty_bps",
             u64::from(p.max_royalty_bps),

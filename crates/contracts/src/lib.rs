@@ -12,6 +12,7 @@
 //! - [`x402`] slots, readers and ids of the x402 payment contracts;
 //! - [`staking`] epochs, sets and proofs of possession;
 //! - [`governance`] readers of what governance decides: rules of blocks, escrow windows, weights of the split;
+//! - [`seats`] the validator set of an epoch as state commits to it;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
 //! # Invariants
@@ -42,6 +43,7 @@ pub mod evidence;
 pub mod genesis_file;
 pub mod governance;
 pub mod payment;
+pub mod seats;
 pub mod slots;
 pub mod staking;
 pub mod state;

@@ -11,12 +11,12 @@
 //! Bit `i` of the bitmap is the validator at position `i` of the set sorted by network identity.
 
 use crate::error::ProofError;
-use alloy_primitives::B256;
+use alloy_primitives::{B256, FixedBytes};
 use blst::{
     BLST_ERROR,
     min_sig::{PublicKey, Signature},
 };
-use opg_contracts::{GenesisFile, possession_namespace};
+use opg_contracts::{GenesisFile, possession_namespace, seats::Seat};
 use opg_primitives::domain::Tag;
 
 /// Hash-to-curve suite of votes.
@@ -30,7 +30,7 @@ const MAX_VARINT: usize = 10;
 /// Most bytes of a proposal: three varints and a digest.
 const MAX_PROPOSAL: usize = 3 * MAX_VARINT + 32;
 
-/// The validators of a genesis file, keys checked.
+/// The validators of an epoch, keys checked.
 #[derive(Debug, Clone)]
 pub struct ValidatorSet {
     /// Sorted by identity.
@@ -59,45 +59,55 @@ impl ValidatorSet {
     /// # Errors
     /// [`ProofError::Validator`] naming the validator, [`ProofError::ValidatorSet`] for an empty set or a key used twice.
     pub fn from_genesis(genesis: &GenesisFile) -> Result<Self, ProofError> {
-        let mut validators: Vec<_> = genesis.validators.iter().collect();
-        validators.sort_by_key(|validator| validator.identity);
-        if validators.is_empty() {
+        let mut members = Vec::with_capacity(genesis.validators.len());
+        for validator in &genesis.validators {
+            let invalid = |what| ProofError::Validator {
+                name: validator.name.clone(),
+                what,
+            };
+            let key = PublicKey::key_validate(validator.bls.as_slice()).map_err(|_| invalid("BLS key"))?;
+            let proof = Signature::sig_validate(validator.bls_possession.as_slice(), true)
+                .map_err(|_| invalid("proof of possession"))?;
+            let namespace = possession_namespace(genesis.chain_id, validator.operator, 0);
+            let message = unique(&namespace, validator.bls.as_slice());
+            match proof.verify(false, &message, POSSESSION_DST, &[], &key, false) {
+                BLST_ERROR::BLST_SUCCESS => members.push((validator.identity, validator.bls, key)),
+                _ => return Err(invalid("proof of possession")),
+            }
+        }
+        Self::new(genesis.digest(), members)
+    }
+
+    /// The set of a later epoch, as certified state names it. Who admits a seat to the state checks its proofs of possession
+    /// (D16); here the keys are only checked to be keys.
+    ///
+    /// # Errors
+    /// [`ProofError::Seat`] naming the seat, [`ProofError::ValidatorSet`] for an empty set or a key used twice.
+    pub fn from_seats(genesis_digest: B256, seats: &[Seat]) -> Result<Self, ProofError> {
+        let members = seats.iter().enumerate().map(|(seat, keys)| {
+            let key = PublicKey::key_validate(keys.bls.as_slice()).map_err(|_| ProofError::Seat { seat })?;
+            Ok::<_, ProofError>((keys.identity, keys.bls, key))
+        });
+        Self::new(genesis_digest, members.collect::<Result<_, _>>()?)
+    }
+
+    fn new(genesis_digest: B256, mut members: Vec<(B256, FixedBytes<96>, PublicKey)>) -> Result<Self, ProofError> {
+        members.sort_by_key(|(identity, ..)| *identity);
+        if members.is_empty() {
             return Err(ProofError::ValidatorSet("no validators"));
         }
-        if validators
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a.identity == b.identity))
-        {
+        if members.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
             return Err(ProofError::ValidatorSet("two validators with the same identity"));
         }
-        let mut compressed: Vec<_> = validators.iter().map(|validator| validator.bls).collect();
+        let mut compressed: Vec<_> = members.iter().map(|(_, bls, _)| *bls).collect();
         compressed.sort_unstable();
         if compressed.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
             return Err(ProofError::ValidatorSet("two validators with the same BLS key"));
         }
-        let keys = validators
-            .into_iter()
-            .map(|validator| {
-                let invalid = |what| ProofError::Validator {
-                    name: validator.name.clone(),
-                    what,
-                };
-                let key = PublicKey::key_validate(validator.bls.as_slice()).map_err(|_| invalid("BLS key"))?;
-                let proof = Signature::sig_validate(validator.bls_possession.as_slice(), true)
-                    .map_err(|_| invalid("proof of possession"))?;
-                let namespace = possession_namespace(genesis.chain_id, validator.operator, 0);
-                let message = unique(&namespace, validator.bls.as_slice());
-                match proof.verify(false, &message, POSSESSION_DST, &[], &key, false) {
-                    BLST_ERROR::BLST_SUCCESS => Ok(key),
-                    _ => Err(invalid("proof of possession")),
-                }
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let genesis_digest = genesis.digest();
         let mut namespace = format!("{}{genesis_digest:x}", Tag::Consensus).into_bytes();
         namespace.extend_from_slice(FINALIZE);
         Ok(Self {
-            keys,
+            keys: members.into_iter().map(|(_, _, key)| key).collect(),
             namespace,
             genesis_digest,
         })

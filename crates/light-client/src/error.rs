@@ -1,6 +1,7 @@
 //! Why a proof was refused.
 
 use alloy_primitives::{Address, B256, U256};
+use opg_contracts::seats::SeatsError;
 
 /// Why a certificate, block or state proof was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum ProofError {
         validators: usize,
     },
     /// The aggregate signature does not verify.
-    #[error("the certificate is not signed by the validators of this genesis file")]
+    #[error("the certificate is not signed by the validators of its epoch under this genesis file")]
     Signature,
     /// A validator of the genesis file has an invalid key or no valid proof that it owns it.
     #[error("genesis file: {what} of validator {name} is not valid")]
@@ -45,9 +46,30 @@ pub enum ProofError {
         /// Which key or proof.
         what: &'static str,
     },
-    /// The genesis file has no or doubled validators.
-    #[error("genesis file: {0}")]
+    /// A set has no or doubled validators.
+    #[error("validator set: {0}")]
     ValidatorSet(&'static str),
+    /// A seat of a later epoch has a BLS key that is none.
+    #[error("seat {seat}: not a BLS key")]
+    Seat {
+        /// Which seat.
+        seat: usize,
+    },
+    /// A hand-over's seats do not decode.
+    #[error(transparent)]
+    Seats(#[from] SeatsError),
+    /// The set of an epoch is not known.
+    #[error(
+        "the certificate is of epoch {got}, but the sets of epochs {first} to {last} are known: the file lacks hand-overs"
+    )]
+    UnknownEpoch {
+        /// First epoch whose set is known.
+        first: u64,
+        /// Last one.
+        last: u64,
+        /// The certificate's.
+        got: u64,
+    },
     /// A trie proof does not lead to its value.
     #[error("{what} of {address}: {reason}")]
     Trie {

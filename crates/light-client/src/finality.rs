@@ -24,7 +24,7 @@ pub struct CertifiedBlock {
     pub hash: B256,
     /// The EVM header.
     pub header: Header,
-    /// Digests of the consensus blocks from this one up to the certified one.
+    /// Digests of the consensus blocks from this one up to the certified one, at least one.
     pub digests: Vec<B256>,
     /// The proposal that was signed.
     pub proposal: Proposal,
@@ -67,11 +67,21 @@ impl Envelope {
     }
 }
 
-/// Checks a block against the validators.
+/// Checks a block against the validators. That they are those of the proposal's epoch is for the caller to see to:
+/// [`Epochs::verify`](crate::handover::Epochs::verify) does.
 ///
 /// # Errors
 /// [`ProofError`] naming the first link that does not hold.
 pub fn verify(finality: &Finality, validators: &ValidatorSet) -> Result<CertifiedBlock, ProofError> {
+    let mut block = open(finality)?;
+    // Last, as it costs two pairings and the hashes above cost nothing.
+    let (signers, _) = validators.verify(&finality.proposal, &finality.certificate)?;
+    block.signers = signers;
+    Ok(block)
+}
+
+/// Everything but the certificate: what it would certify, by nobody.
+pub(crate) fn open(finality: &Finality) -> Result<CertifiedBlock, ProofError> {
     if finality.envelopes.len() > MAX_ENVELOPES {
         let reason = format!("{}, at most {MAX_ENVELOPES} are allowed", finality.envelopes.len());
         return Err(ProofError::malformed("list of envelopes", reason));
@@ -108,14 +118,12 @@ pub fn verify(finality: &Finality, validators: &ValidatorSet) -> Result<Certifie
             header.number,
         ));
     }
-    // Last, as it costs two pairings and the hashes above cost nothing.
-    let (signers, proposal) = validators.verify(&finality.proposal, &finality.certificate)?;
     Ok(CertifiedBlock {
         hash,
         header,
         digests,
         proposal,
-        signers,
+        signers: 0,
     })
 }
 

@@ -6,8 +6,9 @@
 //!
 //! # Invariants
 //! - Pure: no I/O, no clock, no randomness, no panic on any input; time is an argument.
-//! - Trust is in the genesis file alone: validator keys come from it, with proofs of possession checked, and every hash
-//!   in the receipt file is reached from their certificate.
+//! - Trust is in the genesis file alone, or in a checkpoint that the caller names: the first validator keys come from it, with
+//!   proofs of possession checked, later ones from the state that the set before certified, and every hash in the receipt
+//!   file is reached from their certificates.
 //! - A state proof is looked at only under a certified state root, and every slot in it is needed by a check: nothing in
 //!   a file is decoration, so no byte of it can be changed unnoticed.
 //!
@@ -26,8 +27,8 @@
 //! ```
 //!
 //! # Status
-//! Complete for modes none, tee and zk and a validator set that does not change. Mode replay has no verifier here yet,
-//! and epoch hand-overs (D12) come with validator rotation.
+//! Complete for modes none, tee and zk, with validator sets that change by epochs ([`handover`], [`checkpoint`]; D12). Mode replay
+//! has no verifier here yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -35,17 +36,21 @@
 )]
 
 pub mod certificate;
+pub mod checkpoint;
 mod checks;
 pub mod error;
 pub mod finality;
+pub mod handover;
 pub mod report;
 pub mod state;
 pub mod verify;
 
 pub use crate::{
     certificate::{Proposal, ValidatorSet},
+    checkpoint::{Checkpoint, CheckpointBook, CheckpointError},
     error::ProofError,
     finality::CertifiedBlock,
+    handover::Epochs,
     report::{Report, Requirement, Status, Step, StepName, Verdict},
     verify::{Options, Verifier, verify, verify_bytes},
 };

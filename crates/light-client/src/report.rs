@@ -1,6 +1,6 @@
 //! What a verification found, step by step, in words that people and programs read.
 
-use crate::error::ProofError;
+use crate::{checkpoint::Checkpoint, error::ProofError};
 use opg_primitives::{
     ids::ReceiptId,
     mode::{Grade, Mode},
@@ -33,6 +33,8 @@ pub enum StepName {
     Upstream,
     /// The payer's authorization.
     Payment,
+    /// The validator sets of later epochs; only where the genesis has epochs.
+    Handovers,
     /// The certificate of the block.
     Finality,
     /// The path from receipt to block.
@@ -62,6 +64,7 @@ impl StepName {
             Self::Price => "price",
             Self::Upstream => "upstream",
             Self::Payment => "payment",
+            Self::Handovers => "handovers",
             Self::Finality => "finality",
             Self::Inclusion => "inclusion",
             Self::Registration => "registration",
@@ -208,6 +211,10 @@ pub struct Report {
     pub state: Option<State>,
     /// Height of the final block.
     pub height: Option<u64>,
+    /// Points that the hand-overs lead through, for the caller's [`CheckpointBook`](crate::CheckpointBook); none if a step
+    /// failed. Keep them only if the verdict is a success: an old anchor proves nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<Checkpoint>,
     /// Every step, in order, skipped ones included.
     pub steps: Vec<Step>,
     /// The result.

@@ -1,12 +1,13 @@
 //! The steps of a verification, in order.
 
 use crate::{
-    certificate::ValidatorSet,
+    checkpoint::{Anchor, Checkpoint, CheckpointBook, age, newest_anchor},
     checks::{
         Taken, check_genesis, check_keyset, check_opening, check_payment, check_price, check_quote, check_upstream,
     },
     error::ProofError,
-    finality::{self, CertifiedBlock},
+    finality::CertifiedBlock,
+    handover::Epochs,
     report::{Outcome, Report, Requirement, StepName, Steps, Verdict},
     state::ProvedState,
 };
@@ -36,8 +37,11 @@ pub struct Options {
     pub require: Option<(Mode, Option<Grade>)>,
     /// Unix seconds now, for the age of the trusted point (D12); absent: age is not checked.
     pub now: Option<u64>,
-    /// EVM block hash or consensus digest that the caller trusts; it must be one of the blocks of the file.
+    /// EVM block hash or consensus digest that the caller trusts; it must be one of the blocks of the file. If the file's hand-overs
+    /// begin after epoch 1, it must be the block of the first one.
     pub trusted_checkpoint: Option<B256>,
+    /// What the caller has verified before.
+    pub kept: Option<CheckpointBook>,
     /// Accept a trusted point older than the unbonding period.
     pub accept_old_anchor: bool,
 }
@@ -47,7 +51,8 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Verifier<'a> {
     genesis: &'a GenesisFile,
-    validators: ValidatorSet,
+    /// Epoch 0 only.
+    epochs: Epochs,
 }
 
 /// Verifies the bytes of one file.
@@ -74,7 +79,7 @@ impl<'a> Verifier<'a> {
     pub fn new(genesis: &'a GenesisFile) -> Result<Self, ProofError> {
         Ok(Self {
             genesis,
-            validators: ValidatorSet::from_genesis(genesis)?,
+            epochs: Epochs::from_genesis(genesis)?,
         })
     }
 
@@ -109,6 +114,8 @@ impl<'a> Verifier<'a> {
                 steps,
                 certified: Vec::new(),
                 recorded: None,
+                epochs: self.epochs.clone(),
+                anchored: false,
             }
             .all(),
             None => invalid(steps),
@@ -127,6 +134,10 @@ struct Run<'a> {
     certified: Vec<(&'a Finality, CertifiedBlock)>,
     /// What is recorded for the channel that pays, if the file proves it.
     recorded: Option<u128>,
+    /// The sets that the file leads to.
+    epochs: Epochs,
+    /// Whether they follow from the trusted checkpoint instead of the genesis.
+    anchored: bool,
 }
 
 impl<'a> Run<'a> {
@@ -152,6 +163,10 @@ impl<'a> Run<'a> {
             steps.record(StepName::Upstream, check_upstream(core, upstream));
         }
 
+        if self.verifier.genesis.parameters.epoch_blocks > 0 || !self.file.handovers.is_empty() {
+            let sets = self.check_handovers();
+            self.steps.record(StepName::Handovers, sets);
+        }
         let included = self.final_block(
             StepName::Finality,
             self.file.inclusion.as_ref().map(|inclusion| &inclusion.finality),
@@ -187,7 +202,7 @@ impl<'a> Run<'a> {
                     block.header.number,
                     block.hash,
                     block.signers,
-                    self.verifier.validators.len(),
+                    self.epochs.set(block.proposal.epoch).map_or(0, |set| set.len()),
                 );
                 (block, detail)
             }),
@@ -212,9 +227,49 @@ impl<'a> Run<'a> {
         if let Some((_, block)) = self.certified.iter().find(|(known, _)| *known == finality) {
             return Ok(block.clone());
         }
-        let block = finality::verify(finality, &self.verifier.validators)?;
+        let block = self.epochs.verify(finality)?;
         self.certified.push((finality, block.clone()));
         Ok(block)
+    }
+
+    /// The sets of later epochs, from the genesis or from the trusted checkpoint.
+    fn check_handovers(&mut self) -> Taken<()> {
+        self.nothing_failed()?;
+        let genesis = self.verifier.genesis;
+        let mut rest = self.file.handovers.as_slice();
+        if let Some((first, after)) = rest.split_first()
+            && first.epoch > 1
+        {
+            let trusted = self.options.trusted_checkpoint.ok_or_else(|| {
+                Outcome::failed(format!(
+                    "the hand-overs begin with epoch {}: name the checkpoint they start from, or take a file with all",
+                    first.epoch
+                ))
+            })?;
+            self.epochs = Epochs::from_checkpoint(genesis, trusted, first)?;
+            self.anchored = true;
+            rest = after;
+        }
+        for handover in rest {
+            self.epochs.advance(handover)?;
+        }
+        if let Some(book) = &self.options.kept {
+            let checked = book.check(genesis.digest(), self.epochs.checkpoints());
+            checked.map_err(|error| Outcome::failed(error.to_string()))?;
+        }
+        let from = if self.anchored {
+            "the trusted checkpoint"
+        } else {
+            "the genesis"
+        };
+        let detail = match self.file.handovers.len() {
+            0 => "no hand-over: the validators of the genesis".to_owned(),
+            count => format!(
+                "{count} hand-overs lead from {from} to the validators of epoch {}",
+                self.epochs.last()
+            ),
+        };
+        Ok(((), detail))
     }
 
     fn check_inclusion(&self, block: Option<&CertifiedBlock>) -> Taken<()> {
@@ -504,21 +559,42 @@ impl<'a> Run<'a> {
     /// Age of the trusted point, if it is too old and that was not accepted.
     fn check_anchor(&self, blocks: &[&CertifiedBlock]) -> Taken<Option<(u64, u64)>> {
         let genesis = self.verifier.genesis;
-        let (what, time) = match self.options.trusted_checkpoint {
-            None => ("genesis", genesis.timestamp),
-            Some(hash) => {
-                let known = blocks
-                    .iter()
-                    .find(|block| block.hash == hash || block.digests.contains(&hash))
-                    .ok_or_else(|| Outcome::failed(format!("checkpoint {hash} is none of the file's blocks")))?;
-                ("checkpoint", known.header.timestamp)
-            }
-        };
+        let points = self.epochs.checkpoints();
+        let mut anchors = Vec::new();
+        if let Some(hash) = self.options.trusted_checkpoint {
+            let known = blocks
+                .iter()
+                .find(|block| block.hash == hash || block.digests.contains(&hash))
+                .map(|block| Anchor {
+                    what: "checkpoint",
+                    epoch: block.proposal.epoch,
+                    timestamp: block.header.timestamp,
+                });
+            // The first hand-over may be named by its digest: from it the others follow.
+            let point = points.iter().find(|point| point.hash == hash);
+            let point = point.or_else(|| points.first().filter(|_| self.anchored));
+            let given = known.or_else(|| point.map(|point| anchor_of("checkpoint", point)));
+            anchors
+                .push(given.ok_or_else(|| Outcome::failed(format!("checkpoint {hash} is none of the file's blocks")))?);
+        }
+        // Only points on the file's own way count: a newer one that it does not reach says nothing about it.
+        if let Some(book) = &self.options.kept {
+            let kept = points.iter().filter(|point| book.get(point.epoch) == Some(*point));
+            anchors.extend(kept.map(|point| anchor_of("kept checkpoint", point)));
+        }
+        let oldest_used = blocks.iter().map(|block| block.proposal.epoch).min();
         let Some(now) = self.options.now else {
             return Err(Outcome::skipped("the time is not known, so the age is not checked"));
         };
-        let (age, limit) = (now.saturating_sub(time), genesis.parameters.unbonding);
-        if age <= limit {
+        let anchor = newest_anchor(genesis.timestamp, &anchors, oldest_used.unwrap_or(u64::MAX));
+        if self.anchored && anchor.epoch == 0 {
+            return Err(Outcome::failed(
+                "the file relies on blocks before the trusted checkpoint",
+            ));
+        }
+        let (what, limit) = (anchor.what, genesis.parameters.unbonding);
+        let (age, young) = age(&anchor, now, limit);
+        if young {
             return Ok((
                 None,
                 format!("trusted {what} is {age} s old, at most {limit} s are safe"),
@@ -563,9 +639,22 @@ impl<'a> Run<'a> {
             grade: Some(grade),
             state,
             height: included.map(|block| block.header.number),
+            checkpoints: if failed {
+                Vec::new()
+            } else {
+                self.epochs.checkpoints().to_vec()
+            },
             steps: self.steps.0,
             verdict,
         }
+    }
+}
+
+fn anchor_of(what: &'static str, point: &Checkpoint) -> Anchor {
+    Anchor {
+        what,
+        epoch: point.epoch,
+        timestamp: point.timestamp,
     }
 }
 
@@ -595,6 +684,7 @@ fn invalid(steps: Steps) -> Report {
         grade: None,
         state: None,
         height: None,
+        checkpoints: Vec::new(),
         steps: steps.0,
         verdict: Verdict::Invalid,
     }

@@ -17,6 +17,9 @@ pub const ENVELOPE_BYTES: usize = 104;
 /// Most envelopes between a block and the certificate that covers it.
 pub const MAX_ENVELOPES: usize = 1_024;
 
+/// Most hand-overs: one for each epoch since the genesis or a trusted checkpoint.
+pub const MAX_HANDOVERS: usize = 4_096;
+
 /// Version of the file format.
 const VERSION: u32 = 1;
 
@@ -47,6 +50,21 @@ pub struct ReceiptFile {
     /// The evidence of the keyset; only in files of mode tee, and not written otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Attestation>,
+    /// How the validator sets of later epochs follow from the genesis, oldest first; not written where none is needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<HandOver>,
+}
+
+/// One change of the validator set: the last block of an epoch, and the set that its state names for the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandOver {
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// The last block of the epoch before, and the slot `setHash[epoch]` of the staking contract after it.
+    pub state: StateProof,
+    /// `abi.encode(Seat[])`, which opens the hash.
+    pub seats: Bytes,
 }
 
 /// Evidence of the keyset: the document, everything that it binds beside the keyset, and its registration.
@@ -205,6 +223,7 @@ impl ReceiptFile {
             payment: None,
             proof: None,
             attestation: None,
+            handovers: Vec::new(),
         }
     }
 
@@ -222,6 +241,10 @@ impl ReceiptFile {
         })?;
         if file.version != VERSION {
             return Err(ReceiptError::value("version", VERSION, file.version));
+        }
+        if file.handovers.len() > MAX_HANDOVERS {
+            let (what, limit, got) = ("list of hand-overs", MAX_HANDOVERS, file.handovers.len());
+            return Err(ReceiptError::TooLong { what, limit, got });
         }
         let canonical = file.to_bytes();
         if canonical != bytes {

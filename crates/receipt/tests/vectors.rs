@@ -14,7 +14,7 @@ use opg_receipt::{
     quote::request_digest,
     rolling_hash, stream,
 };
-use opg_vectors::{RECEIPT_FILE, bytes, list, load, text};
+use opg_vectors::{HANDOVERS_FILE, RECEIPT_FILE, bytes, list, load, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -222,6 +222,30 @@ fn the_file_is_written_byte_for_byte() {
         ],
     });
     assert_eq!(file, parsed);
+}
+
+/// Hand-overs come last, and a file without them is what it was before there were any.
+#[test]
+fn hand_overs_extend_the_file_without_changing_it() {
+    let v = load("seats");
+    let parsed = ReceiptFile::parse_strict(HANDOVERS_FILE).expect("the golden file");
+    assert_eq!(parsed.to_bytes(), HANDOVERS_FILE);
+    assert_eq!(parsed.handovers.len(), 1);
+    let handover = &parsed.handovers[0];
+    assert_eq!((handover.epoch, handover.seats.to_vec()), (1, bytes(&v["encoded"])));
+    let slot = &handover.state.accounts[0].slots[0];
+    assert_eq!(
+        (slot.key, slot.value),
+        (b256(&v["slot_of_epoch_1"]), b256(&v["set_hash"]))
+    );
+    let mut without = parsed;
+    without.handovers.clear();
+    assert_eq!(without.to_bytes(), RECEIPT_FILE);
+    // an empty list has another spelling already: absence
+    let golden = std::str::from_utf8(RECEIPT_FILE).expect("UTF-8");
+    let empty = golden.replace("\"payment\": null", "\"payment\": null,\n  \"handovers\": []");
+    assert_ne!(empty, golden);
+    assert!(ReceiptFile::parse_strict(empty.as_bytes()).is_err());
 }
 
 #[test]

@@ -10,12 +10,15 @@
 //! assert_eq!(opg_vectors::bytes(&ids["node_id"]).len(), 32);
 //! ```
 //!
-//! Status: CBOR, hashes, Merkle tree, money, identifiers, receipt, quote, receipt file, lifecycle.
+//! Status: CBOR, hashes, Merkle tree, money, identifiers, receipt, quote, receipt file, lifecycle, validator sets.
 
 use serde_json::Value;
 
 /// The canonical receipt file, byte for byte.
 pub const RECEIPT_FILE: &[u8] = include_bytes!("../receipt-file.receipt.json");
+
+/// The same with hand-overs of the validator set.
+pub const HANDOVERS_FILE: &[u8] = include_bytes!("../handovers.receipt.json");
 
 /// Reads `NAME.json`.
 ///
@@ -31,6 +34,7 @@ pub fn load(name: &str) -> Value {
         "merkle" => include_str!("../merkle.json"),
         "money" => include_str!("../money.json"),
         "receipt" => include_str!("../receipt.json"),
+        "seats" => include_str!("../seats.json"),
         _ => panic!("no vectors named {name}"),
     };
     serde_json::from_str(text).expect("vectors are JSON")

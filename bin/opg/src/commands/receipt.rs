@@ -147,6 +147,7 @@ fn check(args: &VerifyArgs, output: Output) -> Result<ExitCode, Failure> {
             .ok()
             .map(|now| now.as_secs()),
         trusted_checkpoint: args.trust_checkpoint,
+        kept: None,
         accept_old_anchor: args.accept_old_anchor,
     };
     let verifier =

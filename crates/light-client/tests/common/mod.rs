@@ -59,6 +59,7 @@ pub const CHAIN: u64 = 10_740;
 pub const START: u64 = 1_790_000_000;
 pub const HEIGHT: u64 = 5;
 
+#[derive(Clone)]
 pub struct World {
     pub genesis: GenesisFile,
     /// In the order of the identities.
@@ -72,6 +73,12 @@ pub struct World {
     pub asked: (Mode, Grade),
     /// Root of the model, asked and served.
     pub model: ModelRoot,
+    /// Epoch of all blocks.
+    pub epoch: u64,
+    /// Height of the receipt's block.
+    pub height: u64,
+    /// Height of the block whose state is proved.
+    pub proof_height: u64,
 }
 
 /// Validators with random keys, each with its proof of possession.
@@ -138,8 +145,13 @@ pub fn genesis(validators: Vec<ValidatorEntry>) -> GenesisFile {
 
 /// Proposal and certificate by some of the signers.
 pub fn finalize(schemes: &[Scheme], signers: &[usize], view: u64, digest: B256) -> (Bytes, Bytes) {
+    finalize_in(0, schemes, signers, view, digest)
+}
+
+/// The same in any epoch.
+pub fn finalize_in(epoch: u64, schemes: &[Scheme], signers: &[usize], view: u64, digest: B256) -> (Bytes, Bytes) {
     let proposal = Proposal::new(
-        Round::new(Epoch::new(0), View::new(view)),
+        Round::new(Epoch::new(epoch), View::new(view)),
         View::new(view - 1),
         Digest::from(digest.0),
     );
@@ -181,6 +193,9 @@ impl World {
             storage: BTreeMap::new(),
             asked,
             model: ModelRoot(B256::repeat_byte(7)),
+            epoch: 0,
+            height: HEIGHT,
+            proof_height: 9,
         };
         world.register(START, 0);
         world.settle(world.payee(), world.amount());
@@ -383,13 +398,13 @@ impl World {
     /// Second of three receipts in block 5, certified two blocks above.
     pub fn inclusion(&self, core_hash: B256) -> Inclusion {
         let leaves = [keccak(b"first"), core_hash, keccak(b"third")].map(merkle::leaf);
-        let root = merkle::batch_root(HEIGHT, 3, merkle::root(&leaves));
+        let root = merkle::batch_root(self.height, 3, merkle::root(&leaves));
         Inclusion {
-            height: HEIGHT,
+            height: self.height,
             index: 1,
             count: 3,
             siblings: merkle::prove(&leaves, 1).expect("a path"),
-            finality: self.finality(header(HEIGHT, B256::ZERO, root), 2),
+            finality: self.finality(header(self.height, B256::ZERO, root), 2),
         }
     }
 
@@ -449,7 +464,7 @@ impl World {
         });
         let accounts = proved.collect();
         StateProof {
-            finality: self.finality(header(9, state_root, B256::ZERO), 0),
+            finality: self.finality(header(self.proof_height, state_root, B256::ZERO), 0),
             accounts,
         }
     }
@@ -471,7 +486,7 @@ impl World {
             .collect();
         let signers: Vec<usize> = (1..self.schemes.len()).collect();
         // Views from 128 on take two bytes.
-        let (proposal, certificate) = finalize(&self.schemes, &signers, 200, parent);
+        let (proposal, certificate) = finalize_in(self.epoch, &self.schemes, &signers, 200, parent);
         Finality {
             header: rlp,
             envelopes,
