@@ -38,6 +38,8 @@ pub struct BuildRequest {
     pub coinbase: Address,
     /// `parent_beacon_block_root`: the batch root.
     pub beacon_root: B256,
+    /// `extra_data` of the header, at most 32 bytes.
+    pub extra_data: Bytes,
     /// Signed EIP-2718 transactions that come first, in this order. Each must succeed.
     pub system_txs: Vec<Bytes>,
     /// Mempool transactions of these senders are left out (system addresses).
@@ -59,6 +61,7 @@ impl BuildRequest {
             timestamp,
             coinbase,
             beacon_root,
+            extra_data: Bytes::new(),
             system_txs: Vec::new(),
             excluded_senders: Arc::default(),
             minimum_tip: 0,
@@ -140,7 +143,7 @@ impl Execution {
                 gas_ceil: self.inner.gas_limit,
             },
             store,
-            bytes::Bytes::new(),
+            request.extra_data.0.clone(),
         )?;
         let mut work = PayloadBuildContext::new(shell, store, &BlockchainType::L1)?;
         chain.apply_system_operations(&mut work)?;

@@ -264,6 +264,19 @@ impl Execution {
         Ok(header.map(|header| header.encode_to_vec().into()))
     }
 
+    /// Number, parent hash and `extra_data` of a stored block.
+    ///
+    /// # Errors
+    /// [`ExecutionError::UnknownBlock`], or database errors.
+    pub fn ancestry(&self, hash: B256) -> Result<(u64, B256, Bytes), ExecutionError> {
+        let header = self.header(hash)?;
+        Ok((
+            header.number,
+            b256(header.parent_hash),
+            header.extra_data.to_vec().into(),
+        ))
+    }
+
     /// RLP of a stored block, or `None`.
     ///
     /// # Errors

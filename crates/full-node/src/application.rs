@@ -4,19 +4,22 @@
 //! and the block was executed. A finalized block is acknowledged after execution and index have it.
 
 use crate::{
+    epochs::{self, Seats},
     gossip,
     index::{Row, RowMethod},
     shared::{Shared, unix_time},
-    system::{self, SystemTxError},
+    system::{self, Duties, SystemTxError},
     verify::{CheckError, Reject, Rule},
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{
-    BoxError, BoxFuture, ChainApplication, ChainBlock, Identity, ProposeContext, ProposedBody, Verdict, VerifyContext,
+    BoxError, BoxFuture, ChainApplication, ChainBlock, EpochSet, Fault, Identity, ProposeContext, ProposedBody,
+    Verdict, VerifyContext,
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
     evidence::Verdict as EvidenceVerdict,
+    seats::{END_EPOCH_GAS, end_epoch_calldata},
     system_tx, x402,
 };
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
@@ -50,9 +53,12 @@ pub enum BlockError {
         /// In the block.
         got: String,
     },
-    /// The leader is not a validator of the genesis file.
+    /// The leader has no seat in the block's epoch.
     #[error("leader {0} is not a validator")]
     Leader(Identity),
+    /// This node does not know the seats of the block's epoch.
+    #[error("the seats of epoch {0} are not known here")]
+    Seats(u64),
     /// A receipt does not check.
     #[error("receipt {index}: {reject}")]
     Receipt {
@@ -108,7 +114,7 @@ impl BlockError {
     /// Whether every honest validator comes to the same verdict, at any time.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Future { .. } => false,
+            Self::Future { .. } | Self::Seats(_) => false,
             Self::Execution(error) => error.is_invalid_block(),
             // The proof may still come.
             _ if self.lacks_proof() => false,
@@ -161,24 +167,35 @@ impl Chain {
         })
         .await??;
         let verdicts = node.evidence.verdicts(node, parent).await?;
+        let place = Place::of(
+            node,
+            context.leader,
+            context.epoch,
+            context.height,
+            context.view,
+            parent,
+        )?;
+        if place.leader != node.system_address {
+            let (seat, key) = (place.leader, node.system_address);
+            return Err(format!("the system account of this validator's seat is {seat}, its key is of {key}").into());
+        }
         let mut selected = selected;
         let mut entries: Vec<_> = selected.iter().map(|(_, entry)| entry.clone()).collect();
-        entries.truncate(channel_tx::fitting_prefix(
-            &entries,
-            system_tx::batch_gas(verdicts.len()),
-        ));
+        entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(verdicts.len())));
         selected.truncate(entries.len());
         let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
         let nonce = node.execution.nonce_at(parent, node.system_address)?;
         let base_fee = node.execution.base_fee_next(parent)?;
         let (chain_id, height) = (node.rules.chain_id, context.height);
-        let system_txs = system::transactions(chain_id, height, nonce, base_fee, root, &entries, &verdicts)
+        let duties = place.duties(&verdicts);
+        let system_txs = system::transactions(chain_id, height, nonce, base_fee, root, &entries, &duties)
             .into_iter()
             .map(|transaction| system::sign(transaction, &node.system_key))
             .collect();
         let request = BuildRequest {
             system_txs,
-            excluded_senders: node.system_addresses.clone(),
+            excluded_senders: place.seats.systems().clone(),
+            extra_data: place.extra_data,
             max_block_bytes: MAX_EVM_BYTES,
             ..BuildRequest::new(parent, timestamp, node.system_address, root)
         };
@@ -198,10 +215,13 @@ impl Chain {
         let (block, parent) = (&context.block, context.parent.evm_hash);
         let evm = Execution::decode(&block.evm).map_err(BlockError::Execution)?;
         check_header(&evm, block, parent, unix_time().as_secs())?;
-        let leader = *node
-            .leaders
-            .get(&context.leader)
-            .ok_or(BlockError::Leader(context.leader))?;
+        let place = Place::of(node, context.leader, context.epoch, block.height, context.view, parent)?;
+        if evm.extra_data() != place.extra_data.as_ref() {
+            let got = Bytes::copy_from_slice(evm.extra_data());
+            return Err(field("extra_data (the view)", &place.extra_data, got).into());
+        }
+        let leader = place.leader;
+        let place = Arc::new(place);
         if evm.coinbase() != leader {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
@@ -209,9 +229,9 @@ impl Chain {
         let verdicts = node.evidence.verdicts(node, parent).await?;
         let content = || {
             let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
-            let (height, verdicts) = (block.height, verdicts.clone());
+            let (height, verdicts, place) = (block.height, verdicts.clone(), place.clone());
             tokio::task::spawn_blocking(move || {
-                judge_content(&shared, &judged, height, parent, leader, &receipts, &verdicts)
+                judge_content(&shared, &judged, height, parent, &receipts, &verdicts, &place)
             })
         };
         let system_count = match content().await? {
@@ -253,6 +273,19 @@ impl Chain {
         false
     }
 
+    /// Keeps what a light client needs of the hand-over to `epoch`, as long as the state of its block is the newest: that of old
+    /// blocks is not kept.
+    async fn keep_handover(&self, epoch: u64) -> Result<(), BoxError> {
+        let node = &self.0;
+        if Some(node.execution.head().number) != epoch.checked_sub(1).and_then(|before| node.epochs.last(before)) {
+            return Ok(());
+        }
+        let kept = epochs::handover(node, epoch).await?;
+        let index = node.index.clone();
+        tokio::task::spawn_blocking(move || index.keep_handover(epoch, &kept)).await??;
+        Ok(())
+    }
+
     async fn execute(&self, block: Arc<ChainBlock>) -> Result<(), BoxError> {
         let node = self.0.clone();
         let indexed = {
@@ -292,11 +325,68 @@ impl Chain {
         if block.height > head.number {
             node.execution.finalize(evm.hash()).await?;
         }
+        if let Some(epoch) = node.epochs.begins_after(block.height) {
+            self.keep_handover(epoch).await?;
+        }
         node.pool.finalized(&decoded, timestamp);
         node.metrics.receipts_final.inc_by(decoded.len() as u64);
         node.metrics.transactions_final.inc_by(evm.transaction_count() as u64);
         node.metrics.height.set(i64::try_from(block.height).unwrap_or(i64::MAX));
         Ok(())
+    }
+}
+
+/// What a block's place in its epoch demands of it.
+#[derive(Debug)]
+struct Place {
+    /// System account of the leader.
+    leader: Address,
+    seats: Arc<Seats>,
+    extra_data: Bytes,
+    /// Calldata of the last system transaction of the epoch's last block.
+    end_epoch: Option<Bytes>,
+}
+
+impl Place {
+    fn of(node: &Shared, leader: Identity, epoch: u64, height: u64, view: u64, parent: B256) -> Result<Self, BoxError> {
+        let epochs = &node.epochs;
+        let seats = epochs.seats(epoch).ok_or(BlockError::Seats(epoch))?;
+        let leader = seats.leader(leader).ok_or(BlockError::Leader(leader))?;
+        if !epochs.enabled() {
+            return Ok(Self {
+                leader,
+                seats,
+                extra_data: Bytes::new(),
+                end_epoch: None,
+            });
+        }
+        let end_epoch = match epochs.begins_after(height) {
+            None => None,
+            Some(_) => {
+                let mut views = epochs.views(&node.execution, height, parent)?;
+                views.push(view);
+                Some(end_epoch_calldata(epoch, &seats.report(epoch, &views)))
+            }
+        };
+        Ok(Self {
+            leader,
+            seats,
+            extra_data: epochs::extra_data(view),
+            end_epoch,
+        })
+    }
+
+    fn duties<'a>(&'a self, verdicts: &'a [EvidenceVerdict]) -> Duties<'a> {
+        Duties {
+            verdicts,
+            end_epoch: self.end_epoch.as_ref(),
+        }
+    }
+
+    /// Gas that the batch may use: the end of an epoch takes its part of the system's half.
+    fn batch_gas(&self, verdicts: usize) -> u64 {
+        let ending = if self.end_epoch.is_some() { END_EPOCH_GAS } else { 0 };
+        system_tx::batch_gas(verdicts).saturating_sub(ending)
     }
 }
 
@@ -326,10 +416,11 @@ fn judge_content(
     evm: &EvmBlock,
     height: u64,
     parent: B256,
-    leader: Address,
     receipts: &[Bytes],
     verdicts: &[EvidenceVerdict],
+    place: &Place,
 ) -> Result<usize, BlockError> {
+    let leader = place.leader;
     let began = Instant::now();
     let state = node.execution.state_at(parent)?;
     let batch = node
@@ -340,7 +431,7 @@ fn judge_content(
             CheckError::State(error) => BlockError::Execution(error),
         })?;
     let entries: Vec<BatchItem> = batch.iter().map(|(_, entry)| entry.clone()).collect();
-    let fitting = channel_tx::fitting_prefix(&entries, system_tx::batch_gas(verdicts.len()));
+    let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(verdicts.len()));
     if fitting != entries.len() {
         return Err(BlockError::SystemGas {
             expected: fitting,
@@ -357,7 +448,8 @@ fn judge_content(
     }
     let nonce = node.execution.nonce_at(parent, leader)?;
     let chain_id = node.rules.chain_id;
-    let expected = system::transactions(chain_id, height, nonce, evm.base_fee(), root, &entries, verdicts);
+    let duties = place.duties(verdicts);
+    let expected = system::transactions(chain_id, height, nonce, evm.base_fee(), root, &entries, &duties);
     for (index, transaction) in expected.iter().enumerate() {
         system::compare(index, evm.raw_transaction(index), transaction)?;
     }
@@ -378,7 +470,7 @@ fn judge_content(
             if sender != leader {
                 return Err(field("signer of a system transaction", leader, sender));
             }
-        } else if node.system_addresses.contains(&sender) {
+        } else if place.seats.systems().contains(&sender) {
             return Err(BlockError::SystemSender { index, sender });
         }
     }
@@ -460,6 +552,27 @@ impl ChainApplication for Chain {
 
     fn finalized(&self, block: Arc<ChainBlock>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move { self.execute(block).await })
+    }
+
+    fn epoch_set(&self, epoch: u64) -> BoxFuture<'_, Result<EpochSet, BoxError>> {
+        Box::pin(async move {
+            // again, as a crash may have come between the block and this
+            self.keep_handover(epoch).await?;
+            Ok(self.0.epochs.read(&self.0.execution, epoch).await?.set())
+        })
+    }
+
+    fn fault(&self, fault: Fault, evidence: Bytes) {
+        tracing::error!(kind = %fault.kind, epoch = fault.epoch, view = fault.view, offender = %fault.offender, %evidence, "a validator broke the rules");
+        let index = self.0.index.clone();
+        // called from a thread of the engine's runtime, which must not wait for the disk
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || {
+                if let Err(error) = index.keep_fault(&fault, &evidence) {
+                    tracing::error!(%error, "evidence was not kept");
+                }
+            });
+        }
     }
 
     fn executed_height(&self) -> BoxFuture<'_, Result<u64, BoxError>> {

@@ -5,7 +5,9 @@
 //! block is acknowledged. Receipts themselves are not copied here (D11: cores are not served). Proofs of answers are no part of
 //! a block: those that this node has seen are kept here for the unbonding period (D14), and are served to nobody.
 
+use crate::epochs::Kept;
 use alloy_primitives::{Address, B256, Bytes};
+use opg_consensus::Fault;
 use opg_receipt::{PaymentMethod, PaymentRecord, PaymentScheme};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::path::Path;
@@ -17,6 +19,12 @@ const NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("nodes
 const ARTEFACTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("artefacts/v1");
 /// (timestamp of the block, receipt id) of every artefact, for forgetting the old ones.
 const ARTEFACT_TIMES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("artefact_times/v1");
+/// Epoch → what a light client needs of its hand-over, JSON.
+const HANDOVERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("handovers/v1");
+/// (epoch, view, seat, kind) → evidence of conflicting votes.
+const FAULTS: TableDefinition<'_, (u64, u64, u32, u8), &[u8]> = TableDefinition::new("faults/v1");
+/// Most faults kept; a validator that commits one is stopped long before.
+const MAX_FAULTS: u64 = 4_096;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta/v1");
 const HEIGHT: &str = "height";
 const GENESIS: &str = "genesis";
@@ -295,6 +303,8 @@ impl Index {
             write.open_table(NODES)?;
             write.open_table(ARTEFACTS)?;
             write.open_table(ARTEFACT_TIMES)?;
+            write.open_table(HANDOVERS)?;
+            write.open_table(FAULTS)?;
             let mut meta = write.open_table(META)?;
             let known = meta.get(GENESIS)?.map(|v| v.value().to_vec());
             match known {
@@ -388,6 +398,61 @@ impl Index {
         }
         write.commit()?;
         Ok(())
+    }
+
+    /// Keeps what a light client needs of the hand-over to an epoch. It can be made only while the state of that block is there.
+    ///
+    /// # Errors
+    /// Disk.
+    pub(crate) fn keep_handover(&self, epoch: u64, kept: &Kept) -> Result<(), IndexError> {
+        let write = self.db.begin_write()?;
+        // no map keys but struct fields: cannot fail
+        let bytes = serde_json::to_vec(kept).unwrap_or_default();
+        write.open_table(HANDOVERS)?.insert(epoch, bytes.as_slice())?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// What is kept of the hand-over to an epoch.
+    ///
+    /// # Errors
+    /// Disk.
+    pub(crate) fn handover(&self, epoch: u64) -> Result<Option<Kept>, IndexError> {
+        let read = self.db.begin_read()?;
+        let found = read.open_table(HANDOVERS)?.get(epoch)?;
+        Ok(found.and_then(|bytes| serde_json::from_slice(bytes.value()).ok()))
+    }
+
+    /// Keeps evidence of conflicting votes.
+    ///
+    /// # Errors
+    /// Disk.
+    pub(crate) fn keep_fault(&self, fault: &Fault, evidence: &[u8]) -> Result<(), IndexError> {
+        let write = self.db.begin_write()?;
+        {
+            let mut faults = write.open_table(FAULTS)?;
+            let key = (fault.epoch, fault.view, fault.seat, fault.kind.code());
+            if faults.len()? < MAX_FAULTS && faults.get(key)?.is_none() {
+                faults.insert(key, evidence)?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Evidence of conflicting votes: epoch and bytes, oldest first, at most `most`.
+    ///
+    /// # Errors
+    /// Disk.
+    pub(crate) fn faults(&self, most: usize) -> Result<Vec<(u64, Bytes)>, IndexError> {
+        let read = self.db.begin_read()?;
+        let table = read.open_table(FAULTS)?;
+        let mut found = Vec::new();
+        for entry in table.iter()?.take(most) {
+            let (key, evidence) = entry?;
+            found.push((key.value().0, Bytes::copy_from_slice(evidence.value())));
+        }
+        Ok(found)
     }
 
     /// The proof of a receipt's answer, while it is kept.

@@ -42,6 +42,7 @@ mod support;
 
 mod application;
 pub mod config;
+mod epochs;
 mod evidence;
 mod gossip;
 pub mod index;

@@ -98,6 +98,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// The seats of the current epoch could not be read from the state.
+    #[error("seats: {0}")]
+    Seats(String),
     /// Execution.
     #[error(transparent)]
     Execution(#[from] ExecutionError),
@@ -111,6 +114,10 @@ pub enum NodeError {
     #[error("threads: {0}")]
     Threads(String),
 }
+
+/// Most nodes that one epoch's peers may be, where there are epochs: a hundred seats, and some that follow. A set that is larger
+/// would stop the node, so it must not be below what the staking contract allows.
+const MAX_PEERS: usize = 128;
 
 /// A full node; see [`FullNode::start`].
 #[derive(Debug)]
@@ -173,6 +180,8 @@ impl FullNode {
         let evm_genesis = execution.genesis_hash();
         let shared = Shared::new(genesis, &keys, identity, config.limits.clone(), execution, index);
         let shared = Arc::new(shared.map_err(|e| NodeError::Threads(e.to_string()))?);
+        let seats = shared.epochs.load(&shared.execution).await;
+        seats.map_err(|error| NodeError::Seats(error.to_string()))?;
 
         let peers = peers(&config)?;
         let stop = CancellationToken::new();
@@ -196,7 +205,7 @@ impl FullNode {
                 }
             }));
         }
-        let consensus_config = opg_consensus::Config::new(
+        let mut consensus_config = opg_consensus::Config::new(
             config.data_dir.join("consensus"),
             validator_keys,
             members,
@@ -205,6 +214,8 @@ impl FullNode {
             config.p2p,
             peers,
         );
+        consensus_config.epoch_blocks = shared.genesis.parameters.epoch_blocks;
+        consensus_config.max_peers = MAX_PEERS;
         let application = Arc::new(Chain(shared.clone()));
         let started = tokio::task::spawn_blocking(move || opg_consensus::start(consensus_config, application)).await;
         let consensus = started
@@ -332,7 +343,12 @@ fn check_membership(genesis: &GenesisFile, keys: &Keys) -> Result<(ValidatorKeys
         });
     }
     let me = identity.public();
-    let Some(entry) = genesis.validators.iter().find(|v| v.identity.0 == me.0) else {
+    let entry = genesis.validators.iter().find(|v| v.identity.0 == me.0);
+    if genesis.parameters.epoch_blocks > 0 {
+        // Seats change hands, and keys with them: whoever has none follows until it has.
+        return Ok((ValidatorKeys { identity, bls }, members));
+    }
+    let Some(entry) = entry else {
         return Err(not("identity", &"the identity of a validator of the genesis file", &me));
     };
     if bls.public().0 != entry.bls.0 {

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Keys, Limits},
+    epochs::Epochs,
     evidence::Judge,
     index::Index,
     metrics::{Health, Metrics},
@@ -16,7 +17,7 @@ use opg_payments::signature::address_of_secret;
 use secp256k1::SecretKey;
 use serde::Serialize;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -43,10 +44,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) system_key: SecretKey,
     pub(crate) system_address: Address,
-    /// Every validator's system address, by identity.
-    pub(crate) leaders: HashMap<Identity, Address>,
-    /// The same addresses, for look-ups.
-    pub(crate) system_addresses: Arc<HashSet<Address>>,
+    /// Who has seats.
+    pub(crate) epochs: Epochs,
     /// Hashes of transactions that entered the pool.
     pub(crate) pending: broadcast::Sender<B256>,
     /// When a proof was last sent because somebody asked for it, by core hash.
@@ -100,12 +99,6 @@ impl Shared {
             n => n,
         };
         let pool = Pool::new(rules, bounds, threads, metrics.clone())?;
-        let leaders = genesis
-            .validators
-            .iter()
-            .map(|v| (Identity(v.identity.0), v.system))
-            .collect();
-        let system_addresses = genesis.validators.iter().map(|v| v.system).collect();
         Ok(Self {
             genesis_digest: genesis.digest(),
             evidence: Judge::new(&genesis),
@@ -119,8 +112,7 @@ impl Shared {
             identity,
             system_address: address_of_secret(&keys.system),
             system_key: keys.system,
-            leaders,
-            system_addresses: Arc::new(system_addresses),
+            epochs: Epochs::new(&genesis),
             pending: broadcast::channel(PENDING_BUFFER).0,
             proofs_sent: Mutex::default(),
             started: Instant::now(),
@@ -133,7 +125,7 @@ impl Shared {
         // recovered before the pool does it again: the pool would keep such a transaction, and no block may take it
         let known = crate::system::sender(&raw);
         if let Some((sender, _)) = known
-            && self.system_addresses.contains(&sender)
+            && self.epochs.newest().systems().contains(&sender)
         {
             return Err(TransactionError::SystemSender(sender));
         }
@@ -171,7 +163,10 @@ impl Shared {
             height: head.number,
             block_hash: head.hash,
             timestamp: head.timestamp,
-            validators: self.genesis.validators.len(),
+            validators: self.epochs.newest().len(),
+            epoch: stats.epoch,
+            seated: stats.seated,
+            faults: stats.faults,
             peers: stats.peers as u64,
             finalizations: stats.finalizations,
             nullifications: stats.nullifications,
@@ -229,8 +224,14 @@ pub struct Status {
     pub block_hash: B256,
     /// Its timestamp, Unix seconds.
     pub timestamp: u64,
-    /// Validators of the network.
+    /// Validators of the newest epoch known.
     pub validators: usize,
+    /// The epoch.
+    pub epoch: u64,
+    /// Whether this node is a validator of it.
+    pub seated: bool,
+    /// Conflicting votes of validators seen since the start.
+    pub faults: u64,
     /// Validators connected.
     pub peers: u64,
     /// Certificates seen since the start.

@@ -6,13 +6,23 @@ use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use opg_contracts::{
     addresses,
     channel_tx::{self, BatchItem},
-    evidence, system_tx,
+    evidence, seats, system_tx,
 };
 use opg_payments::signature::sign_digest;
 use secp256k1::SecretKey;
 
+/// What a block has to record beside its batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Duties<'a> {
+    /// Verdicts on the evidence of the block below.
+    pub(crate) verdicts: &'a [evidence::Verdict],
+    /// Calldata of `Staking.endEpoch`, in the last block of an epoch.
+    pub(crate) end_epoch: Option<&'a Bytes>,
+}
+
 /// The unsigned system transactions of a block: a pure function of its batch, of the verdicts on the evidence that the parent
-/// holds, and of the proposer's place in the chain. Verdicts come first.
+/// holds, of the views of an epoch that it ends, and of the proposer's place in the chain. Verdicts come first, the end of an
+/// epoch (calldata of `Staking.endEpoch`) last.
 ///
 /// `nonce` is the proposer's at the parent, `base_fee` the block's.
 pub(crate) fn transactions(
@@ -22,8 +32,9 @@ pub(crate) fn transactions(
     base_fee: u64,
     root: B256,
     entries: &[BatchItem],
-    verdicts: &[evidence::Verdict],
+    duties: &Duties<'_>,
 ) -> Vec<TxEip1559> {
+    let Duties { verdicts, end_epoch } = duties;
     let call = |to, gas_limit, input| TxEip1559 {
         chain_id,
         nonce: 0,
@@ -42,8 +53,9 @@ pub(crate) fn transactions(
     let recorded = channel_tx::transactions(height, root, entries)
         .into_iter()
         .map(|input| call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input));
+    let ended = end_epoch.map(|input| call(seats::staking(), seats::END_EPOCH_GAS, input.clone()));
     (nonce..)
-        .zip(judged.into_iter().chain(recorded))
+        .zip(judged.into_iter().chain(recorded).chain(ended))
         .map(|(nonce, transaction)| TxEip1559 { nonce, ..transaction })
         .collect()
 }
@@ -156,7 +168,7 @@ mod tests {
     fn signed_and_recomputed() {
         let key = SecretKey::from_byte_array(&[7; 32]).unwrap();
         let entries: Vec<_> = (0..600).map(entry).collect();
-        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &[]);
+        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &Duties::default());
         assert!(expected.len() > 1);
         for (index, transaction) in expected.iter().enumerate() {
             assert_eq!(
@@ -167,13 +179,33 @@ mod tests {
             assert_eq!(sender(&raw).unwrap().0, address_of_secret(&key));
             compare(index, Some(raw), transaction).unwrap();
         }
-        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[], &[]).is_empty());
+        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[], &Duties::default()).is_empty());
+        // the end of an epoch is last, whatever else there is
+        let input = Bytes::from_static(b"end");
+        let duties = Duties {
+            verdicts: &[],
+            end_epoch: Some(&input),
+        };
+        let ending = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &duties);
+        assert_eq!(ending[..expected.len()], expected);
+        let last = &ending[expected.len()];
+        assert_eq!((last.to, &last.input), (TxKind::Call(seats::staking()), &input));
+        assert_eq!(last.nonce, 5 + expected.len() as u64);
     }
 
     #[test]
     fn every_difference_is_found() {
         let key = SecretKey::from_byte_array(&[7; 32]).unwrap();
-        let good = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &[entry(0)], &[]).remove(0);
+        let good = transactions(
+            10740,
+            9,
+            5,
+            1_000,
+            B256::repeat_byte(8),
+            &[entry(0)],
+            &Duties::default(),
+        )
+        .remove(0);
         let changes: [(&str, fn(&mut TxEip1559)); 8] = [
             ("to", |t| t.to = TxKind::Create),
             ("input", |t| t.input = Bytes::from_static(b"x")),

@@ -46,7 +46,11 @@ async fn open(genesis: &GenesisFile, i: u8, dir: &std::path::Path) -> Chain {
 
 impl Pair {
     async fn new() -> Self {
-        let (dir, genesis) = (tempfile::tempdir().unwrap(), support::genesis());
+        Self::of(support::genesis()).await
+    }
+
+    async fn of(genesis: GenesisFile) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let (leader, validator) = (open(&genesis, 0, dir.path()).await, open(&genesis, 1, dir.path()).await);
         let root = ChainBlock::genesis(genesis.digest(), leader.0.execution.genesis_hash());
         Self {
@@ -75,8 +79,14 @@ impl Pair {
     }
 
     async fn propose(&self, parent: &Arc<ChainBlock>) -> ChainBlock {
+        self.propose_in(1, parent).await
+    }
+
+    async fn propose_in(&self, view: u64, parent: &Arc<ChainBlock>) -> ChainBlock {
         let context = ProposeContext {
-            view: 1,
+            epoch: 0,
+            closes_epoch: false,
+            view,
             leader: self.leader.0.identity,
             height: parent.height + 1,
             parent: parent.clone(),
@@ -97,8 +107,20 @@ impl Pair {
     }
 
     async fn judge_as(&self, leader: Identity, parent: &Arc<ChainBlock>, block: ChainBlock) -> Result<Verdict, String> {
+        self.judge_in((0, 1), leader, parent, block).await
+    }
+
+    async fn judge_in(
+        &self,
+        (epoch, view): (u64, u64),
+        leader: Identity,
+        parent: &Arc<ChainBlock>,
+        block: ChainBlock,
+    ) -> Result<Verdict, String> {
         let context = VerifyContext {
-            view: 1,
+            epoch,
+            closes_epoch: false,
+            view,
             leader,
             parent: parent.clone(),
             missing: Vec::new(),
@@ -270,6 +292,8 @@ async fn a_lost_index_is_filled_again() {
     let chain = open(&genesis, 0, dir.path()).await;
     let root = Arc::new(ChainBlock::genesis(genesis.digest(), chain.0.execution.genesis_hash()));
     let context = ProposeContext {
+        epoch: 0,
+        closes_epoch: false,
         view: 1,
         leader: chain.0.identity,
         height: 1,
@@ -413,4 +437,71 @@ async fn a_proof_that_is_on_its_way_is_waited_for() {
         submit(&pair.validator);
     });
     assert_eq!(verdict, Ok(Verdict::Valid));
+}
+
+/// Views 1, 3 and 6 have blocks, and the third block ends the epoch.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_in_the_blocks_and_are_reported_when_the_epoch_ends() {
+    use alloy_consensus::{Transaction as _, TxEnvelope};
+    use alloy_eips::eip2718::Decodable2718 as _;
+    use opg_contracts::seats::{self, SeatReport};
+
+    let mut genesis = support::genesis();
+    genesis.parameters.epoch_blocks = 4;
+    let pair = Pair::of(genesis).await;
+    let leader = pair.leader.0.identity;
+    let mut parent = pair.root.clone();
+    for view in [1, 3] {
+        let block = pair.propose_in(view, &parent).await;
+        let evm = Execution::decode(&block.evm).unwrap();
+        assert_eq!(evm.extra_data(), view.to_be_bytes());
+        // a leader cannot pretend that it proposed in another view
+        match pair.judge_in((0, view + 1), leader, &parent, block.clone()).await {
+            Ok(Verdict::Invalid(reason)) => assert!(reason.contains("extra_data"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(
+            pair.judge_in((0, view), leader, &parent, block.clone()).await,
+            Ok(Verdict::Valid)
+        );
+        parent = Arc::new(block);
+        for chain in [&pair.leader, &pair.validator] {
+            chain.finalized(parent.clone()).await.unwrap();
+        }
+    }
+    let last = pair.propose_in(6, &parent).await;
+    let evm = Execution::decode(&last.evm).unwrap();
+    assert_eq!(evm.transaction_count(), 1, "no receipts: only the end of the epoch");
+    let raw = evm.raw_transaction(0).unwrap();
+    let transaction = TxEnvelope::decode_2718(&mut raw.as_ref()).unwrap();
+    assert_eq!(transaction.to(), Some(seats::staking()));
+    assert_eq!(transaction.gas_limit(), END_EPOCH_GAS);
+    let participants: Vec<_> = pair.leader.0.epochs.seats(0).unwrap().set().participants;
+    let of = |view: u64| opg_consensus::leader(&participants, 0, view).unwrap().identity;
+    let expected: Vec<_> = pair.genesis.validators.iter().map(|v| {
+        let count = |views: &[u64]| views.iter().filter(|view| of(**view).0 == v.identity.0).count() as u32;
+        SeatReport {
+            operator: v.operator,
+            led: count(&[1, 3, 6]),
+            missed: count(&[2, 4, 5]),
+        }
+    });
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(transaction.input(), &seats::end_epoch_calldata(0, &expected));
+    assert_eq!(
+        pair.judge_in((0, 6), leader, &parent, last.clone()).await,
+        Ok(Verdict::Valid)
+    );
+    // an epoch whose seats nobody has told this node: no vote, and no verdict either
+    let unknown = pair.judge_in((9, 6), leader, &parent, last).await;
+    assert!(unknown.unwrap_err().contains("epoch 9"));
+}
+
+/// Without epochs nothing is added to a block.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_epochs_headers_carry_no_view() {
+    let pair = Pair::new().await;
+    let block = pair.propose_in(7, &pair.root).await;
+    assert!(Execution::decode(&block.evm).unwrap().extra_data().is_empty());
+    assert_eq!(pair.judge(&pair.root, block).await, Ok(Verdict::Valid));
 }

@@ -61,6 +61,8 @@ impl Front {
             "og_getInclusionProof" => self.get_inclusion_proof(&p).await,
             "og_getCertificate" => self.get_certificate(&p).await,
             "og_getCheckpoint" => self.get_checkpoint(&p).await,
+            "og_getHandovers" => self.get_handovers(&p).await,
+            "og_getFaults" => self.get_faults(&p).await,
             "og_getStateProof" => self.get_state_proof(&p).await,
             "og_getNodeStats" => self.get_node_stats(&p).await,
             "og_status" => self.status(&p).await,

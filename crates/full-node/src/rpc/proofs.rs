@@ -10,7 +10,7 @@ use opg_consensus::{ChainBlock, FinalityProof};
 use opg_primitives::merkle;
 use opg_receipt::{
     SignedReceipt,
-    file::{AccountProof, Finality, Inclusion, SlotProof, StateProof},
+    file::{AccountProof, Finality, HandOver, Inclusion, SlotProof, StateProof},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,6 +18,9 @@ use std::{sync::Arc, time::Duration};
 
 /// Accounts of one `og_getStateProof`.
 const MAX_PROOF_ACCOUNTS: usize = 16;
+/// Hand-overs of one `og_getHandovers`, and faults of one `og_getFaults`.
+const MAX_HANDOVERS: usize = 64;
+const MAX_FAULTS: usize = 64;
 /// The newest block's certificate may arrive a moment after the block.
 const CERTIFICATE_WAIT: Duration = Duration::from_millis(50);
 const CERTIFICATE_TRIES: u32 = 60;
@@ -94,6 +97,7 @@ impl Front {
                 .unwrap_or_default();
             object.insert("genesis".into(), json!(self.node.genesis_digest));
             object.insert("chainId".into(), json!(self.node.rules.chain_id));
+            object.insert("epoch".into(), json!(self.node.epochs.of(height)));
             object.insert("digest".into(), json!(target));
             object.insert("blockHash".into(), json!(block.hash()));
             object.insert("stateRoot".into(), json!(block.state_root()));
@@ -101,6 +105,53 @@ impl Front {
             object.insert("timestamp".into(), json!(block.timestamp()));
         }
         Ok(checkpoint)
+    }
+
+    /// `og_getHandovers(from?, to?)`: members of the list `handovers` of a receipt file, from epoch 1 or `from` to the current epoch or
+    /// `to`, at most 64 at once. Empty where there are no epochs.
+    pub(super) async fn get_handovers(&self, p: &Params<'_>) -> Result<Value, RpcError> {
+        p.at_most(2)?;
+        let node = &self.node;
+        let current = node.epochs.of(node.execution.head().number.saturating_add(1));
+        let epoch = |at: usize, name: &'static str, default: u64| match p.get(at) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => {
+                number(value).ok_or_else(|| RpcError::field(name, "the number of an epoch", value.to_string()))
+            }
+        };
+        let from = epoch(0, "from", 1)?.max(1);
+        let to = epoch(1, "to", current)?.min(current);
+        let mut handovers = Vec::new();
+        for epoch in (from..=to).take(MAX_HANDOVERS) {
+            let index = node.index.clone();
+            let kept = super::og::blocking(move || index.handover(epoch)).await?;
+            let height = epoch.checked_sub(1).and_then(|before| node.epochs.last(before));
+            let (Some(kept), Some(height)) = (kept, height) else {
+                return Err(RpcError::new(
+                    NOT_FOUND,
+                    format!("the hand-over to epoch {epoch} is not kept here: ask another node"),
+                ));
+            };
+            let finality = self.finality(height).await?;
+            handovers.push(HandOver {
+                epoch,
+                state: StateProof {
+                    finality,
+                    accounts: kept.accounts,
+                },
+                seats: kept.seats,
+            });
+        }
+        to_json(&handovers)
+    }
+
+    /// `og_getFaults()`: evidence of conflicting votes that this node has seen, at most 64, for whoever reports it.
+    pub(super) async fn get_faults(&self, p: &Params<'_>) -> Result<Value, RpcError> {
+        p.at_most(0)?;
+        let index = self.node.index.clone();
+        let faults = super::og::blocking(move || index.faults(MAX_FAULTS)).await?;
+        let json = |(epoch, evidence): (u64, Bytes)| json!({ "epoch": epoch, "evidence": evidence });
+        Ok(Value::Array(faults.into_iter().map(json).collect()))
     }
 
     /// `og_getStateProof(address, slots, height?)` or `og_getStateProof([{address, slots}], height?)`: a `StateProof` of a

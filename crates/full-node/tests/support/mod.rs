@@ -172,8 +172,12 @@ pub struct Network {
 impl Network {
     /// Writes the files of four validators and starts them from there.
     pub async fn start() -> Self {
+        Self::start_with(genesis()).await
+    }
+
+    /// The same with another genesis of the same validators.
+    pub async fn start_with(genesis: GenesisFile) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let genesis = genesis();
         std::fs::write(dir.path().join("genesis.json"), genesis.to_json()).unwrap();
         let p2p = free_ports(4);
         let mut configs = Vec::new();
