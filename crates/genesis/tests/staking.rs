@@ -113,6 +113,53 @@ fn stake_of_the_file_must_be_there() {
 }
 
 #[test]
+fn parameters_of_the_file_are_those_that_the_contracts_take() {
+    use opg_contracts::StakingParameters;
+    type Change = fn(&mut StakingParameters);
+    let changes: [(&str, Change); 14] = [
+        ("min_self_bond", |p| p.min_self_bond = Amount(OPG_UNIT - 1)),
+        ("challenger_bond", |p| p.challenger_bond = Amount(0)),
+        ("unbonding", |p| p.unbonding = 0),
+        ("unbonding", |p| p.unbonding = 366 * 86_400),
+        ("jail_time", |p| p.jail_time = 0),
+        ("max_seats", |p| p.max_seats = 3),
+        ("max_seats", |p| p.max_seats = 101),
+        ("commission_step", |p| p.commission_step = 0),
+        ("min_views", |p| p.min_views = 0),
+        ("min_led_ppm", |p| p.min_led_ppm = 900_001),
+        ("nodes_ppm", |p| p.nodes_ppm = 800_001),
+        ("appeal_window", |p| p.appeal_window = 0),
+        ("downtime_ppm", |p| p.downtime_ppm = 0),
+        ("correlation", |p| p.correlation = 0),
+    ];
+    for (field, change) in changes {
+        let mut file = staking_file();
+        change(file.parameters.staking.as_mut().unwrap());
+        let refused = file.validate().unwrap_err().to_string();
+        assert!(refused.contains(&format!("parameters.staking.{field}")), "{refused}");
+    }
+    // The defaults, and the extremes of every range, build.
+    let mut file = staking_file();
+    file.parameters.unbonding = 40 * 86_400;
+    file.parameters.staking = Some(StakingParameters {
+        unbonding: 1,
+        jail_time: 365 * 86_400,
+        max_seats: 100,
+        commission_step: 10_000,
+        min_views: u32::MAX,
+        min_led_ppm: 900_000,
+        auditors_ppm: 1_000_000,
+        nodes_ppm: 0,
+        appeal_window: 30 * 86_400,
+        equivocation_ppm: 1_000_000,
+        downtime_ppm: 100_000,
+        correlation: 100,
+        ..StakingParameters::default()
+    });
+    opg_genesis::build(&file).unwrap();
+}
+
+#[test]
 fn registration_needs_both_proofs_fresh_keys_and_a_bond() {
     let mut net = staking_net();
     net.approve("operator-4");
