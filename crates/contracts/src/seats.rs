@@ -3,16 +3,12 @@
 //! A light client gets the seats from a stranger and the hash from a state proof, so [`decode`] takes exactly the bytes that
 //! [`encode`] writes: one set has one encoding.
 
-use crate::StateReader;
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, address, keccak256};
+use crate::{StateReader, addresses};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
 use alloy_sol_types::{SolCall as _, SolValue, sol};
 
-/// The staking contract.
-const STAKING: Address = address!("0x0000000000000000000000000000000000001009");
 /// Slot of `mapping(uint64 epoch => bytes32) setHash`.
 const SET_HASH: u64 = 0;
-/// Gas limit of the system transaction that ends an epoch.
-pub const END_EPOCH_GAS: u64 = 16_000_000;
 /// Most seats that are decoded.
 pub const MAX_SEATS: usize = 256;
 /// Bytes of the encoding of one seat, its offset included.
@@ -45,12 +41,6 @@ pub struct SeatReport {
     pub led: u32,
     /// Views that were given up.
     pub missed: u32,
-}
-
-/// The staking contract.
-#[must_use]
-pub const fn staking() -> Address {
-    STAKING
 }
 
 /// Calldata of `Staking.seats(epoch)`; what it returns is for [`decode`].
@@ -167,7 +157,7 @@ pub fn set_hash_slot(epoch: u64) -> (Address, U256) {
     let mut key = [0; 64];
     key[24..32].copy_from_slice(&epoch.to_be_bytes());
     key[56..].copy_from_slice(&SET_HASH.to_be_bytes());
-    (STAKING, keccak256(key).into())
+    (addresses::STAKING, keccak256(key).into())
 }
 
 /// The hash of an epoch's set; zero if it is not decided.
@@ -221,6 +211,37 @@ mod tests {
         let first: [u8; 32] = shared[64..96].try_into().unwrap();
         shared[96..128].copy_from_slice(&first);
         assert_eq!(decode(&shared), Err(SeatsError::Encoding));
+    }
+
+    /// The generated bindings come to the same bytes.
+    #[test]
+    fn the_contracts_own_types_agree() {
+        let seats: Vec<_> = (0..5).map(|i| seat(i * 10)).collect();
+        let theirs: Vec<_> = seats.iter().map(|seat| crate::staking::Seat {
+            operator: seat.operator,
+            consensusKey: seat.identity,
+            blsKey: seat.bls.to_vec().into(),
+            system: seat.system,
+        });
+        let theirs: Vec<_> = theirs.collect();
+        assert_eq!(crate::staking::hash_of(&theirs), hash(&seats));
+        assert_eq!(crate::staking::set_hash_slot(77), set_hash_slot(77).1);
+        let report = SeatReport {
+            operator: Address::repeat_byte(1),
+            led: 2,
+            missed: 3,
+        };
+        let theirs = crate::staking::SeatReport {
+            operator: report.operator,
+            led: 2,
+            missed: 3,
+        };
+        assert_eq!(
+            crate::staking::end_epoch_calldata(7, vec![theirs]),
+            end_epoch_calldata(7, &[report])
+        );
+        let call = crate::Staking::seatsCall { epoch_: 7 };
+        assert_eq!(Bytes::from(call.abi_encode()), seats_calldata(7));
     }
 
     #[test]

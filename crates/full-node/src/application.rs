@@ -19,7 +19,8 @@ use opg_consensus::{
 use opg_contracts::{
     channel_tx::{self, BatchItem},
     evidence::Verdict as EvidenceVerdict,
-    seats::{END_EPOCH_GAS, end_epoch_calldata},
+    seats::end_epoch_calldata,
+    staking::{self, END_EPOCH_GAS},
     system_tx, x402,
 };
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
@@ -27,6 +28,7 @@ use opg_primitives::merkle;
 use opg_receipt::SignedReceipt;
 use rayon::prelude::*;
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -194,7 +196,7 @@ impl Chain {
             .collect();
         let request = BuildRequest {
             system_txs,
-            excluded_senders: place.seats.systems().clone(),
+            excluded_senders: system_senders(node, parent, &place.seats)?,
             extra_data: place.extra_data,
             max_block_bytes: MAX_EVM_BYTES,
             ..BuildRequest::new(parent, timestamp, node.system_address, root)
@@ -410,6 +412,20 @@ fn check_header(evm: &EvmBlock, block: &ChainBlock, parent: B256, now: u64) -> R
     Ok(())
 }
 
+/// Senders in the pool whose transactions no block may hold: accounts that sign, signed or may come to sign system transactions
+/// (D16).
+fn system_senders(node: &Shared, parent: B256, seats: &Seats) -> Result<Arc<HashSet<Address>>, ExecutionError> {
+    let state = node.execution.state_at(parent)?;
+    let senders: HashSet<Address> = node.execution.pooled()?.into_iter().map(|tx| tx.sender).collect();
+    let mut systems = HashSet::clone(seats.systems());
+    for sender in senders {
+        if staking::key_of_system(&state, sender)?.is_some() {
+            systems.insert(sender);
+        }
+    }
+    Ok(Arc::new(systems))
+}
+
 /// Receipts, batch root and system transactions. Returns the number of system transactions.
 fn judge_content(
     node: &Shared,
@@ -470,7 +486,7 @@ fn judge_content(
             if sender != leader {
                 return Err(field("signer of a system transaction", leader, sender));
             }
-        } else if place.seats.systems().contains(&sender) {
+        } else if place.seats.systems().contains(&sender) || staking::key_of_system(&state, sender)?.is_some() {
             return Err(BlockError::SystemSender { index, sender });
         }
     }

@@ -9,7 +9,7 @@ use crate::shared::Shared;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use opg_consensus::{BlsPublicKey, BoxError, EpochSet, Identity, Participant};
 use opg_contracts::{
-    GenesisFile,
+    GenesisFile, addresses,
     seats::{self, Seat, SeatReport},
 };
 use opg_execution::Execution;
@@ -233,7 +233,7 @@ impl Epochs {
 async fn encoded(execution: &Execution, epoch: u64) -> Result<Bytes, BoxError> {
     let head = execution.head();
     let call = json!({
-        "to": seats::staking(),
+        "to": addresses::STAKING,
         "data": seats::seats_calldata(epoch),
     });
     let answer = execution

@@ -11,7 +11,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{Handle, Identity, Topic};
-use opg_contracts::GenesisFile;
+use opg_contracts::{GenesisFile, staking};
 use opg_execution::{Execution, PoolRejection};
 use opg_payments::signature::address_of_secret;
 use secp256k1::SecretKey;
@@ -125,7 +125,7 @@ impl Shared {
         // recovered before the pool does it again: the pool would keep such a transaction, and no block may take it
         let known = crate::system::sender(&raw);
         if let Some((sender, _)) = known
-            && self.epochs.newest().systems().contains(&sender)
+            && self.is_system(sender)
         {
             return Err(TransactionError::SystemSender(sender));
         }
@@ -135,6 +135,15 @@ impl Shared {
             self.gossip(Topic::Transaction, raw);
         }
         Ok(hash)
+    }
+
+    /// Whether an account signs system transactions, or did, or has been registered to.
+    fn is_system(&self, account: Address) -> bool {
+        let registered = || {
+            let state = self.execution.state_at(self.execution.head().hash).ok()?;
+            staking::key_of_system(&state, account).ok()?
+        };
+        self.epochs.newest().systems().contains(&account) || registered().is_some()
     }
 
     /// Sends to all peers; a full queue drops it, which only costs time.

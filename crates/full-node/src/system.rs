@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use opg_contracts::{
     addresses,
     channel_tx::{self, BatchItem},
-    evidence, seats, system_tx,
+    evidence, staking, system_tx,
 };
 use opg_payments::signature::sign_digest;
 use secp256k1::SecretKey;
@@ -53,7 +53,7 @@ pub(crate) fn transactions(
     let recorded = channel_tx::transactions(height, root, entries)
         .into_iter()
         .map(|input| call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input));
-    let ended = end_epoch.map(|input| call(seats::staking(), seats::END_EPOCH_GAS, input.clone()));
+    let ended = end_epoch.map(|input| call(addresses::STAKING, staking::END_EPOCH_GAS, input.clone()));
     (nonce..)
         .zip(judged.into_iter().chain(recorded).chain(ended))
         .map(|(nonce, transaction)| TxEip1559 { nonce, ..transaction })
@@ -189,7 +189,7 @@ mod tests {
         let ending = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &duties);
         assert_eq!(ending[..expected.len()], expected);
         let last = &ending[expected.len()];
-        assert_eq!((last.to, &last.input), (TxKind::Call(seats::staking()), &input));
+        assert_eq!((last.to, &last.input), (TxKind::Call(addresses::STAKING), &input));
         assert_eq!(last.nonce, 5 + expected.len() as u64);
     }
 

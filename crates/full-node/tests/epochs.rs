@@ -5,7 +5,7 @@ mod support;
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{B256, Bytes, U256};
-use opg_contracts::seats;
+use opg_contracts::addresses;
 use opg_light_client::{CheckpointBook, Epochs, Options, StepName, Verdict, verify};
 use opg_primitives::money::Amount;
 use opg_receipt::file::{Finality, HandOver, Inclusion};
@@ -27,7 +27,7 @@ async fn report(network: &Network, epoch: u64) -> (u64, u64) {
     let transactions = block["transactions"].as_array().unwrap();
     let system: Vec<&Value> = transactions.iter().filter(|tx| tx["from"] == block["miner"]).collect();
     let last = system.last().expect("an epoch's last block has a system transaction");
-    assert_eq!(last["to"], json!(seats::staking()));
+    assert_eq!(last["to"], json!(addresses::STAKING));
     let receipt = network
         .call(0, "eth_getTransactionReceipt", json!([last["hash"]]))
         .await;

@@ -592,7 +592,12 @@ impl<'a> Run<'a> {
                 "the file relies on blocks before the trusted checkpoint",
             ));
         }
-        let (what, limit) = (anchor.what, genesis.parameters.unbonding);
+        // stake of validators, where they have any: it is what a forged past would cost them
+        let parameters = &genesis.parameters;
+        let unbonding = parameters
+            .staking
+            .map_or(parameters.unbonding, |staking| staking.unbonding);
+        let (what, limit) = (anchor.what, unbonding);
         let (age, young) = age(&anchor, now, limit);
         if young {
             return Ok((

@@ -444,7 +444,10 @@ async fn a_proof_that_is_on_its_way_is_waited_for() {
 async fn views_are_in_the_blocks_and_are_reported_when_the_epoch_ends() {
     use alloy_consensus::{Transaction as _, TxEnvelope};
     use alloy_eips::eip2718::Decodable2718 as _;
-    use opg_contracts::seats::{self, SeatReport};
+    use opg_contracts::{
+        addresses,
+        seats::{self, SeatReport},
+    };
 
     let mut genesis = support::genesis();
     genesis.parameters.epoch_blocks = 4;
@@ -474,7 +477,7 @@ async fn views_are_in_the_blocks_and_are_reported_when_the_epoch_ends() {
     assert_eq!(evm.transaction_count(), 1, "no receipts: only the end of the epoch");
     let raw = evm.raw_transaction(0).unwrap();
     let transaction = TxEnvelope::decode_2718(&mut raw.as_ref()).unwrap();
-    assert_eq!(transaction.to(), Some(seats::staking()));
+    assert_eq!(transaction.to(), Some(addresses::STAKING));
     assert_eq!(transaction.gas_limit(), END_EPOCH_GAS);
     let participants: Vec<_> = pair.leader.0.epochs.seats(0).unwrap().set().participants;
     let of = |view: u64| opg_consensus::leader(&participants, 0, view).unwrap().identity;

@@ -277,7 +277,9 @@ impl Work {
             Some((Ok::<_, std::convert::Infallible>(chunk), receiver))
         });
         let mut response = Response::new(Body::from_stream(body));
-        response.headers_mut().extend(self.node.paid_headers(&self.admitted, None));
+        response
+            .headers_mut()
+            .extend(self.node.paid_headers(&self.admitted, None));
         let content = HeaderValue::from_static("text/event-stream; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, content);
         // The answer goes on in the background: headers leave now, and a client that leaves still gets its receipt written.
