@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn the_contracts_own_types_agree() {
         let seats: Vec<_> = (0..5).map(|i| seat(i * 10)).collect();
-        let theirs: Vec<_> = seats.iter().map(|seat| crate::staking::Seat {
+        let theirs = seats.iter().map(|seat| crate::staking::Seat {
             operator: seat.operator,
             consensusKey: seat.identity,
             blsKey: seat.bls.to_vec().into(),

@@ -481,7 +481,7 @@ async fn views_are_in_the_blocks_and_are_reported_when_the_epoch_ends() {
     assert_eq!(transaction.gas_limit(), END_EPOCH_GAS);
     let participants: Vec<_> = pair.leader.0.epochs.seats(0).unwrap().set().participants;
     let of = |view: u64| opg_consensus::leader(&participants, 0, view).unwrap().identity;
-    let expected: Vec<_> = pair.genesis.validators.iter().map(|v| {
+    let expected = pair.genesis.validators.iter().map(|v| {
         let count = |views: &[u64]| views.iter().filter(|view| of(**view).0 == v.identity.0).count() as u32;
         SeatReport {
             operator: v.operator,

@@ -78,12 +78,14 @@ impl Harness {
             attestation: None,
             models: vec![
                 ModelConfig {
+                    upstream: None,
                     name: ONNX.into(),
                     path: fixture("digits/digits_mlp.onnx"),
                     kind: ModelKind::Onnx,
                     program: Some(fixture("digits/digits_mlp.program")),
                 },
                 ModelConfig {
+                    upstream: None,
                     name: CHAT.into(),
                     path: fixture("tiny-llama/trained-Q8_0.gguf"),
                     kind: ModelKind::Gguf,
