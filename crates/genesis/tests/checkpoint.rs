@@ -475,11 +475,11 @@ fn receipts_are_proved_under_the_batch_root() {
         home.submit(&home.certified(EPOCH, 41)).unwrap();
         let (_, account, proof) = prove(&home.storage, addresses::RECEIPT_LEDGER, slot);
         let leaves: Vec<_> = cores.iter().map(|core| merkle::leaf(*core)).collect();
-        for index in 0..count {
-            let call = |core, index, count, height, path: Vec<B256>| Checkpoint::includesReceiptCall {
+        for (index, core) in cores.iter().enumerate() {
+            let call = |core_hash, index, count, height, path: Vec<B256>| Checkpoint::includesReceiptCall {
                 certified: 41,
                 height,
-                coreHash: core,
+                coreHash: core_hash,
                 index,
                 count,
                 path,
@@ -488,21 +488,21 @@ fn receipts_are_proved_under_the_batch_root() {
             };
             let path = merkle::prove(&leaves, index).unwrap();
             let (i, n) = (index as u32, count as u32);
-            let good = call(cores[index], i, n, 30, path.clone());
+            let good = call(*core, i, n, 30, path.clone());
             assert!(home.evm.view(CHECKPOINT, good).unwrap(), "{index} of {count}");
             let longer = [path.clone(), vec![B256::ZERO]].concat();
             for bad in [
                 call(B256::ZERO, i, n, 30, path.clone()),
-                call(cores[index], i + 1, n, 30, path.clone()),
-                call(cores[index], i, n + 1, 30, path.clone()),
-                call(cores[index], i, i, 30, path.clone()),
-                call(cores[index], i, n, 42, path.clone()),
-                call(cores[index], i, n, 30, longer),
+                call(*core, i + 1, n, 30, path.clone()),
+                call(*core, i, n + 1, 30, path.clone()),
+                call(*core, i, i, 30, path.clone()),
+                call(*core, i, n, 42, path.clone()),
+                call(*core, i, n, 30, longer),
             ] {
                 assert!(!home.evm.view(CHECKPOINT, bad).unwrap(), "{index} of {count}");
             }
             // Another block's root is in another slot.
-            assert!(home.evm.view(CHECKPOINT, call(cores[index], i, n, 31, path)).is_err());
+            assert!(home.evm.view(CHECKPOINT, call(*core, i, n, 31, path)).is_err());
         }
     }
 }
