@@ -276,6 +276,7 @@ impl Table {
         net.settle(&Payment::new("alice", to, 1_000, nonce(5_000))).unwrap();
         let (node, payer, id) = (net.nodes[0], who("alice"), nonce(5_000));
         let ask = ReceiptLedger::requestRefundCall {
+            method: 0,
             nodeId: node,
             payer,
             nonce: id,
@@ -284,6 +285,7 @@ impl Table {
         self.send(net, payer, ledger, ("ReceiptLedger", "requestRefund", ""), ask);
         net.tick(86_400);
         let refund = ReceiptLedger::refundCall {
+            method: 0,
             nodeId: node,
             payer,
             nonce: id,
