@@ -44,6 +44,16 @@ pub(crate) enum Command {
     Channel(ChannelCommand),
     /// Send OPG from a development network's faucet
     Faucet(FaucetArgs),
+    /// List validators, their stake and state
+    Validators(ValidatorsArgs),
+    /// Lock OPG behind one's own validator
+    Stake(StakeArgs),
+    /// Lock OPG behind somebody's validator, for a part of its rewards
+    Delegate(DelegateArgs),
+    /// Take stake back; it unbonds first
+    Unstake(UnstakeArgs),
+    /// Collect rewards, and stake that has unbonded
+    Claim(ClaimArgs),
     /// List and show models
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -334,6 +344,71 @@ pub(crate) struct PurseArgs {
     /// The network
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+}
+
+/// Options of `opg validators`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidatorsArgs {
+    /// Show this account's stake, rewards and unbonding stake as well
+    #[arg(long)]
+    pub(crate) account: Option<Address>,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Options of `opg stake`.
+#[derive(Debug, Args)]
+pub(crate) struct StakeArgs {
+    /// How much, in OPG
+    #[arg(value_parser = amount)]
+    pub(crate) amount: Amount,
+    /// Say what would be locked, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
+}
+
+/// Options of `opg delegate`.
+#[derive(Debug, Args)]
+pub(crate) struct DelegateArgs {
+    /// Operator of the validator (`opg validators`)
+    pub(crate) validator: Address,
+    /// What to lock
+    #[command(flatten)]
+    pub(crate) stake: StakeArgs,
+}
+
+/// Options of `opg unstake`.
+#[derive(Debug, Args)]
+pub(crate) struct UnstakeArgs {
+    /// Operator of the validator
+    pub(crate) validator: Address,
+    /// How much, in OPG
+    #[arg(value_parser = amount, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) amount: Option<Amount>,
+    /// Everything behind this validator
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Say what would be done, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
+}
+
+/// Options of `opg claim`.
+#[derive(Debug, Args)]
+pub(crate) struct ClaimArgs {
+    /// Say what there is to collect, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
 }
 
 /// A limit, or none.

@@ -1,8 +1,8 @@
 //! What it takes to offer a provider's model: its registration, and what a node asks for it.
 
 use crate::{Client, ClientError, Sent, Wallet, wallet::random_bytes};
-use alloy_primitives::{B256, Bytes, U256, keccak256};
-use alloy_sol_types::{SolCall, SolValue as _};
+use alloy_primitives::{B256, keccak256};
+use alloy_sol_types::{SolCall as _, SolValue as _};
 use opg_contracts::{ModelRegistry, NodeRegistry, addresses};
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
@@ -38,12 +38,9 @@ impl Client {
     pub async fn register_model(&self, wallet: &Wallet, model: &NewModel) -> Result<Sent, ClientError> {
         let salt = B256::from(random_bytes()?);
         let commitment = keccak256((model.root.0, wallet.address(), salt).abi_encode());
+        let commit = ModelRegistry::commitCall { commitment };
         let committed = self
-            .transact(
-                wallet,
-                addresses::MODEL_REGISTRY,
-                &ModelRegistry::commitCall { commitment },
-            )
+            .call(wallet, addresses::MODEL_REGISTRY, commit.abi_encode().into())
             .await?;
         // Full nodes estimate gas in the newest block: in that one the reveal has to be allowed already.
         let start = std::time::Instant::now();
@@ -68,7 +65,8 @@ impl Client {
                 perMtokOut: model.price.per_mtok_out.wei(),
             },
         };
-        self.transact(wallet, addresses::MODEL_REGISTRY, &reveal).await
+        self.call(wallet, addresses::MODEL_REGISTRY, reveal.abi_encode().into())
+            .await
     }
 
     /// Sets what a node asks for a model; for the node's operator.
@@ -91,20 +89,7 @@ impl Client {
                 perMtokOut: ask.per_mtok_out.wei(),
             },
         };
-        self.transact(wallet, addresses::NODE_REGISTRY, &call).await
-    }
-
-    async fn transact<C: SolCall>(
-        &self,
-        wallet: &Wallet,
-        to: alloy_primitives::Address,
-        call: &C,
-    ) -> Result<Sent, ClientError> {
-        let (from, input) = (wallet.address(), Bytes::from(call.abi_encode()));
-        let (nonce, balances) = futures::try_join!(self.nonce(from), self.balances(from))?;
-        let hash = self
-            .submit(wallet, nonce, to, U256::ZERO, input, balances.native)
-            .await?;
-        self.wait_for_transaction(hash).await
+        self.call(wallet, addresses::NODE_REGISTRY, call.abi_encode().into())
+            .await
     }
 }

@@ -99,6 +99,9 @@ pub enum ClientError {
     /// The network has no faucet.
     #[error("this network has no faucet; only development networks have one")]
     NoFaucet,
+    /// The network has no staking.
+    #[error("this network has no staking: its genesis file has no `parameters.staking`")]
+    NoStaking,
     /// What a full node told does not fit the receipt, or itself.
     #[error("full node: {what}")]
     Proof {

@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("a0ba50aea5bf3a8ccc19f241578f60b9141c5c62adb617763208ce6b001ba834")
+        b256!("95831919994c3f6a382ff07c5cbf3490c0bea9ba9c69c1495e25343288e092f9")
     );
     assert_eq!(
         block,
-        b256!("f142f4e66def15926fe2123ea9e9f789785d615a21388f30c70c196e99a254c9")
+        b256!("c609ddbcb7834616a405bfb46a6990fcdae7a51c0fa7f97e043744beefe82b7d")
     );
 }
 

@@ -33,7 +33,7 @@ const CONTRACTS: [&str; 9] = [
 ];
 
 /// Functions that this run does not measure, and where their cost is found.
-const ELSEWHERE: [(&str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str); 8] = [
     (
         "OPG",
         "cancelAuthorization delegateBySig permit receiveWithAuthorization",
@@ -45,6 +45,11 @@ const ELSEWHERE: [(&str, &str, &str); 7] = [
         "as `transfer` with an allowance; as `withdraw`",
     ),
     ("NodeRegistry", "withdrawBond", "as a transfer of OPG"),
+    (
+        "NodeRegistry",
+        "freeze unfreeze",
+        "inside a case of `Slashing`, `tests/slashing.rs`",
+    ),
     (
         "ReceiptLedger",
         "creditChannels recordChannels refundChannel requestChannelRefund",

@@ -186,10 +186,14 @@ fn keys_without_possession_are_refused() {
             what: "BLS key"
         }
     );
-    assert!(matches!(
-        refused(&|file| file.validators[1].bls = file.validators[0].bls),
-        ProofError::ValidatorSet(_)
-    ));
+    // Somebody else's key: its proof names another operator.
+    assert_eq!(
+        refused(&|file| {
+            file.validators[1].bls = file.validators[0].bls;
+            file.validators[1].bls_possession = file.validators[0].bls_possession;
+        }),
+        possession("validator-1")
+    );
     assert!(matches!(
         refused(&|file| file.validators[1].identity = file.validators[0].identity),
         ProofError::ValidatorSet(_)

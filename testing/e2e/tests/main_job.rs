@@ -27,7 +27,12 @@ async fn pay_run_receipt_verify_finalise_check() {
     let home = running.home().to_owned();
     let home = home.as_path();
     assert_eq!(rpcs.len(), 4);
-    for absent in ["router", "hub", "web"] {
+    assert!(
+        network["router"]
+            .as_str()
+            .is_some_and(|url| url.starts_with("http://127.0.0.1:"))
+    );
+    for absent in ["hub", "web"] {
         assert!(
             network.get(absent).is_none(),
             "{absent} is not built and must not be announced (D20)"

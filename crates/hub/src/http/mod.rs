@@ -4,6 +4,7 @@
 mod access;
 mod account;
 mod commits;
+mod drain;
 mod files;
 mod lfs;
 mod lists;
@@ -172,6 +173,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         })
         .layer(DefaultBodyLimit::max(JSON_LIMIT))
         .layer(cors)
+        .layer(middleware::from_fn(drain::refused))
         .layer(middleware::from_fn_with_state(Arc::clone(&hub), observe))
         .with_state(hub)
 }
