@@ -72,12 +72,29 @@ fn help_and_completions_need_nothing() {
     let cli = Cli::new();
     let (help, _) = expect(&cli.run(&["--help"]), 0);
     for command in [
-        "up", "status", "node", "hub", "wallet", "faucet", "models", "infer", "chat", "receipt", "evidence", "zk",
+        "up",
+        "status",
+        "node",
+        "hub",
+        "wallet",
+        "channel",
+        "faucet",
+        "validators",
+        "stake",
+        "delegate",
+        "unstake",
+        "claim",
+        "models",
+        "infer",
+        "chat",
+        "receipt",
+        "evidence",
+        "zk",
     ] {
         assert!(help.contains(command), "{help}");
     }
     // D20: what is not built is not announced.
-    for absent in ["router", "explorer", "stake", "gov"] {
+    for absent in ["router", "explorer", "gov"] {
         assert!(!help.contains(absent), "{help}");
     }
     for shell in ["bash", "zsh", "fish"] {
@@ -93,6 +110,8 @@ fn without_a_network_commands_say_how_to_get_one() {
         &["status"][..],
         &["models", "ls"],
         &["wallet", "balance"],
+        &["validators"],
+        &["claim"],
         &["chat", "m", "hello"],
     ] {
         expect_error(&cli.run(args), 2, &["no network found", "opg up", "--dir"]);
