@@ -3,12 +3,10 @@
 //! A light client gets the seats from a stranger and the hash from a state proof, so [`decode`] takes exactly the bytes that
 //! [`encode`] writes: one set has one encoding.
 
-use crate::{StateReader, addresses};
+use crate::{StateReader, addresses, slots};
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
 use alloy_sol_types::{SolCall as _, SolValue, sol};
 
-/// Slot of `mapping(uint64 epoch => bytes32) setHash`.
-const SET_HASH: u64 = 0;
 /// Most seats that are decoded.
 pub const MAX_SEATS: usize = 256;
 /// Bytes of the encoding of one seat, its offset included.
@@ -154,10 +152,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Seat>, SeatsError> {
 /// Address and slot of the hash of an epoch's set.
 #[must_use]
 pub fn set_hash_slot(epoch: u64) -> (Address, U256) {
-    let mut key = [0; 64];
-    key[24..32].copy_from_slice(&epoch.to_be_bytes());
-    key[56..].copy_from_slice(&SET_HASH.to_be_bytes());
-    (addresses::STAKING, keccak256(key).into())
+    let key = B256::from(U256::from(epoch));
+    (
+        addresses::STAKING,
+        slots::mapping(key, U256::from(slots::STAKING_SET_HASH)),
+    )
 }
 
 /// The hash of an epoch's set; zero if it is not decided.
@@ -224,22 +223,22 @@ mod tests {
             system: seat.system,
         });
         let theirs: Vec<_> = theirs.collect();
-        assert_eq!(crate::staking::hash_of(&theirs), hash(&seats));
-        assert_eq!(crate::staking::set_hash_slot(77), set_hash_slot(77).1);
+        assert_eq!(theirs.abi_encode(), encode(&seats));
         let report = SeatReport {
             operator: Address::repeat_byte(1),
             led: 2,
             missed: 3,
         };
-        let theirs = crate::staking::SeatReport {
+        let theirs = crate::Staking::SeatReport {
             operator: report.operator,
             led: 2,
             missed: 3,
         };
-        assert_eq!(
-            crate::staking::end_epoch_calldata(7, vec![theirs]),
-            end_epoch_calldata(7, &[report])
-        );
+        let call = crate::Staking::endEpochCall {
+            epoch_: 7,
+            report: vec![theirs],
+        };
+        assert_eq!(Bytes::from(call.abi_encode()), end_epoch_calldata(7, &[report]));
         let call = crate::Staking::seatsCall { epoch_: 7 };
         assert_eq!(Bytes::from(call.abi_encode()), seats_calldata(7));
     }

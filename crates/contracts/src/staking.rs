@@ -1,21 +1,19 @@
-//! Reads of `Staking`: epochs, sets and system accounts; what validators sign to register; and the system transaction that ends an
-//! epoch (staking.md).
+//! Reads of `Staking`: epochs and system accounts; what validators sign to register; limits of its system transactions (staking.md). Sets
+//! of validators are in [`crate::seats`].
 
 use crate::{
     addresses,
-    bindings::{Slashing, Staking},
+    bindings::Slashing,
     genesis_file::GenesisFile,
     slots,
     state::{StateReader, field},
 };
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_sol_types::SolCall as _;
 use opg_primitives::domain::Tag;
 
 /// One seat of a set, as `setHash` commits to it.
 pub use crate::bindings::ValidatorKeys::Seat;
-/// What one seat did in an epoch, as `endEpoch` takes it.
-pub use Staking::SeatReport;
 
 /// Fewest seats of a set: `Staking.MIN_SEATS`.
 pub const MIN_SEATS: usize = 4;
@@ -37,30 +35,6 @@ pub const MAX_VERDICTS: usize = 4;
 pub fn epoch<R: StateReader>(state: &R) -> Result<u64, R::Error> {
     let word = state.storage(addresses::STAKING, U256::from(slots::STAKING_EPOCH))?;
     Ok(field(word, 0, 64))
-}
-
-/// Slot of `Staking.setHash[epoch]`, which a light client has proven to it when the set changes.
-#[must_use]
-pub fn set_hash_slot(epoch: u64) -> U256 {
-    slots::mapping(
-        B256::from(U256::from(epoch).to_be_bytes::<32>()),
-        U256::from(slots::STAKING_SET_HASH),
-    )
-}
-
-/// Hash of the set of an epoch; `None` if that epoch has none yet.
-///
-/// # Errors
-/// Those of the reader.
-pub fn set_hash<R: StateReader>(state: &R, epoch: u64) -> Result<Option<B256>, R::Error> {
-    let word = state.storage(addresses::STAKING, set_hash_slot(epoch))?;
-    Ok((!word.is_zero()).then(|| word.into()))
-}
-
-/// `keccak256(abi.encode(Seat[]))`.
-#[must_use]
-pub fn hash_of(seats: &[Seat]) -> B256 {
-    keccak256(seats.abi_encode())
 }
 
 /// The seats of epoch 0: the validators of the genesis file, in its order.
@@ -107,12 +81,6 @@ pub fn is_system<R: StateReader>(state: &R, account: Address) -> Result<bool, R:
 pub fn system_possession_digest(chain_id: u64, operator: Address, epoch: u64) -> B256 {
     let tag = Tag::SystemPossession.as_str().as_bytes();
     keccak256([tag, &chain_id.to_be_bytes(), operator.as_slice(), &epoch.to_be_bytes()].concat())
-}
-
-/// Calldata of the system transaction that ends an epoch.
-#[must_use]
-pub fn end_epoch_calldata(epoch: u64, report: Vec<SeatReport>) -> Bytes {
-    Staking::endEpochCall { epoch_: epoch, report }.abi_encode().into()
 }
 
 /// Calldata of the system transaction with verdicts on reported faults.

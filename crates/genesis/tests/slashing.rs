@@ -11,8 +11,8 @@ use common::{
 };
 use opg_contracts::{
     NodeRegistry, OPG, Slashing, Staking, addresses,
-    staking::{self, SeatReport},
-    state,
+    seats::{self, SeatReport},
+    staking, state,
 };
 use opg_genesis::evm::CallError;
 use proptest::prelude::*;
@@ -667,7 +667,7 @@ fn four_verdicts_fit_their_system_transaction() {
             missed: 10,
         })
         .collect();
-    let data = staking::end_epoch_calldata(0, report);
+    let data = seats::end_epoch_calldata(0, &report);
     net.system(STAKING, data, staking::END_EPOCH_GAS).unwrap();
     assert_eq!(net.seats(1), net.seats(0));
 }

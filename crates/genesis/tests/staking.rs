@@ -15,8 +15,8 @@ use common::{
 use opg_contracts::{
     Emission, KeyProofs, OPG, Staking, ValidatorKeys, Vesting, addresses,
     genesis_file::SUPPLY,
-    staking::{self, SeatReport},
-    state,
+    seats::{self, SeatReport},
+    staking, state,
     supply::STAKING_REWARDS,
 };
 use opg_genesis::evm::Evm;
@@ -54,12 +54,11 @@ fn seat_part(from: u64, to: u64, seats: u128) -> u128 {
 fn the_genesis_set_is_epoch_zero_and_its_stake_is_bonded() {
     let file = staking_file();
     let mut net = staking_net();
-    let seats = staking::genesis_seats(&file);
-    assert_eq!(net.seats(0), seats);
-    let hash = staking::set_hash(&net.evm, 0).unwrap().unwrap();
-    assert_eq!(hash, staking::hash_of(&seats));
-    assert_eq!(hash, keccak256(preimage(&seats)));
-    assert_eq!(staking::set_hash(&net.evm, 1).unwrap(), None);
+    let set = staking::genesis_seats(&file);
+    assert_eq!(net.seats(0), set);
+    let hash = seats::read_set_hash(&net.evm, 0).unwrap();
+    assert_eq!(hash, keccak256(preimage(&set)));
+    assert_eq!(seats::read_set_hash(&net.evm, 1).unwrap(), B256::ZERO);
     assert_eq!(net.total_stake(), 4 * BOND);
     assert_eq!(net.opg(STAKING), 4 * BOND);
     for validator in &file.validators {
@@ -269,10 +268,7 @@ fn registration_needs_both_proofs_fresh_keys_and_a_bond() {
     let seats = net.seats(4);
     assert_eq!(seats.len(), 6);
     assert_eq!(seats[4], seat("operator-4", "operator-4"));
-    assert_eq!(
-        staking::set_hash(&net.evm, 4).unwrap().unwrap(),
-        staking::hash_of(&seats)
-    );
+    assert_eq!(seats::read_set_hash(&net.evm, 4).unwrap(), keccak256(preimage(&seats)));
 }
 
 #[test]
@@ -319,7 +315,7 @@ fn only_the_block_s_own_system_account_ends_the_current_epoch() {
     net.staking("system-1", call(0)).unwrap();
     assert_reverts::<Staking::WrongEpoch, _>(net.staking("system-1", call(0)));
     // Reports about strangers are skipped, whatever they say.
-    let report = vec![SeatReport {
+    let report = vec![Staking::SeatReport {
         operator: who("anyone"),
         led: u32::MAX,
         missed: u32::MAX,
@@ -656,7 +652,7 @@ fn twenty_epochs() {
         let seats = net.seats(epoch + 1);
         assert!((4..=6).contains(&seats.len()));
         assert_eq!(
-            staking::set_hash(&net.evm, epoch + 1).unwrap().unwrap(),
+            seats::read_set_hash(&net.evm, epoch + 1).unwrap(),
             keccak256(preimage(&seats))
         );
         for seat in &seats {
@@ -806,7 +802,7 @@ fn any_number_of_validators_and_a_bounded_end_of_the_epoch() {
             missed: 10,
         })
         .collect();
-    let data = staking::end_epoch_calldata(1, report);
+    let data = seats::end_epoch_calldata(1, &report);
     let done = net.system(STAKING, data, staking::END_EPOCH_GAS).unwrap();
     println!(
         "end of an epoch with 100 seats of 128 candidates: {} gas",
@@ -1081,8 +1077,6 @@ fn hashes_of_sets_are_of_the_abi() {
     let bytes = preimage(&seats);
     assert_eq!(bytes[..32], word(32)[..]);
     assert_eq!(bytes[32..64], word(4)[..]);
-    assert_eq!(staking::set_hash_slot(0), {
-        let slot = keccak256([word(0), word(0)].concat());
-        U256::from_be_bytes(slot.0)
-    });
+    let slot = keccak256([word(0), word(0)].concat());
+    assert_eq!(seats::set_hash_slot(0), (STAKING, U256::from_be_bytes(slot.0)));
 }

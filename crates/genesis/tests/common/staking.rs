@@ -13,7 +13,8 @@ use commonware_utils::TestRng;
 use opg_contracts::{
     AccountAllocation, GenesisFile, OPG, Slashing, Staking, StakingParameters, ValidatorKeys, addresses,
     possession_namespace,
-    staking::{self, Seat, SeatReport},
+    seats::{self, SeatReport},
+    staking::{self, Seat},
     supply::STAKING_REWARDS,
 };
 use opg_genesis::evm::{CallError, Executed};
@@ -305,8 +306,8 @@ impl Net {
                     missed,
                 }
             })
-            .collect();
-        let data = staking::end_epoch_calldata(epoch, report);
+            .collect::<Vec<_>>();
+        let data = seats::end_epoch_calldata(epoch, &report);
         self.system(STAKING, data, staking::END_EPOCH_GAS).unwrap()
     }
 
