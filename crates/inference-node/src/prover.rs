@@ -148,16 +148,22 @@ impl Prover {
                 }
             }
         };
+        let result = match result {
+            Ok(artefact) => {
+                let (took, bytes) = (began.elapsed(), artefact.len());
+                match self.store.proven(job.seq, id, artefact).await {
+                    Ok(()) => {
+                        tracing::info!(receipt = %id, bytes, ms = took.as_millis() as u64, "answer proven");
+                        Ok(took)
+                    }
+                    Err(error) => Err(Failure::Later(format!("not written: {error}"))),
+                }
+            }
+            Err(failure) => Err(failure),
+        };
         self.progress.set(None);
         match result {
-            Ok(artefact) => {
-                let took = began.elapsed();
-                tracing::info!(receipt = %id, bytes = artefact.len(), ms = took.as_millis() as u64, "answer proven");
-                if let Some(commit) = self.store.proven(job.seq, id, artefact)
-                    && let Err(error) = commit.durable().await
-                {
-                    tracing::error!(%error, receipt = %id, "proof not written");
-                }
+            Ok(took) => {
                 self.metrics.proof("proven", Some(took));
                 self.proven.notify_one();
             }

@@ -332,15 +332,24 @@ impl Store {
             .collect()
     }
 
-    /// Keeps the proof of a receipt, which can be submitted from now on.
-    pub(crate) fn proven(&self, seq: u64, id: ReceiptId, artefact: Vec<u8>) -> Option<Commit> {
+    /// Keeps the proof of a receipt, which can be submitted once this returns.
+    ///
+    /// The receipt waits for its proof until the proof is on disk: whoever asks meanwhile hears that it is on its way.
+    ///
+    /// # Errors
+    ///
+    /// The journal does not write; the proof is still due.
+    pub(crate) async fn proven(&self, seq: u64, id: ReceiptId, artefact: Vec<u8>) -> Result<(), JournalError> {
         let commit = self.journal.write(move |transaction| {
             transaction.open_table(ARTEFACTS)?.insert(id.0.0, artefact.as_slice())?;
             transaction.open_table(PROOF_JOBS)?.remove(id.0.0)?;
             Ok(())
         });
-        self.lock().outbox.get_mut(&seq)?.unproven = false;
-        Some(commit)
+        commit.durable().await?;
+        if let Some(pending) = self.lock().outbox.get_mut(&seq) {
+            pending.unproven = false;
+        }
+        Ok(())
     }
 
     /// The proof of a receipt, while it is kept.
