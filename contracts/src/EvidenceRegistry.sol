@@ -39,6 +39,22 @@ contract EvidenceRegistry {
         Evidence evidence;
     }
 
+    /// @notice Version of a part of vendor collateral.
+    /// @param subject which part, see docs/specs/ledger.md §12
+    /// @param number the vendor's number
+    /// @param issuedAt when the vendor issued it
+    struct Version {
+        bytes32 subject;
+        uint64 number;
+        uint40 issuedAt;
+    }
+
+    /// @notice The newest version of a part that validators verified.
+    struct Newest {
+        uint64 number;
+        uint40 issuedAt;
+    }
+
     /// @notice Most bytes of a document.
     uint256 public constant MAX_DOCUMENT = 16_384;
     /// @notice Most bytes of what a verifier needs beside it.
@@ -47,6 +63,8 @@ contract EvidenceRegistry {
     uint256 public constant MAX_POLICY = 16_384;
     /// @notice Most submissions of one block: verification is bounded work (D14).
     uint256 public constant MAX_PER_BLOCK = 8;
+    /// @notice Most collateral of one block that comes without a document.
+    uint256 public constant MAX_COLLATERAL_PER_BLOCK = 2;
     /// @notice Least seconds between two submissions of one node, whatever keysets they are of: keysets cost nothing, bonds do.
     uint256 public constant MIN_INTERVAL = 20;
     /// @notice Nodes, keysets and bonds.
@@ -76,6 +94,10 @@ contract EvidenceRegistry {
     bytes public policy;
     /// @notice Keysets that evidence was accepted for, in order of their first one.
     bytes32[] public attested;
+    /// @notice Newest version of each part of vendor collateral: evidence with an older one is refused.
+    mapping(bytes32 subject => Newest) public newest;
+    uint64 private _collateralBlock;
+    uint8 private _collateralCount;
 
     /// @notice Evidence to be judged. The nonce that it has to bind follows from `nonceHash`, `nodeId` and `epoch`; the payment
     /// address is the node's deposit address.
@@ -92,6 +114,10 @@ contract EvidenceRegistry {
         bytes document,
         bytes collateral
     );
+    /// @notice Vendor collateral to be verified; its versions count from the next block on.
+    event CollateralSubmitted(uint8 kind, bytes collateral);
+    /// @notice There is a newer version of a part of vendor collateral.
+    event CollateralRenewed(bytes32 indexed subject, uint64 number, uint40 issuedAt);
     /// @notice Validators accepted evidence.
     event EvidenceAccepted(bytes32 indexed keyset, bytes32 indexed evidenceId, uint8 grade, uint40 expiresAt);
     /// @notice Validators refused evidence.
@@ -163,8 +189,18 @@ contract EvidenceRegistry {
         );
     }
 
-    /// @notice Records the verdicts on all submissions of the block before.
-    function record(Verdict[] calldata verdicts) external {
+    /// @notice Hands in newer collateral of a vendor, without a document. Anybody may: vendors sign it.
+    /// @param kind 2 TDX, 3 SGX, 4 SEV-SNP
+    function submitCollateral(uint8 kind, bytes calldata collateral) external {
+        require(collateral.length != 0 && collateral.length <= MAX_COLLATERAL, Size(collateral.length, MAX_COLLATERAL));
+        _collateralCount = _collateralBlock == block.number ? _collateralCount + 1 : 1;
+        _collateralBlock = uint64(block.number);
+        require(_collateralCount <= MAX_COLLATERAL_PER_BLOCK, TooMany());
+        emit CollateralSubmitted(kind, collateral);
+    }
+
+    /// @notice Records the verdicts on all submissions of the block before, and the versions of the collateral that was verified.
+    function record(Verdict[] calldata verdicts, Version[] calldata versions) external {
         require(
             // solhint-disable-next-line avoid-tx-origin
             msg.sender == tx.origin && msg.sender == block.coinbase && ledger.staking().isSystem(msg.sender),
@@ -186,6 +222,15 @@ contract EvidenceRegistry {
             }
             latest[found.keyset] = verdict.evidenceId;
             emit EvidenceAccepted(found.keyset, verdict.evidenceId, found.grade, found.expiresAt);
+        }
+        for (uint256 i; i < versions.length; ++i) {
+            Version calldata version = versions[i];
+            Newest memory known = newest[version.subject];
+            bool older = version.number < known.number || version.issuedAt < known.issuedAt;
+            if (!older && (version.number != known.number || version.issuedAt != known.issuedAt)) {
+                newest[version.subject] = Newest(version.number, version.issuedAt);
+                emit CollateralRenewed(version.subject, version.number, version.issuedAt);
+            }
         }
     }
 

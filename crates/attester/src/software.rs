@@ -21,6 +21,8 @@ const NOT_AFTER: UnixSeconds = 2_500_000_000;
 const NITRO_WINDOW: UnixSeconds = 3 * 3_600;
 /// Seconds for which Intel's collateral is valid, as Intel has it.
 const COLLATERAL_WINDOW: UnixSeconds = 30 * 86_400;
+/// Seconds between two versions of it.
+const COLLATERAL_STEP: UnixSeconds = 86_400;
 /// Bits of the development RSA keys: verifiers take 2,048 and more, larger ones take seconds to make.
 const RSA_BITS: usize = 2_048;
 
@@ -109,7 +111,9 @@ impl Attester for SoftwareAttester {
                 ..NitroRequest::default()
             }),
             Inner::Tdx(platform) => {
-                let spec = TdxCollateralSpec::new(now, now.saturating_add(COLLATERAL_WINDOW));
+                // By the day, so that all nodes of a network hand in the same version: a chain takes no older one than it has seen.
+                let issued = now - now % COLLATERAL_STEP;
+                let spec = TdxCollateralSpec::new(issued, issued.saturating_add(COLLATERAL_WINDOW));
                 beside.intel = Some(platform.collateral(&spec));
                 platform.quote(&TdxRequest::new(report_data(bound)))
             }

@@ -9,15 +9,37 @@ use crate::{
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolCall;
 
-/// What validators found about one submission, as `record` takes it.
-pub use EvidenceRegistry::Verdict;
+/// What validators found about one submission, and a version of vendor collateral that they verified, as `record` takes them.
+pub use EvidenceRegistry::{Verdict, Version};
 
 /// Most submissions of one block: `EvidenceRegistry.MAX_PER_BLOCK`.
 pub const MAX_PER_BLOCK: usize = 8;
-/// Gas limit of the system transaction with the verdicts: eight records of five new slots, two more and an event each.
-pub const GAS_LIMIT: u64 = 2_500_000;
+/// Most collateral of one block without a document: `EvidenceRegistry.MAX_COLLATERAL_PER_BLOCK`.
+pub const MAX_COLLATERAL_PER_BLOCK: usize = 2;
+/// Most versions of collateral of one block: four of each submission.
+pub const MAX_VERSIONS: usize = 4 * (MAX_PER_BLOCK + MAX_COLLATERAL_PER_BLOCK);
+/// Gas limit of the system transaction: eight records of five new slots, two more and an event each, and a slot and an event of every
+/// version.
+pub const GAS_LIMIT: u64 = 3_000_000;
 /// Most bytes of a policy: `EvidenceRegistry.MAX_POLICY`.
 pub const MAX_POLICY: usize = 16_384;
+
+/// What validators found about the submissions of a block: what `record` takes.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// One for each submission of a document, in order.
+    pub verdicts: Vec<Verdict>,
+    /// Versions of collateral that are newer than what the chain has, at most [`MAX_VERSIONS`].
+    pub versions: Vec<Version>,
+}
+
+impl Findings {
+    /// Whether there is nothing to record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.verdicts.is_empty() && self.versions.is_empty()
+    }
+}
 
 /// Accepted evidence (`EvidenceRegistry.evidence`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +117,16 @@ pub fn revoked_at<R: StateReader>(state: &R, subject: B256) -> Result<Option<u64
     Ok(some(field(word, 0, 40)))
 }
 
+/// The newest version of a part of vendor collateral (`EvidenceRegistry.newest`): its number and when it was issued, seconds. Zeros if
+/// none was seen.
+///
+/// # Errors
+/// Those of the reader.
+pub fn newest<R: StateReader>(state: &R, subject: B256) -> Result<(u64, u64), R::Error> {
+    let word = state.storage(addresses::EVIDENCE_REGISTRY, slots::evidence_newest(subject))?;
+    Ok((field(word, 0, 64), field(word, 64, 40)))
+}
+
 /// The policy in force.
 ///
 /// # Errors
@@ -154,6 +186,7 @@ pub fn policy<R: StateReader>(state: &R) -> Result<Vec<u8>, R::Error> {
 
 /// Calldata of the system transaction: `EvidenceRegistry.record`.
 #[must_use]
-pub fn calldata(verdicts: Vec<Verdict>) -> Bytes {
-    EvidenceRegistry::recordCall { verdicts }.abi_encode().into()
+pub fn calldata(findings: &Findings) -> Bytes {
+    let Findings { verdicts, versions } = findings.clone();
+    EvidenceRegistry::recordCall { verdicts, versions }.abi_encode().into()
 }

@@ -56,6 +56,8 @@ pub(crate) const EVIDENCE_REVOKED: u64 = 2;
 pub(crate) const EVIDENCE_EPOCH: u64 = 4;
 /// `EvidenceRegistry.policy`.
 pub(crate) const EVIDENCE_POLICY: u64 = 6;
+/// `EvidenceRegistry.newest`.
+pub(crate) const EVIDENCE_NEWEST: u64 = 8;
 
 /// `OPG`: wrapped balance of an account.
 #[must_use]
@@ -163,6 +165,12 @@ pub fn evidence_policy() -> U256 {
     U256::from(EVIDENCE_POLICY)
 }
 
+/// `EvidenceRegistry`: newest version of a part of vendor collateral, `number (64) | issuedAt (40)` from the low bits up.
+#[must_use]
+pub fn evidence_newest(subject: B256) -> U256 {
+    mapping(subject, U256::from(EVIDENCE_NEWEST))
+}
+
 /// `ReceiptLedger`: four escrow windows (40 each) and four weights (16 each) from the low bits up.
 #[must_use]
 pub fn ledger_rules() -> U256 {
@@ -243,6 +251,7 @@ mod tests {
             (evidence, "revokedAt", EVIDENCE_REVOKED),
             (evidence, "epoch", EVIDENCE_EPOCH),
             (evidence, "policy", EVIDENCE_POLICY),
+            (evidence, "newest", EVIDENCE_NEWEST),
             (opg, "_balances", OPG_BALANCES),
             (opg, "_settlements", OPG_SETTLEMENTS),
             (nodes, "keysets", NODE_KEYSETS),

@@ -155,13 +155,13 @@ pub fn gas_bound(entries: &[BatchEntry]) -> u64 {
     cut(entries).iter().map(|(_, gas)| gas).sum()
 }
 
-/// What a batch may need by [`gas_bound`] in a block that also records as many verdicts on evidence.
+/// What a batch may need by [`gas_bound`] in a block that also records findings on evidence, or does not.
 #[must_use]
-pub const fn batch_gas(verdicts: usize) -> u64 {
-    if verdicts == 0 {
-        MAX_BLOCK_GAS
-    } else {
+pub const fn batch_gas(findings: bool) -> u64 {
+    if findings {
         MAX_BLOCK_GAS - crate::evidence::GAS_LIMIT
+    } else {
+        MAX_BLOCK_GAS
     }
 }
 

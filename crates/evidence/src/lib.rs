@@ -43,6 +43,7 @@ pub mod snp;
 #[cfg(feature = "soft")]
 pub mod soft;
 pub mod verifier;
+pub mod versions;
 pub mod x509;
 
 mod bytes;

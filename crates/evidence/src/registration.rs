@@ -4,13 +4,14 @@
 //! the submission, so every validator comes to the same verdict.
 
 use crate::{
-    Anchor, Claims, EvidenceVerifier, Expected, Kind, Policy, Reject, RootGrade, TrustRoots, UnixSeconds,
+    Anchor, Claims, EvidenceVerifier, Expected, Kind, Policy, Reject, RootGrade, TrustRoots, UnixSeconds, Verdict,
     binding::Binding,
     container::{Companions, Unwrapped},
-    dcap::{SgxVerifier, TdxVerifier},
+    dcap::{self, KnownSignatures, SgxVerifier, TdxVerifier},
     nitro::NitroVerifier,
     roots::{Development, Hardware},
-    snp::SnpVerifier,
+    snp::{self, SnpVerifier},
+    versions::CollateralVersion,
 };
 use opg_primitives::{
     cbor::{Encoder, Limits, Value, decode_strict},
@@ -22,6 +23,8 @@ use opg_primitives::{
 pub const MAX_VALIDITY_S: u64 = 12 * 3_600;
 /// Most bytes of collateral in a submission: the contract's bound.
 pub const MAX_COLLATERAL: usize = 65_536;
+/// Most versions that one submission brings.
+pub const MAX_VERSIONS: usize = 4;
 /// Most files in it.
 const MAX_FILES: usize = 2 * crate::container::MAX_COMPANIONS + 4;
 
@@ -78,23 +81,93 @@ pub struct Registered {
     pub signer: [u8; 32],
     /// Last second at which receipts may refer to it.
     pub expires_at: UnixSeconds,
+    /// Versions of the collateral, all of them verified. It is for whoever keeps the newest ones to refuse older ones
+    /// ([`CollateralVersion::is_older_than`]).
+    pub versions: Vec<CollateralVersion>,
+}
+
+/// Signatures of chains and collateral that were found good before. With it a judgement costs less and is otherwise the same; bounded.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    nitro: NitroVerifier,
+    snp: SnpVerifier,
+    intel: KnownSignatures,
 }
 
 /// Judges a submission at the time `at`.
 ///
 /// # Errors
 /// The first check that refuses it; its code stands on chain.
-pub fn judge(submission: &Submission<'_>, rules: &Rules, at: UnixSeconds) -> Result<Registered, Reject> {
+pub fn judge(
+    submission: &Submission<'_>,
+    rules: &Rules,
+    memory: &mut Memory,
+    at: UnixSeconds,
+) -> Result<Registered, Reject> {
     let policy = rules.policy.as_ref().ok_or(Reject::NoPolicy)?;
-    let (claims, grade) = answer(submission, Some(policy), rules, at)?;
+    let (claims, grade, versions) = answer(submission, Some(policy), rules, memory, at)?;
     let validity = policy.validity_s.unwrap_or(MAX_VALIDITY_S).min(MAX_VALIDITY_S);
     Ok(Registered {
         grade,
         measurement: measurement_key(&claims),
         signer: signer_key(&claims),
         expires_at: at.saturating_add(validity),
+        versions,
         claims,
     })
+}
+
+/// Verifies collateral that comes without a document ([`encode_collateral`]): Intel's, or lists of AMD's roots. The versions of its parts, at
+/// most [`MAX_VERSIONS`].
+///
+/// # Errors
+/// The first check that refuses it; nothing in it may be unverified.
+pub fn judge_collateral(
+    kind: u8,
+    collateral: &[u8],
+    rules: &Rules,
+    at: UnixSeconds,
+) -> Result<Vec<CollateralVersion>, Reject> {
+    fn under<G: RootGrade>(
+        kind: Kind,
+        beside: &Companions,
+        roots: &TrustRoots<G>,
+        at: UnixSeconds,
+    ) -> Result<Vec<CollateralVersion>, Reject> {
+        if let (Kind::Tdx | Kind::Sgx, Some(intel)) = (kind, &beside.intel) {
+            return intel.verify_parts(kind, roots, at);
+        }
+        beside
+            .lists
+            .iter()
+            .map(|list| snp::verify_list(list, roots, at))
+            .collect()
+    }
+    let beside = decode_collateral(collateral)?;
+    let (kind, fits) = match named(kind)? {
+        kind @ (Kind::Tdx | Kind::Sgx) => (kind, beside.intel.is_some() && beside.lists.is_empty()),
+        Kind::Snp => (
+            Kind::Snp,
+            beside.intel.is_none() && (1..=MAX_VERSIONS).contains(&beside.lists.len()),
+        ),
+        other => return Err(Reject::KindNotAllowed { got: other.as_str() }),
+    };
+    if !fits || !beside.certificates.is_empty() {
+        return Err(Reject::NoCollateral {
+            what: "Intel's collateral, or one to four revocation lists of AMD's roots, and nothing else,",
+        });
+    }
+    match (&rules.development, under(kind, &beside, &rules.hardware, at)) {
+        (Some(development), Err(Reject::RootNotPinned { .. })) => under(kind, &beside, development, at),
+        (_, found) => found,
+    }
+}
+
+fn named(kind: u8) -> Result<Kind, Reject> {
+    Kind::ALL
+        .into_iter()
+        .find(|known| known.code() == kind && *known != Kind::NvidiaGpu)
+        .ok_or(Reject::KindNotAllowed { got: "this number" })
 }
 
 /// What everybody can check without the chain's policy: signatures, chain and collateral at the time `at`, that the document
@@ -103,19 +176,20 @@ pub fn judge(submission: &Submission<'_>, rules: &Rules, at: UnixSeconds) -> Res
 /// # Errors
 /// The first check that refuses it.
 pub fn examine(submission: &Submission<'_>, rules: &Rules, at: UnixSeconds) -> Result<(Claims, Grade), Reject> {
-    answer(submission, None, rules, at)
+    let (claims, grade, _) = answer(submission, None, rules, &mut Memory::default(), at)?;
+    Ok((claims, grade))
 }
+
+type Answer = (Claims, Grade, Vec<CollateralVersion>);
 
 fn answer(
     submission: &Submission<'_>,
     policy: Option<&Policy>,
     rules: &Rules,
+    memory: &mut Memory,
     at: UnixSeconds,
-) -> Result<(Claims, Grade), Reject> {
-    let kind = Kind::ALL
-        .into_iter()
-        .find(|kind| kind.code() == submission.kind && *kind != Kind::NvidiaGpu)
-        .ok_or(Reject::KindNotAllowed { got: "this number" })?;
+) -> Result<Answer, Reject> {
+    let kind = named(submission.kind)?;
     let bound = submission.binding.digest()?;
     let question = Question {
         kind,
@@ -128,9 +202,9 @@ fn answer(
         },
         at,
     };
-    match (&rules.development, question.answer(&rules.hardware)) {
+    match (&rules.development, question.answer(&rules.hardware, memory)) {
         // Only a foreign root leads to the other set: what is wrong with a vendor's document stays its verdict.
-        (Some(development), Err(Reject::RootNotPinned { .. })) => question.answer(development),
+        (Some(development), Err(Reject::RootNotPinned { .. })) => question.answer(development, memory),
         (_, found) => found,
     }
 }
@@ -144,25 +218,34 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn answer<G: RootGrade>(&self, roots: &TrustRoots<G>) -> Result<(Claims, Grade), Reject> {
-        let beside = &self.unwrapped.companions;
-        match self.kind {
-            Kind::Nitro => self.with(&NitroVerifier::new(), (), roots),
-            Kind::Tdx => self.with(&TdxVerifier, beside.intel.clone(), roots),
-            Kind::Sgx => self.with(&SgxVerifier, beside.intel.clone(), roots),
-            Kind::Snp => self.with(&SnpVerifier::new(), beside.snp()?, roots),
-            Kind::NvidiaGpu => Err(Reject::KindNotAllowed { got: "gpu" }),
-        }
-    }
-
-    fn with<V: EvidenceVerifier<Collateral: Sized>, G: RootGrade>(
-        &self,
-        verifier: &V,
-        collateral: V::Collateral,
-        roots: &TrustRoots<G>,
-    ) -> Result<(Claims, Grade), Reject> {
-        let verdict = verifier.verify(&self.unwrapped.document, &collateral, roots, self.at)?;
-        self.unwrapped.companions.check(verdict.claims())?;
+    fn answer<G: RootGrade>(&self, roots: &TrustRoots<G>, memory: &mut Memory) -> Result<Answer, Reject> {
+        let Unwrapped {
+            document, companions, ..
+        } = &self.unwrapped;
+        // Only what vendors signed is remembered, so that strangers cannot fill the memory, also not with guests that the policy refuses.
+        let (verdict, versions) = match self.kind {
+            Kind::Nitro => (memory.nitro.remember(document, roots, self.at)?, Vec::new()),
+            Kind::Tdx | Kind::Sgx => match companions.intel.clone() {
+                Some(intel) => {
+                    let mut intel = intel.with_known(std::mem::take(&mut memory.intel).with_room());
+                    let claims = intel.remember(self.kind, document, roots, self.at);
+                    memory.intel = intel.known().clone();
+                    let versions = dcap::versions(self.kind, document, &intel, roots);
+                    (Verdict::new(claims?, roots), versions?)
+                }
+                // Refused, with the reason that the quote itself gives if there is one.
+                None if self.kind == Kind::Tdx => (TdxVerifier.verify(document, &None, roots, self.at)?, Vec::new()),
+                None => (SgxVerifier.verify(document, &None, roots, self.at)?, Vec::new()),
+            },
+            Kind::Snp => {
+                let beside = companions.snp()?;
+                let verdict = memory.snp.verify(document, &beside, roots, self.at)?;
+                memory.snp.remember(&beside, roots, self.at)?;
+                (verdict, SnpVerifier::versions(&beside, roots)?)
+            }
+            Kind::NvidiaGpu => return Err(Reject::KindNotAllowed { got: "gpu" }),
+        };
+        companions.check(verdict.claims())?;
         let expected = Expected {
             bound: Some(self.bound),
             ..Expected::default()
@@ -170,7 +253,7 @@ impl Question<'_> {
         let claims = match self.policy {
             Some(policy) => policy.judge(verdict, &expected, self.at)?.claims().clone(),
             None => {
-                let claims = verdict.claims().clone();
+                let claims = verdict.into_claims();
                 if claims.debug {
                     return Err(Reject::DebugMode);
                 }
@@ -178,7 +261,7 @@ impl Question<'_> {
                 claims
             }
         };
-        Ok((claims, G::GRADE))
+        Ok((claims, G::GRADE, versions))
     }
 }
 

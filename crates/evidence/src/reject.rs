@@ -179,6 +179,9 @@ rejects! {
     /// The events of a log do not lead to the registers of the quote.
     417 "EVENT_LOG" EventLog { register: u8 = "First run-time register that differs." }
         => "the event log replays to another value of RTMR{register} than the quote's";
+    /// The chain has seen newer collateral than this (D13).
+    418 "COLLATERAL_ROLLED_BACK" CollateralRolledBack
+        => "the collateral is older than what this chain has seen; fetch the newest, with revocation lists where there are any";
 
     // ---- 5xx: policy ----------------------------------------------------------------------------------------------
     /// A debug guest: its operator reads its memory.

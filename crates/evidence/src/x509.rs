@@ -12,8 +12,11 @@ use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
 mod extensions;
 mod path;
+mod revocation;
 
 use extensions::{basic_constraints, extensions, key_usage};
+
+pub(crate) use revocation::RevocationList;
 
 pub use path::{ChainRules, VerifiedLinks, Window, verify_chain};
 

@@ -6,7 +6,7 @@ use opg_evidence::{
     Anchor, Kind, Policy, Reject,
     binding::{Binding, attestation_nonce},
     container::Companions,
-    registration::{self, MAX_COLLATERAL, MAX_VALIDITY_S, Rules, Submission, encode_collateral},
+    registration::{self, MAX_COLLATERAL, MAX_VALIDITY_S, Memory, Rules, Submission, encode_collateral},
     soft::{NitroRequest, SoftNitro, SoftTdx, TdxCollateralSpec, TdxRequest},
 };
 use opg_primitives::mode::Grade;
@@ -81,7 +81,7 @@ fn judge(made: &Made, binding: &Binding, rules: &Rules, at: u64) -> Result<regis
         document: &made.document,
         collateral: &made.collateral,
     };
-    let found = registration::judge(&submission, rules, at);
+    let found = registration::judge(&submission, rules, &mut Memory::default(), at);
     // What a stranger checks without a policy is never stricter than what validators check with the default one.
     if found.is_ok() {
         registration::examine(&submission, rules, at).unwrap();
@@ -216,7 +216,7 @@ fn time_policy_kind_and_form_decide() {
             collateral: &made.collateral,
         };
         assert!(matches!(
-            registration::judge(&submission, &good, NOW),
+            registration::judge(&submission, &good, &mut Memory::default(), NOW),
             Err(Reject::KindNotAllowed { .. })
         ));
     }

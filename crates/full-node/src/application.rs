@@ -18,7 +18,7 @@ use opg_consensus::{
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
-    evidence::Verdict as EvidenceVerdict,
+    evidence::Findings,
     seats::end_epoch_calldata,
     staking::{self, END_EPOCH_GAS},
     system_tx, x402,
@@ -168,7 +168,7 @@ impl Chain {
             )
         })
         .await??;
-        let verdicts = node.evidence.verdicts(node, parent).await?;
+        let findings = node.evidence.findings(node, parent).await?;
         let place = Place::of(
             node,
             context.leader,
@@ -183,13 +183,13 @@ impl Chain {
         }
         let mut selected = selected;
         let mut entries: Vec<_> = selected.iter().map(|(_, entry)| entry.clone()).collect();
-        entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(verdicts.len())));
+        entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(&findings)));
         selected.truncate(entries.len());
         let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
         let nonce = node.execution.nonce_at(parent, node.system_address)?;
         let base_fee = node.execution.base_fee_next(parent)?;
         let (chain_id, height) = (node.rules.chain_id, context.height);
-        let duties = place.duties(&verdicts);
+        let duties = place.duties(&findings);
         let system_txs = system::transactions(chain_id, height, nonce, base_fee, root, &entries, &duties)
             .into_iter()
             .map(|transaction| system::sign(transaction, &node.system_key))
@@ -228,12 +228,12 @@ impl Chain {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
 
-        let verdicts = node.evidence.verdicts(node, parent).await?;
+        let findings = node.evidence.findings(node, parent).await?;
         let content = || {
             let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
-            let (height, verdicts, place) = (block.height, verdicts.clone(), place.clone());
+            let (height, findings, place) = (block.height, findings.clone(), place.clone());
             tokio::task::spawn_blocking(move || {
-                judge_content(&shared, &judged, height, parent, &receipts, &verdicts, &place)
+                judge_content(&shared, &judged, height, parent, &receipts, &findings, &place)
             })
         };
         let system_count = match content().await? {
@@ -378,17 +378,17 @@ impl Place {
         })
     }
 
-    fn duties<'a>(&'a self, verdicts: &'a [EvidenceVerdict]) -> Duties<'a> {
+    fn duties<'a>(&'a self, findings: &'a Findings) -> Duties<'a> {
         Duties {
-            verdicts,
+            findings: Some(findings),
             end_epoch: self.end_epoch.as_ref(),
         }
     }
 
     /// Gas that the batch may use: the end of an epoch takes its part of the system's half.
-    fn batch_gas(&self, verdicts: usize) -> u64 {
+    fn batch_gas(&self, findings: &Findings) -> u64 {
         let ending = if self.end_epoch.is_some() { END_EPOCH_GAS } else { 0 };
-        system_tx::batch_gas(verdicts).saturating_sub(ending)
+        system_tx::batch_gas(!findings.is_empty()).saturating_sub(ending)
     }
 }
 
@@ -433,7 +433,7 @@ fn judge_content(
     height: u64,
     parent: B256,
     receipts: &[Bytes],
-    verdicts: &[EvidenceVerdict],
+    findings: &Findings,
     place: &Place,
 ) -> Result<usize, BlockError> {
     let leader = place.leader;
@@ -447,7 +447,7 @@ fn judge_content(
             CheckError::State(error) => BlockError::Execution(error),
         })?;
     let entries: Vec<BatchItem> = batch.iter().map(|(_, entry)| entry.clone()).collect();
-    let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(verdicts.len()));
+    let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(findings));
     if fitting != entries.len() {
         return Err(BlockError::SystemGas {
             expected: fitting,
@@ -464,7 +464,7 @@ fn judge_content(
     }
     let nonce = node.execution.nonce_at(parent, leader)?;
     let chain_id = node.rules.chain_id;
-    let duties = place.duties(verdicts);
+    let duties = place.duties(findings);
     let expected = system::transactions(chain_id, height, nonce, evm.base_fee(), root, &entries, &duties);
     for (index, transaction) in expected.iter().enumerate() {
         system::compare(index, evm.raw_transaction(index), transaction)?;

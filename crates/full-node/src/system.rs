@@ -14,8 +14,8 @@ use secp256k1::SecretKey;
 /// What a block has to record beside its batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Duties<'a> {
-    /// Verdicts on the evidence of the block below.
-    pub(crate) verdicts: &'a [evidence::Verdict],
+    /// What the evidence of the block below is worth, if there was any.
+    pub(crate) findings: Option<&'a evidence::Findings>,
     /// Calldata of `Staking.endEpoch`, in the last block of an epoch.
     pub(crate) end_epoch: Option<&'a Bytes>,
 }
@@ -34,7 +34,7 @@ pub(crate) fn transactions(
     entries: &[BatchItem],
     duties: &Duties<'_>,
 ) -> Vec<TxEip1559> {
-    let Duties { verdicts, end_epoch } = duties;
+    let Duties { findings, end_epoch } = duties;
     let call = |to, gas_limit, input| TxEip1559 {
         chain_id,
         nonce: 0,
@@ -46,8 +46,8 @@ pub(crate) fn transactions(
         access_list: Default::default(),
         input,
     };
-    let judged = (!verdicts.is_empty()).then(|| {
-        let input = evidence::calldata(verdicts.to_vec());
+    let judged = findings.filter(|findings| !findings.is_empty()).map(|findings| {
+        let input = evidence::calldata(findings);
         call(addresses::EVIDENCE_REGISTRY, evidence::GAS_LIMIT, input)
     });
     let recorded = channel_tx::transactions(height, root, entries)
@@ -183,7 +183,7 @@ mod tests {
         // the end of an epoch is last, whatever else there is
         let input = Bytes::from_static(b"end");
         let duties = Duties {
-            verdicts: &[],
+            findings: None,
             end_epoch: Some(&input),
         };
         let ending = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &duties);

@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, Uint};
 use common::{Net, START, assert_reverts, file, who};
 use opg_contracts::{
     EvidenceRegistry, EvidenceSetup, NodeRegistry, addresses,
-    evidence::{self, EvidenceRecord, Verdict},
+    evidence::{self, EvidenceRecord, Findings, MAX_VERSIONS, Verdict, Version},
 };
 
 const REGISTRY: Address = addresses::EVIDENCE_REGISTRY;
@@ -62,13 +62,18 @@ fn verdict(net: &Net, id: u8, code: u16) -> Verdict {
 }
 
 fn record(net: &mut Net, verdicts: Vec<Verdict>) -> u64 {
+    let versions = Vec::new();
+    record_all(net, &Findings { verdicts, versions })
+}
+
+fn record_all(net: &mut Net, findings: &Findings) -> u64 {
     let system = who("system-0");
     net.evm.set_coinbase(system);
     let done = net.evm.send_with_gas(
         system,
         REGISTRY,
         U256::ZERO,
-        evidence::calldata(verdicts),
+        evidence::calldata(findings),
         evidence::GAS_LIMIT,
     );
     done.unwrap().gas_used
@@ -198,6 +203,7 @@ fn only_system_transactions_record_and_rust_reads_what_they_wrote() {
     let mut net = net();
     let call = EvidenceRegistry::recordCall {
         verdicts: vec![verdict(&net, 1, 0)],
+        versions: Vec::new(),
     };
     for account in ["stranger", "owner", "node-0", "system-0"] {
         net.evm.set_coinbase(who("system-1"));
@@ -314,9 +320,90 @@ fn eight_verdicts_fit_their_system_transaction() {
             one
         })
         .collect();
-    let gas = record(&mut net, verdicts);
-    println!("eight verdicts: {gas} gas");
-    assert!(gas < evidence::GAS_LIMIT * 3 / 4, "{gas}");
+    let versions = (0..MAX_VERSIONS as u64)
+        .map(|i| version(B256::from(U256::from(i)), 17, START + i))
+        .collect();
+    let gas = record_all(&mut net, &Findings { verdicts, versions });
+    println!("eight verdicts, forty versions: {gas} gas");
+    assert!(gas < evidence::GAS_LIMIT * 9 / 10, "{gas}");
+}
+
+fn version(subject: B256, number: u64, issued_at: u64) -> Version {
+    Version {
+        subject,
+        number,
+        issuedAt: seconds(issued_at),
+    }
+}
+
+#[test]
+fn versions_of_collateral_only_rise() {
+    let mut net = net();
+    let subject = B256::repeat_byte(0x5b);
+    let newest = |net: &Net| evidence::newest(&net.evm, subject).unwrap();
+    assert_eq!(newest(&net), (0, 0));
+    for (number, issued_at, expected) in [
+        (17, 100, (17, 100)),
+        (16, 200, (17, 100)),
+        (18, 99, (17, 100)),
+        (17, 100, (17, 100)),
+        (17, 150, (17, 150)),
+        (19, 150, (19, 150)),
+        (0, 0, (19, 150)),
+    ] {
+        let versions = vec![version(subject, number, issued_at)];
+        record_all(
+            &mut net,
+            &Findings {
+                verdicts: Vec::new(),
+                versions,
+            },
+        );
+        assert_eq!(newest(&net), expected, "after {number} of {issued_at}");
+    }
+    // both in one transaction: the second of them lowers nothing
+    let versions = vec![version(subject, 20, 300), version(subject, 20, 200)];
+    record_all(
+        &mut net,
+        &Findings {
+            verdicts: Vec::new(),
+            versions,
+        },
+    );
+    assert_eq!(newest(&net), (20, 300));
+    // another part has versions of its own
+    assert_eq!(evidence::newest(&net.evm, B256::repeat_byte(0x5c)).unwrap(), (0, 0));
+    // nobody but the block's own system account
+    let forged = EvidenceRegistry::recordCall {
+        verdicts: Vec::new(),
+        versions: vec![version(subject, 99, 999)],
+    };
+    assert_reverts::<EvidenceRegistry::NotSystemTransaction, _>(net.evm.call(who("owner"), REGISTRY, forged));
+}
+
+#[test]
+fn anybody_hands_in_bounded_collateral() {
+    let mut net = net();
+    let good = EvidenceRegistry::submitCollateralCall {
+        kind: 2,
+        collateral: vec![1; 20_000].into(),
+    };
+    for length in [0, 65_537] {
+        let bad = EvidenceRegistry::submitCollateralCall {
+            kind: 2,
+            collateral: vec![1; length].into(),
+        };
+        assert_reverts::<EvidenceRegistry::Size, _>(net.evm.call(who("stranger"), REGISTRY, bad));
+    }
+    for _ in 0..evidence::MAX_COLLATERAL_PER_BLOCK {
+        net.evm.call(who("stranger"), REGISTRY, good.clone()).unwrap();
+    }
+    assert_reverts::<EvidenceRegistry::TooMany, _>(net.evm.call(who("stranger"), REGISTRY, good.clone()));
+    // they take no node's place
+    let document = submission(&net);
+    net.evm.call(who("settlement-0"), REGISTRY, document).unwrap();
+    net.evm.set_number(301);
+    net.evm.call(who("stranger"), REGISTRY, good).unwrap();
 }
 
 /// The published clients' selectors and what they read.

@@ -84,6 +84,8 @@ tags! {
     HidingSlot = "opg/zk-hiding-slot/v1",
     /// Transcript of a proof of inference.
     ZkProof = "opg/zk-proof/v1",
+    /// Name of a part of vendor collateral that has versions.
+    Collateral = "opg/collateral/v1",
     /// Identity of an attestation document.
     Evidence = "opg/evidence/v1",
     /// What a quote's report data commits to.

@@ -90,6 +90,10 @@ impl IntelCollateral {
         memory::learning(known, || judge_parts(&quote, parts, roots, at))
     }
 
+    pub(super) const fn parts(&self) -> &QuoteCollateralV3 {
+        &self.parts
+    }
+
     /// The same JSON form, for storing and handing on.
     ///
     /// # Errors

@@ -36,6 +36,17 @@ impl KnownSignatures {
         self.0.is_empty()
     }
 
+    /// Forgets everything once there is hardly room for another judgement's: collateral is renewed every few weeks, so what was learned
+    /// long ago is of no use.
+    #[must_use]
+    pub fn with_room(self) -> Self {
+        if self.len() + 16 > MAX_REMEMBERED {
+            Self::default()
+        } else {
+            self
+        }
+    }
+
     /// Takes signatures that were found valid; beyond [`MAX_REMEMBERED`] nothing is added, which costs time only.
     fn add(&mut self, valid: Vec<[u8; 32]>) {
         if valid.is_empty() {

@@ -9,6 +9,7 @@ mod body;
 pub mod eventlog;
 mod judge;
 mod memory;
+mod parts;
 mod quote;
 mod signature;
 
@@ -23,6 +24,7 @@ use crate::{
     reject::Reject,
     roots::{RootGrade, TrustRoots, Verdict},
     verifier::EvidenceVerifier,
+    versions::CollateralVersion,
 };
 
 /// Verifies TDX quotes: version 4, and version 5 with TD 1.0, 1.5 and 1.5 extended reports.
@@ -75,6 +77,19 @@ pub fn check_signatures<G: RootGrade>(
     at: UnixSeconds,
 ) -> Result<Claims, Reject> {
     signature::check(&parse(kind, raw)?, roots, at)
+}
+
+/// Versions of the collateral with which a quote was found good under `roots`.
+///
+/// # Errors
+/// As the judgement of the quote, so none after a good one.
+pub(crate) fn versions<G: RootGrade>(
+    kind: Kind,
+    raw: &[u8],
+    collateral: &IntelCollateral,
+    roots: &TrustRoots<G>,
+) -> Result<Vec<CollateralVersion>, Reject> {
+    collateral.versions(signature::anchor(&parse(kind, raw)?, roots)?.sha256())
 }
 
 fn parse(kind: Kind, raw: &[u8]) -> Result<Quote<'_>, Reject> {

@@ -5,14 +5,13 @@
 
 use super::{
     collateral::SnpCollateral,
-    crl::RevocationList,
     endorsement::{Endorsement, common_name},
 };
 use crate::{
     claims::{Kind, UnixSeconds},
     reject::Reject,
     roots::{Anchor, RootGrade, TrustRoots},
-    x509::{Certificate, ChainRules, SignatureAlgorithm, VerifiedLinks, Window, verify_chain},
+    x509::{Certificate, ChainRules, RevocationList, SignatureAlgorithm, VerifiedLinks, Window, verify_chain},
 };
 
 const RULES: ChainRules<'_> = ChainRules {
@@ -67,7 +66,8 @@ impl<'a> Chain<'a> {
         for raw in &collateral.crls {
             let list = RevocationList::parse(raw)?;
             if list.issuer == root.subject {
-                let dates = list.check(authority, root, at)?;
+                let dates = list.verify(root, at)?;
+                list.spares(authority, "the first authority above the signing certificate")?;
                 window.not_before = window.not_before.max(dates.not_before);
                 window.not_after = window.not_after.min(dates.not_after);
             }

@@ -13,7 +13,6 @@
 pub mod azure;
 mod chain;
 mod collateral;
-mod crl;
 mod endorsement;
 mod policy_bits;
 mod product;
@@ -24,6 +23,7 @@ mod tcb;
 pub mod tpm;
 mod verify;
 
+pub(crate) use self::verify::verify_list;
 pub use self::{
     collateral::{MAX_CERTIFICATES, MAX_LISTS, SnpCollateral},
     endorsement::Endorsement,

@@ -14,7 +14,8 @@ use crate::{
     reject::Reject,
     roots::{RootGrade, TrustRoots, Verdict},
     verifier::EvidenceVerifier,
-    x509::{VerifiedLinks, Window},
+    versions::{CollateralVersion, subject},
+    x509::{Certificate, RevocationList, VerifiedLinks, Window},
 };
 use sha2::{Digest, Sha256};
 
@@ -50,6 +51,56 @@ impl SnpVerifier {
         chain.verify(collateral, at, &self.known)?;
         self.known.remember(&chain.certificates);
         Ok(())
+    }
+
+    /// Versions of the revocation lists with which `collateral` was found good; without a list of the chain's root, version 0 of it.
+    pub(crate) fn versions<G: RootGrade>(
+        collateral: &SnpCollateral,
+        roots: &TrustRoots<G>,
+    ) -> Result<Vec<CollateralVersion>, Reject> {
+        let chain = Chain::find(collateral, roots)?;
+        let [_, _, root] = &chain.certificates;
+        let mut versions = Vec::new();
+        for raw in &collateral.crls {
+            let list = RevocationList::parse(raw)?;
+            if list.issuer == root.subject {
+                versions.push(version(root, Some(&list)));
+            }
+        }
+        if versions.is_empty() {
+            versions.push(version(root, None));
+        }
+        Ok(versions)
+    }
+}
+
+/// Verifies a revocation list of one of AMD's roots; its version.
+///
+/// # Errors
+/// [`Reject::RootNotPinned`] for a list of anybody else, and what is wrong with it.
+pub(crate) fn verify_list<G: RootGrade>(
+    raw: &[u8],
+    roots: &TrustRoots<G>,
+    at: UnixSeconds,
+) -> Result<CollateralVersion, Reject> {
+    let list = RevocationList::parse(raw)?;
+    for anchor in roots.of(Kind::Snp) {
+        let root = Certificate::parse(anchor.der())?;
+        if root.subject == list.issuer {
+            list.verify(&root, at)?;
+            return Ok(version(&root, Some(&list)));
+        }
+    }
+    Err(Reject::RootNotPinned {
+        kind: Kind::Snp.as_str(),
+    })
+}
+
+fn version(root: &Certificate<'_>, list: Option<&RevocationList<'_>>) -> CollateralVersion {
+    CollateralVersion {
+        subject: subject(&Sha256::digest(root.raw).into(), &[b"crl", root.subject]),
+        number: list.map_or(0, |list| list.number),
+        issued_at: list.map_or(0, |list| list.this_update),
     }
 }
 

@@ -146,6 +146,49 @@ pub(crate) fn rfc3339(at: UnixSeconds) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// id-ce-cRLNumber, 2.5.29.20.
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+
+/// What a revocation list says, beside who signs it (RFC 5280 §5.1).
+pub(crate) struct List<'a> {
+    /// `AlgorithmIdentifier`.
+    pub(crate) algorithm: &'a [u8],
+    /// Name (DER).
+    pub(crate) issuer: &'a [u8],
+    /// Serial numbers.
+    pub(crate) serials: &'a [u8],
+    /// Its number.
+    pub(crate) number: u8,
+    pub(crate) this_update: UnixSeconds,
+    pub(crate) next_update: UnixSeconds,
+    /// Extensions after the number.
+    pub(crate) more: &'a [u8],
+}
+
+impl List<'_> {
+    /// The part that is signed.
+    pub(crate) fn tbs(&self) -> Vec<u8> {
+        let entry = |serial: &u8| sequence(&[&integer(&[*serial]), &time(self.this_update)]);
+        let entries: Vec<u8> = self.serials.iter().flat_map(entry).collect();
+        // An empty list of entries must be left out (RFC 5280 section 5.1.2.6).
+        let entries = if entries.is_empty() {
+            entries
+        } else {
+            sequence(&[&entries])
+        };
+        let number = extension(CRL_NUMBER, false, &integer(&[self.number]));
+        sequence(&[
+            &integer(&[1]),
+            self.algorithm,
+            self.issuer,
+            &time(self.this_update),
+            &time(self.next_update),
+            &entries,
+            &tlv(tag::context(0), &sequence(&[&number, self.more])),
+        ])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

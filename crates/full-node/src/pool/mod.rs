@@ -262,7 +262,7 @@ impl Pool {
         drop(table);
         chosen.sort_by_key(|(_, entry)| entry.order());
         let entries: Vec<_> = chosen.iter().map(|(_, entry)| entry.clone()).collect();
-        chosen.truncate(channel_tx::fitting_prefix(&entries, system_tx::batch_gas(0)));
+        chosen.truncate(channel_tx::fitting_prefix(&entries, system_tx::batch_gas(false)));
         Ok(chosen)
     }
 

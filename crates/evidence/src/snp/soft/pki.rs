@@ -7,7 +7,7 @@ use crate::{
     snp::{Product, SigningKey, Tcb},
     soft::{
         ORGANISATION,
-        encode::{basic_constraints, bits, extension, integer, key_usage, sequence, time, tlv},
+        encode::{List, basic_constraints, bits, extension, integer, key_usage, sequence, time, tlv},
     },
     x509::usage,
 };
@@ -202,11 +202,38 @@ impl SoftPki {
             &template.spki,
             &tlv(tag::context(3), &sequence(&[&template.extensions])),
         ]);
+        self.seal(&tbs, template.signer)
+    }
+
+    /// A revocation list (DER) of a product's root with these serial numbers: the authorities have 2 (ASK) and 3 (ASVK).
+    ///
+    /// # Errors
+    /// [`SoftError::Rsa`].
+    pub fn revocation_list(
+        &self,
+        product: Product,
+        serials: &[u8],
+        number: u8,
+        validity: Validity,
+    ) -> Result<Vec<u8>, SoftError> {
+        let list = List {
+            algorithm: PSS_SHA384,
+            issuer: &name(&format!("ARK-{product}")),
+            serials,
+            number,
+            this_update: validity.not_before,
+            next_update: validity.not_after,
+            more: &[],
+        };
+        self.seal(&list.tbs(), &self.ark)
+    }
+
+    fn seal(&self, tbs: &[u8], signer: &RsaPrivateKey) -> Result<Vec<u8>, SoftError> {
         // The salt comes from the seed and what is signed, so that the same seed gives the same certificate.
-        let signature = BlindedSigningKey::<Sha384>::new(template.signer.clone())
-            .try_sign_with_rng(&mut rng(&self.seed, "salt", &tbs), &tbs)
+        let signature = BlindedSigningKey::<Sha384>::new(signer.clone())
+            .try_sign_with_rng(&mut rng(&self.seed, "salt", tbs), tbs)
             .map_err(|error| SoftError::Rsa { why: error.to_string() })?;
-        Ok(sequence(&[&tbs, PSS_SHA384, &bits(&signature.to_vec())]))
+        Ok(sequence(&[tbs, PSS_SHA384, &bits(&signature.to_vec())]))
     }
 }
 

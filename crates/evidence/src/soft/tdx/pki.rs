@@ -5,7 +5,7 @@ use crate::{
     der::tag,
     soft::{
         MODULE_ID, ORGANISATION,
-        encode::{bits, extension, integer, name, octets, oid, sequence, time, tlv},
+        encode::{List, bits, extension, integer, name, octets, oid, sequence, time, tlv},
     },
 };
 use opg_primitives::domain::Tag;
@@ -21,10 +21,9 @@ const EC_P256: &[u8] = &[
 ];
 /// Intel's SGX extension, 1.2.840.113741.1.13.1.
 const SGX: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01];
-/// id-ce-subjectKeyIdentifier, id-ce-authorityKeyIdentifier, id-ce-cRLNumber.
+/// id-ce-subjectKeyIdentifier, id-ce-authorityKeyIdentifier.
 const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
-const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 /// `[0] IMPLICIT` keyIdentifier.
 const KEY_ID: u8 = 0x80;
 
@@ -99,24 +98,19 @@ impl Identity {
 
     /// The revocation list (DER) of this holder with these serial numbers.
     pub(super) fn revoke(&self, serials: &[u8], issued: UnixSeconds, next_update: UnixSeconds) -> Vec<u8> {
-        let entry = |serial: &u8| sequence(&[&integer(&[*serial]), &time(issued)]);
-        let entries: Vec<u8> = serials.iter().flat_map(entry).collect();
-        // An empty list of entries must be left out (RFC 5280 section 5.1.2.6).
-        let entries = if entries.is_empty() {
-            entries
-        } else {
-            sequence(&[&entries])
-        };
-        let number = extension(CRL_NUMBER, false, &integer(&[1]));
-        self.seal(&sequence(&[
-            &integer(&[1]),
-            ECDSA_SHA256,
-            &self.name,
-            &time(issued),
-            &time(next_update),
-            &entries,
-            &tlv(tag::context(0), &sequence(&[&number, &self.authority_key_id()])),
-        ]))
+        let more = self.authority_key_id();
+        self.seal(
+            &List {
+                algorithm: ECDSA_SHA256,
+                issuer: &self.name,
+                serials,
+                number: 1,
+                this_update: issued,
+                next_update,
+                more: &more,
+            }
+            .tbs(),
+        )
     }
 }
 

@@ -1,40 +1,37 @@
-//! Certificate revocation lists (RFC 5280 section 5), as AMD's roots sign them for the authorities below.
+//! Certificate revocation lists (RFC 5280 section 5), as AMD's roots and Intel's authorities sign them.
 
+use super::{Certificate, SignatureAlgorithm, Window, signature_algorithm, usage};
 use crate::{
     claims::UnixSeconds,
     der::{Der, tag},
     reject::Reject,
-    x509::{Certificate, SignatureAlgorithm, Window, usage},
 };
 
 const WHAT: &str = "the revocation list";
-/// Longest list read; AMD's have under 1,000 bytes.
+/// Longest list read; AMD's and Intel's have under 3,000 bytes.
 const MAX_BYTES: usize = 64 * 1024;
-/// RSASSA-PSS with hash SHA-384, MGF1 with SHA-384 and salt 48: the two encodings met, the second with the trailer
-/// field's default written out.
-const PSS_SHA384: [&str; 2] = [
-    "06092a864886f70d01010a3034a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d0609608648016503040202\
-     0500a203020130",
-    "06092a864886f70d01010a3039a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d0609608648016503040202\
-     0500a203020130a303020101",
-];
-
+/// id-ce-cRLNumber, 2.5.29.20.
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 /// A parsed list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RevocationList<'a> {
+pub(crate) struct RevocationList<'a> {
     tbs: &'a [u8],
+    algorithm: SignatureAlgorithm,
     signature: &'a [u8],
     /// Issuer name (DER).
-    pub(super) issuer: &'a [u8],
-    this_update: UnixSeconds,
+    pub(crate) issuer: &'a [u8],
+    /// When it was made.
+    pub(crate) this_update: UnixSeconds,
     next_update: UnixSeconds,
+    /// Its number (RFC 5280 §5.2.3); 0 without one, and for one over 64 bits the highest.
+    pub(crate) number: u64,
     /// Serial numbers, contents octets.
     revoked: Vec<&'a [u8]>,
 }
 
 impl<'a> RevocationList<'a> {
     /// Reads a list of version 2 that must fill `raw`.
-    pub(super) fn parse(raw: &'a [u8]) -> Result<Self, Reject> {
+    pub(crate) fn parse(raw: &'a [u8]) -> Result<Self, Reject> {
         if raw.len() > MAX_BYTES {
             return Err(Reject::TooLong {
                 what: WHAT,
@@ -57,51 +54,48 @@ impl<'a> RevocationList<'a> {
                 got: version,
             });
         }
-        if body.expect(tag::SEQUENCE)?.raw != algorithm.raw
-            || !PSS_SHA384.contains(&hex::encode(algorithm.value).as_str())
-        {
+        if body.expect(tag::SEQUENCE)?.raw != algorithm.raw {
             return Err(Reject::Algorithm {
                 what: WHAT,
-                expected: "RSASSA-PSS with SHA-384",
+                expected: "the same inside and outside",
             });
         }
+        let algorithm = signature_algorithm(algorithm.value)?;
         let issuer = body.expect(tag::SEQUENCE)?.raw;
         let (this_update, next_update) = (body.time()?, body.time()?);
         let revoked = match body.optional(tag::SEQUENCE)? {
             Some(list) => serials(list.value)?,
             None => Vec::new(),
         };
-        if let Some(wrapper) = body.optional(tag::context(0))? {
-            refuse_critical(&mut Der::only(WHAT, wrapper.value, tag::SEQUENCE)?)?;
-        }
+        let number = match body.optional(tag::context(0))? {
+            Some(wrapper) => extensions(&mut Der::only(WHAT, wrapper.value, tag::SEQUENCE)?)?,
+            None => 0,
+        };
         body.end()?;
         Ok(Self {
             tbs: tbs.raw,
+            algorithm,
             signature,
             issuer,
             this_update,
             next_update,
+            number,
             revoked,
         })
     }
 
-    /// Checks signature and dates of the list under its issuer, and that it does not name `certificate`.
-    pub(super) fn check(
-        &self,
-        certificate: &Certificate<'_>,
-        issuer: &Certificate<'_>,
-        at: UnixSeconds,
-    ) -> Result<Window, Reject> {
+    /// Checks name, signature and dates of the list under its issuer.
+    pub(crate) fn verify(&self, issuer: &Certificate<'_>, at: UnixSeconds) -> Result<Window, Reject> {
+        if self.issuer != issuer.subject {
+            return Err(Reject::ChainNames { what: WHAT });
+        }
         if issuer.key_usage.is_some_and(|bits| bits & usage::CRL_SIGN == 0) {
             return Err(Reject::KeyUsage {
-                what: "the root",
+                what: "the issuer of a revocation list",
                 needed: "cRLSign",
             });
         }
-        if !issuer
-            .key
-            .verifies(SignatureAlgorithm::RsaPssSha384, self.tbs, self.signature)
-        {
+        if !issuer.key.verifies(self.algorithm, self.tbs, self.signature) {
             return Err(Reject::Signature { what: WHAT });
         }
         if at < self.this_update {
@@ -110,15 +104,18 @@ impl<'a> RevocationList<'a> {
         if at > self.next_update {
             return Err(Reject::CollateralExpired { what: WHAT });
         }
-        if self.revoked.contains(&certificate.serial) {
-            return Err(Reject::CertRevoked {
-                what: "the first authority above the signing certificate",
-            });
-        }
         Ok(Window {
             not_before: self.this_update,
             not_after: self.next_update,
         })
+    }
+
+    /// That the list does not name a certificate; `what` names it in the refusal.
+    pub(crate) fn spares(&self, certificate: &Certificate<'_>, what: &'static str) -> Result<(), Reject> {
+        if self.revoked.contains(&certificate.serial) {
+            return Err(Reject::CertRevoked { what });
+        }
+        Ok(())
     }
 }
 
@@ -139,14 +136,29 @@ fn serials(list: &[u8]) -> Result<Vec<&[u8]>, Reject> {
 
 /// A critical extension changes what the list means (only some certificates, another issuer), so none is allowed.
 fn refuse_critical(list: &mut Der<'_>) -> Result<(), Reject> {
+    extensions(list).map(drop)
+}
+
+/// Reads extensions, none of them critical; the list's number, 0 without one.
+fn extensions(list: &mut Der<'_>) -> Result<u64, Reject> {
+    let mut number = 0;
     while !list.is_empty() {
         let mut item = list.enter(tag::SEQUENCE)?;
-        item.oid()?;
+        let oid = item.oid()?;
         if item.peek() == Some(tag::BOOLEAN) && item.boolean()? {
             return Err(Reject::CriticalExtension { what: WHAT });
         }
-        item.expect(tag::OCTET_STRING)?;
+        let value = item.expect(tag::OCTET_STRING)?.value;
         item.end()?;
+        if oid == CRL_NUMBER {
+            let mut inner = Der::new(WHAT, value);
+            let digits = inner.expect(tag::INTEGER)?.value;
+            inner.end()?;
+            number = digits
+                .iter()
+                .try_fold(0u64, |sum, byte| Some(sum.checked_mul(256)? | u64::from(*byte)))
+                .unwrap_or(u64::MAX);
+        }
     }
-    Ok(())
+    Ok(number)
 }
