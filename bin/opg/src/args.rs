@@ -629,6 +629,12 @@ pub(crate) struct ChatArgs {
     /// Seed of the sampler
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Tools that the model may call: a JSON list as OpenAI's interface has it (models of providers)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tools: Option<PathBuf>,
+    /// none, auto, required, or the name of the one tool to call
+    #[arg(long, value_name = "CHOICE", requires = "tools")]
+    pub(crate) tool_choice: Option<String>,
     /// Mode, payment, receipt
     #[command(flatten)]
     pub(crate) job: JobArgs,
@@ -692,6 +698,25 @@ fn temperature(text: &str) -> Result<f64, String> {
 pub(crate) enum EvidenceCommand {
     /// Check a document's signatures, chain and platform, then judge it by a policy
     Verify(EvidenceVerifyArgs),
+    /// Hand newer vendor collateral to a chain, which from then on refuses evidence with older
+    Renew(EvidenceRenewArgs),
+}
+
+/// Options of `opg evidence renew`.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceRenewArgs {
+    /// Intel's collateral (JSON), or revocation lists of AMD's roots (PEM or DER)
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// tdx, sgx or snp
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: opg_evidence::Kind,
+    /// Check it and compare it with what the chain has, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The wallet that pays the gas
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
 }
 
 /// Options of `opg evidence verify`.

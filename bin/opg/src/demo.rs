@@ -69,14 +69,13 @@ pub(crate) async fn run(network: &Network, output: Output) -> Result<(), Failure
     steps.title(&format!("one chat with a language model ({CHAT_MODEL})"));
     let request = ChatRequest {
         model: CHAT_MODEL.into(),
-        messages: vec![Message {
-            role: "user".into(),
-            content: PROMPT.into(),
-        }],
+        messages: vec![Message::user(PROMPT)],
         max_tokens: 24,
         temperature: Some(0.6),
         seed: Some(8),
         stream: true,
+        tools: Vec::new(),
+        tool_choice: None,
     };
     let quoted = client
         .quote(Job::chat(&request, Amount::parse_opg("0.1").map_err(Failure::failed)?))

@@ -14,7 +14,7 @@ use opg_receipt::{
     commit::{self, LeafKind},
     file::Leaf,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// Most leaves that are looked at; the receipt's own bound.
 const MAX_LEAVES: usize = 4_096;
@@ -144,12 +144,22 @@ impl Envelope {
         commit::response(&hashes).ok_or_else(|| AnswerError::Envelope("too many leaves".into()))
     }
 
-    /// The text leaves, joined.
-    pub(crate) fn text(&self) -> Result<String, AnswerError> {
+    /// The leaves of a kind, each of them JSON.
+    pub(crate) fn each<T: DeserializeOwned>(&self, kind: LeafKind) -> Result<Vec<T>, AnswerError> {
+        let leaves = self.leaves.iter().filter(|leaf| leaf.kind == kind);
+        leaves
+            .map(|leaf| {
+                serde_json::from_slice(&leaf.bytes.0).map_err(|error| AnswerError::Envelope(format!("leaf: {error}")))
+            })
+            .collect()
+    }
+
+    /// The leaves of a kind that are text, joined.
+    pub(crate) fn text(&self, kind: LeafKind) -> Result<String, AnswerError> {
         let bytes: Vec<u8> = self
             .leaves
             .iter()
-            .filter(|leaf| leaf.kind == LeafKind::Text)
+            .filter(|leaf| leaf.kind == kind)
             .flat_map(|leaf| leaf.bytes.0.iter().copied())
             .collect();
         String::from_utf8(bytes).map_err(|_| AnswerError::Envelope("a text leaf is not UTF-8".into()))

@@ -6,6 +6,7 @@ use opg_primitives::{
     mode::Mode,
     money::{Amount, Usage},
 };
+use opg_receipt::commit::LeafKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ use crate::{
 const MAX_ANSWER: usize = 64 << 20;
 /// Longest silence inside a stream.
 const SILENCE: Duration = Duration::from_secs(120);
+/// Most calls of one answer.
+const MAX_TOOL_CALLS: usize = 1_024;
 
 /// What to ask a language model.
 #[derive(Debug, Clone, Serialize)]
@@ -38,15 +41,92 @@ pub struct ChatRequest {
     pub seed: Option<u64>,
     /// Whether to answer as it is generated.
     pub stream: bool,
+    /// Tools that the model may call, as OpenAI's interface has them. Providers' models take them, the local engines do not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Value>,
+    /// `none`, `auto`, `required`, or one tool by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<Value>,
 }
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// The text.
+    /// The text; of a tool, its result.
     pub content: String,
+    /// What the assistant called in this turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call this is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// What a user says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: "user".to_owned(),
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
+    }
+
+    /// An answer of the assistant, to go on from.
+    #[must_use]
+    pub fn assistant(answer: &Chat) -> Self {
+        Self {
+            role: "assistant".to_owned(),
+            content: answer.text.clone(),
+            tool_calls: answer.tool_calls.clone(),
+            tool_call_id: None,
+        }
+    }
+
+    /// The result of a call.
+    pub fn tool(call: &ToolCall, result: impl Into<String>) -> Self {
+        Self {
+            role: "tool".to_owned(),
+            content: result.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: Some(call.id.clone()),
+        }
+    }
+}
+
+/// A call of a tool, as the model asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Its name in this conversation.
+    #[serde(default)]
+    pub id: String,
+    /// Always `function`.
+    #[serde(rename = "type", default = "function")]
+    pub kind: String,
+    /// What is called.
+    #[serde(default)]
+    pub function: FunctionCall,
+    /// What a provider wants back with the call in the next turn (Google's thought signatures). No receipt commits to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_content: Option<Value>,
+}
+
+/// Name and arguments of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// The tool.
+    #[serde(default)]
+    pub name: String,
+    /// JSON text, as the model wrote it: it may not be what the tool's schema asks for.
+    #[serde(default)]
+    pub arguments: String,
+}
+
+fn function() -> String {
+    "function".to_owned()
 }
 
 /// Text with a checked receipt.
@@ -54,8 +134,68 @@ pub struct Message {
 pub struct Chat {
     /// The whole answer.
     pub text: String,
+    /// Why the model does not answer, where its provider says so apart from the text.
+    pub refusal: String,
+    /// Tools that the model calls. The receipt commits to each.
+    pub tool_calls: Vec<ToolCall>,
     /// The receipt and what opens it.
     pub paid: Paid,
+}
+
+/// What was delivered, before it is compared with the receipt.
+#[derive(Debug, Default, PartialEq)]
+struct Delivered {
+    text: String,
+    refusal: String,
+    tool_calls: Vec<ToolCall>,
+}
+
+impl Delivered {
+    /// Reads a whole message.
+    fn whole(message: &Value) -> Result<Self, ClientError> {
+        let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
+        let tool_calls = match message.get("tool_calls") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(calls) => serde_json::from_value(calls.clone()).map_err(|error| ClientError::NodeAnswer {
+                what: format!("tool_calls: {error}"),
+            })?,
+        };
+        Ok(Self {
+            text: text("content"),
+            refusal: text("refusal"),
+            tool_calls,
+        })
+    }
+
+    /// Takes in a piece of a stream; the text in it.
+    fn take(&mut self, delta: &Value) -> Result<Option<String>, ClientError> {
+        let broken = |what: String| ClientError::NodeAnswer { what };
+        if let Some(piece) = delta["refusal"].as_str() {
+            self.refusal.push_str(piece);
+        }
+        for piece in delta["tool_calls"].as_array().into_iter().flatten() {
+            let index = piece["index"].as_u64().unwrap_or(u64::MAX);
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            let piece: ToolCall =
+                serde_json::from_value(piece.clone()).map_err(|error| broken(format!("tool_calls: {error}")))?;
+            if index == self.tool_calls.len() && index < MAX_TOOL_CALLS {
+                self.tool_calls.push(piece);
+            } else if let Some(call) = self.tool_calls.get_mut(index) {
+                call.function.arguments.push_str(&piece.function.arguments);
+            } else {
+                return Err(broken(format!(
+                    "tool_calls: a piece of call {index} before its beginning"
+                )));
+            }
+        }
+        Ok(delta["content"]
+            .as_str()
+            .filter(|piece| !piece.is_empty())
+            .map(|piece| {
+                self.text.push_str(piece);
+                piece.to_owned()
+            }))
+    }
 }
 
 /// What arrives while an answer is generated.
@@ -111,12 +251,13 @@ impl Client {
             .map_err(|_| answer("the body stopped arriving".into()))?
             .map_err(|error| answer(error.to_string()))?;
         let mut body: Value = serde_json::from_slice(&bytes).map_err(|error| answer(error.to_string()))?;
-        let text = body
-            .pointer("/choices/0/message/content")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        finish(&paid, text, body.get_mut("opg").map(Value::take).unwrap_or_default())
+        let message = body.pointer("/choices/0/message").unwrap_or(&Value::Null);
+        let delivered = Delivered::whole(message)?;
+        finish(
+            &paid,
+            delivered,
+            body.get_mut("opg").map(Value::take).unwrap_or_default(),
+        )
     }
 
     /// Sends a paid chat request whose answer comes as it is generated.
@@ -130,7 +271,7 @@ impl Client {
             paid,
             parser: SseParser::default(),
             events: VecDeque::new(),
-            text: String::new(),
+            delivered: Delivered::default(),
             opg: None,
             bytes: 0,
             finished: false,
@@ -138,11 +279,31 @@ impl Client {
     }
 }
 
-fn finish(paid: &Authorized, text: String, opg: Value) -> Result<Chat, ClientError> {
+fn finish(paid: &Authorized, mut delivered: Delivered, opg: Value) -> Result<Chat, ClientError> {
     let opg: Envelope = serde_json::from_value(opg).map_err(|error| AnswerError::Envelope(error.to_string()))?;
-    same_delivery("response.commitment", &opg.text()?, &text)?;
+    let committed = Delivered {
+        text: opg.text(LeafKind::Text)?,
+        refusal: opg.text(LeafKind::Refusal)?,
+        tool_calls: opg.each(LeafKind::ToolCall)?,
+    };
+    let extras: Vec<_> = delivered
+        .tool_calls
+        .iter_mut()
+        .map(|call| call.extra_content.take())
+        .collect();
+    same_delivery("response.commitment", &committed, &delivered)?;
+    let Delivered {
+        text,
+        refusal,
+        mut tool_calls,
+    } = delivered;
+    for (call, extra) in tool_calls.iter_mut().zip(extras) {
+        call.extra_content = extra;
+    }
     Ok(Chat {
         text,
+        refusal,
+        tool_calls,
         paid: paid.accept(opg)?,
     })
 }
@@ -154,7 +315,7 @@ pub struct ChatStream {
     paid: Authorized,
     parser: SseParser,
     events: VecDeque<String>,
-    text: String,
+    delivered: Delivered,
     opg: Option<Value>,
     bytes: usize,
     finished: bool,
@@ -194,7 +355,7 @@ impl ChatStream {
         if event == "[DONE]" {
             self.finished = true;
             let opg = self.opg.take().unwrap_or_default();
-            let chat = finish(&self.paid, std::mem::take(&mut self.text), opg)?;
+            let chat = finish(&self.paid, std::mem::take(&mut self.delivered), opg)?;
             return Ok(Some(ChatEvent::Done(Box::new(chat))));
         }
         let mut event: Value = serde_json::from_str(event).map_err(|error| ClientError::NodeAnswer {
@@ -213,12 +374,60 @@ impl ChatStream {
         if let Some(opg) = event.get_mut("opg") {
             self.opg = Some(opg.take());
         }
-        match event.pointer("/choices/0/delta/content").and_then(Value::as_str) {
-            Some(piece) if !piece.is_empty() => {
-                self.text.push_str(piece);
-                Ok(Some(ChatEvent::Text(piece.to_owned())))
-            }
-            _ => Ok(None),
+        let delta = event.pointer("/choices/0/delta").unwrap_or(&Value::Null);
+        Ok(self.delivered.take(delta)?.map(ChatEvent::Text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(id: &str, arguments: &str) -> ToolCall {
+        ToolCall {
+            id: id.into(),
+            kind: function(),
+            function: FunctionCall {
+                name: "get_time".into(),
+                arguments: arguments.into(),
+            },
+            extra_content: None,
         }
+    }
+
+    #[test]
+    fn pieces_of_calls_are_put_together_and_nothing_else() {
+        let mut delivered = Delivered::default();
+        let begin = |index: u64, id: &str| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": "get_time", "arguments": ""}}]});
+        let more = |index: u64, text: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]});
+        assert_eq!(
+            delivered.take(&json!({"role": "assistant", "content": ""})).unwrap(),
+            None
+        );
+        assert_eq!(
+            delivered.take(&json!({"content": "Let me see."})).unwrap(),
+            Some("Let me see.".into())
+        );
+        for piece in [
+            begin(0, "a"),
+            more(0, "{\"zone\":"),
+            begin(1, "b"),
+            more(0, "1}"),
+            more(1, "{}"),
+        ] {
+            assert_eq!(delivered.take(&piece).unwrap(), None);
+        }
+        assert_eq!(delivered.tool_calls, [call("a", "{\"zone\":1}"), call("b", "{}")]);
+        assert_eq!(delivered.text, "Let me see.");
+        for bad in [
+            begin(3, "d"),
+            more(2, "x"),
+            json!({"tool_calls": [{"id": "x"}]}),
+            json!({"tool_calls": [7]}),
+        ] {
+            delivered.take(&bad).unwrap_err();
+        }
+        let whole = json!({"content": "Let me see.", "tool_calls": delivered.tool_calls});
+        assert_eq!(Delivered::whole(&whole).unwrap(), delivered);
     }
 }

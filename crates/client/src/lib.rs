@@ -44,6 +44,7 @@ mod chat;
 mod closed;
 mod confidential;
 mod error;
+mod evidence;
 mod infer;
 mod network;
 pub mod offer;
@@ -61,7 +62,7 @@ mod wallet;
 pub use crate::{
     chain::{Asset, Balances, Credits, Sent},
     channel::ChannelOffer,
-    chat::{Chat, ChatEvent, ChatRequest, ChatStream, Message},
+    chat::{Chat, ChatEvent, ChatRequest, ChatStream, FunctionCall, Message, ToolCall},
     closed::NewModel,
     confidential::{AttestedKey, Via},
     error::ClientError,

@@ -419,14 +419,13 @@ async fn hostile_answers_are_not_believed() {
 async fn a_stream_ends_with_a_checked_receipt_or_an_error() {
     let request = ChatRequest {
         model: MODEL.into(),
-        messages: vec![Message {
-            role: "user".into(),
-            content: "Hello".into(),
-        }],
+        messages: vec![Message::user("Hello")],
         max_tokens: 8,
         temperature: None,
         seed: None,
         stream: true,
+        tools: Vec::new(),
+        tool_choice: None,
     };
     for lies in [false, true] {
         let answer = lies.then_some((|_| ()) as fn(&mut serde_json::Value));

@@ -10,7 +10,9 @@ use opg_primitives::{domain::Tag, hash::keccak};
 /// One signed part of vendor collateral and its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CollateralVersion {
-    /// Which part: [`subject`].
+    /// What it is, for people.
+    pub part: &'static str,
+    /// Which part of which root: [`subject`].
     pub subject: [u8; 32],
     /// The vendor's number: `tcbEvaluationDataNumber`, or the number of a revocation list; 0 without one.
     pub number: u64,
@@ -67,6 +69,7 @@ mod tests {
 
     fn version(number: u64, issued_at: u64) -> CollateralVersion {
         CollateralVersion {
+            part: "test",
             subject: [0; 32],
             number,
             issued_at,

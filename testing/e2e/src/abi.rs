@@ -48,5 +48,8 @@ alloy::sol! {
         function validUntil(bytes32 evidenceId) external view returns (uint40);
         function revoke(bytes32 subject) external;
         function setPolicy(bytes calldata policy) external;
+        function epoch() external view returns (uint40);
+        function submit(bytes32 keyset, uint8 kind, uint256 nonceBlock, string calldata role, bytes32 config, bytes calldata document, bytes calldata collateral) external;
+        event EvidenceRefused(bytes32 indexed keyset, uint16 code);
     }
 }

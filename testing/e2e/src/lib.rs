@@ -11,6 +11,7 @@ mod cast;
 mod network;
 mod process;
 mod rpc;
+pub mod tls;
 
 pub use cast::Cast;
 pub use network::Network;

@@ -1,10 +1,22 @@
 //! Mode tee on a local network: a software attester's evidence is verified by every validator, registered, named in receipts,
 //! shown as simulated everywhere, and worth nothing after it is revoked.
 
-use alloy::{network::EthereumWallet, providers::ProviderBuilder, signers::local::PrivateKeySigner};
+use alloy::{
+    network::EthereumWallet,
+    providers::{Provider as _, ProviderBuilder},
+    signers::local::PrivateKeySigner,
+};
 use alloy_primitives::{B256, U256};
 use opg_contracts::addresses;
 use opg_e2e::{Network, Opg, abi::EvidenceRegistry, opg, wait_until};
+use opg_evidence::{
+    binding::{Binding, attestation_nonce},
+    container::Companions,
+    dcap::IntelCollateral,
+    registration::encode_collateral,
+    soft::{SoftTdx, TdxCollateralSpec, TdxRequest},
+};
+use opg_primitives::ids::{NodeId, deposit_address};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
@@ -221,6 +233,8 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
     );
     assert_eq!(refused.code(), 2, "{}", refused.stderr);
 
+    collateral_is_not_rolled_back(&network, home, offered["evidence_id"].as_str().expect("id")).await;
+
     // the policy's owner revokes what runs there: from then on nothing counts, and nothing is charged
     let treasury: PrivateKeySigner = std::fs::read_to_string(dir.join("treasury.key"))
         .expect("key")
@@ -254,4 +268,146 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
     let refused = infer(&home.join("never.json"));
     assert_ne!(refused.code(), 0);
     assert!(refused.stderr.contains("not_attested"), "{}", refused.stderr);
+}
+
+/// Newer collateral enters by anybody's transaction; evidence with older one is refused from the next block on (D13).
+async fn collateral_is_not_rolled_back(network: &Network, home: &Path, evidence_id: &str) {
+    let dir = network.dir();
+    let config = std::fs::read_to_string(dir.join("inference/config.toml")).expect("config");
+    let seed: B256 = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("seed = "))
+        .expect("the software attester's seed")
+        .trim_matches('"')
+        .parse()
+        .expect("seed");
+    let platform = SoftTdx::new(&seed.0, 1_700_000_000, 2_500_000_000);
+    let block = || async {
+        network.rpcs()[0]
+            .call("eth_getBlockByNumber", json!(["latest", false]))
+            .await
+    };
+    let seconds =
+        |block: &Value| u64::from_str_radix(&block["timestamp"].as_str().expect("time")[2..], 16).expect("hex");
+    let today = seconds(&block().await) / 86_400 * 86_400;
+    let collateral = |eval_number, issued| {
+        let mut spec = TdxCollateralSpec::new(issued, today + 30 * 86_400);
+        spec.eval_number = eval_number;
+        platform.collateral(&spec)
+    };
+    let file = home.join("collateral.json");
+    let renew = |bytes: &[u8], more: &[&str]| {
+        std::fs::write(&file, bytes).expect("file");
+        let arguments = [
+            "evidence",
+            "renew",
+            text(&file),
+            "--kind",
+            "tdx",
+            "--dir",
+            text(&dir),
+            "--json",
+        ];
+        opg(home, &[&arguments[..], more].concat())
+    };
+    let json_of = |eval_number, issued| collateral(eval_number, issued).to_json().expect("JSON");
+    let same = renew(&json_of(1, today), &[]).expect_code(0).json();
+    assert_eq!(same["newer"], 0, "the node's own is the newest so far: {same}");
+    assert_eq!(
+        renew(&json_of(2, today), &["--dry-run"]).expect_code(0).json()["newer"],
+        2
+    );
+    let renewed = renew(&json_of(2, today), &[]).expect_code(0).json();
+    assert_eq!(renewed["renewed"], 2, "TCB info and QE identity: {renewed}");
+    assert_eq!(renewed["known"][0], json!({ "number": 2, "issued_at": today }));
+    assert_eq!(
+        renew(&json_of(1, today), &[]).expect_code(0).json()["newer"],
+        0,
+        "older"
+    );
+    let forged = String::from_utf8(json_of(1, today)).expect("text");
+    let forged = forged.replace("tcbEvaluationDataNumber\\\":1", "tcbEvaluationDataNumber\\\":9");
+    let refused = renew(forged.as_bytes(), &[]).expect_code(1);
+    assert!(refused.stderr.contains("SIGNATURE (301)"), "{}", refused.stderr);
+
+    // the operator hands in the same platform's evidence with collateral of yesterday's number
+    let operator: PrivateKeySigner = std::fs::read_to_string(dir.join("inference/operator.key"))
+        .expect("key")
+        .trim()
+        .parse()
+        .expect("key");
+    let address = operator.address();
+    let provider = ProviderBuilder::new()
+        .wallet(EthereumWallet::from(operator))
+        .connect_http(network.rpc_urls()[0].parse().expect("url"));
+    let registry = EvidenceRegistry::new(addresses::EVIDENCE_REGISTRY, &provider);
+    let first = registry
+        .evidence(evidence_id.parse().expect("id"))
+        .call()
+        .await
+        .expect("record");
+    let submit = async |intel: IntelCollateral| -> Option<u16> {
+        let epoch: u64 = registry.epoch().call().await.expect("epoch").to();
+        let newest = block().await;
+        // The one below the newest: gas is estimated within the newest, whose hash is not known there.
+        let hash: B256 = newest["parentHash"].as_str().expect("hash").parse().expect("hash");
+        let number =
+            U256::from_str_radix(&newest["number"].as_str().expect("number")[2..], 16).expect("hex") - U256::ONE;
+        let node = NodeId(first.nodeId);
+        let config = B256::repeat_byte(0xc0);
+        let binding = Binding {
+            keyset: first.keyset.0,
+            nonce: attestation_nonce(&hash.0, &first.nodeId.0, epoch),
+            chain_id: 10_740,
+            registry: addresses::NODE_REGISTRY.into_array(),
+            operator: address.into_array(),
+            payment: deposit_address(addresses::FEE_VAULT, addresses::DEPOSIT_IMPLEMENTATION, node).into_array(),
+            endpoint: network.file()["nodes"][0]["url"].as_str().expect("url").to_owned(),
+            role: "inference".to_owned(),
+            config: config.0,
+        };
+        let mut data = [0; 64];
+        data[..32].copy_from_slice(&binding.digest().expect("digest"));
+        let mut beside = Companions::default();
+        beside.intel = Some(intel);
+        let sent = registry
+            .submit(
+                first.keyset,
+                2,
+                number,
+                "inference".to_owned(),
+                config,
+                platform.quote(&TdxRequest::new(data)).into(),
+                encode_collateral(&beside).expect("collateral").into(),
+            )
+            .send()
+            .await
+            .expect("sent")
+            .get_receipt()
+            .await
+            .expect("receipt");
+        assert!(sent.status());
+        let next = sent.block_number.expect("block") + 1;
+        wait_until("the verdict's block", PATIENCE, async || {
+            provider.get_block_number().await.is_ok_and(|height| height >= next)
+        })
+        .await;
+        let refused = registry
+            .EvidenceRefused_filter()
+            .from_block(next)
+            .to_block(next)
+            .query()
+            .await;
+        refused.expect("logs").first().map(|(event, _)| event.code)
+    };
+    // the least time between two submissions of a node
+    let later = async |than: u64| {
+        wait_until("twenty seconds", PATIENCE, async || seconds(&block().await) > than + 20).await;
+        seconds(&block().await)
+    };
+    let began = later(first.registeredAt.to()).await;
+    assert_eq!(submit(collateral(1, today)).await, Some(418), "COLLATERAL_ROLLED_BACK");
+    later(began + 1).await;
+    // the same with the newest one
+    assert_eq!(submit(collateral(2, today)).await, None, "accepted");
 }

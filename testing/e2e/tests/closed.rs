@@ -1,18 +1,15 @@
 //! A closed model in a role: the node passes chats to a provider behind TLS, its API key comes sealed from the operator, and the
 //! receipt says what came from whom. The provider is a real llama.cpp server from PyPI; skipped, loudly, where it cannot be installed.
 
-use opg_e2e::{Network, opg, wait_until};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use opg_e2e::{Network, opg, tls, wait_until};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const API_KEY: &str = "sk-local-9f8e7d6c5b4a";
@@ -88,44 +85,6 @@ impl Drop for Llama {
     }
 }
 
-/// TLS in front of a server that has none: its address, and the authority's certificate.
-async fn tls_proxy(behind: SocketAddr) -> (SocketAddr, String) {
-    let mut ca = CertificateParams::new(vec![]).expect("parameters");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("key")).expect("authority");
-    let key = KeyPair::generate().expect("key");
-    let leaf = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &ca).expect("certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone(), ca.der().clone()],
-            rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )
-        .expect("server");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-    let address = listener.local_addr().expect("address");
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(tcp).await else {
-                    return;
-                };
-                let Ok(mut inside) = TcpStream::connect(behind).await else {
-                    return;
-                };
-                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
-            });
-        }
-    });
-    (address, ca.pem())
-}
-
 /// Every file below a folder that contains a text.
 fn files_with(dir: &Path, needle: &[u8], found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("folder").flatten() {
@@ -142,7 +101,7 @@ fn files_with(dir: &Path, needle: &[u8], found: &mut Vec<PathBuf>) {
 async fn a_closed_model_is_served_paid_and_its_receipt_says_what_came_from_whom() {
     let Some(python) = python() else { return };
     let llama = Llama::start(&python);
-    let (address, authority) = tls_proxy(llama.address).await;
+    let (address, authority) = tls::proxy(HOST, llama.address).await;
 
     let mut network = Network::start();
     let (dir, home) = (network.dir(), network.home().to_owned());

@@ -1,10 +1,10 @@
 //! `opg chat`.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
-use opg_client::{ChatEvent, ChatRequest, Job, Message, text};
+use opg_client::{ChatEvent, ChatRequest, FunctionCall, Job, Message, text};
 use opg_primitives::mode::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     authorize, check_mode, client,
@@ -25,14 +25,13 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Fail
     check_receipt_path(&args.job)?;
     let request = ChatRequest {
         model: args.model,
-        messages: vec![Message {
-            role: "user".into(),
-            content: prompt,
-        }],
+        messages: vec![Message::user(prompt)],
         max_tokens: args.max_tokens,
         temperature: args.temperature,
         seed: args.seed,
         stream: args.stream,
+        tools: args.tools.as_deref().map(tools).transpose()?.unwrap_or_default(),
+        tool_choice: args.tool_choice.as_deref().map(choice),
     };
     let job = sealed(Job::chat_in(mode, &request, args.job.max_spend), &args.job)?;
     let spinner = output.spinner("paying and waiting for the answer");
@@ -58,10 +57,45 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<ExitCode, Fail
         chat?
     };
     let (standing, failure) = save_receipt(&client, &chat.paid, &args.job, output).await;
-    let document = json!({ "text": chat.text, "receipt_id": id(&chat.paid), "opg": summary(&chat.paid, &standing) });
+    let mut document =
+        json!({ "text": chat.text, "receipt_id": id(&chat.paid), "opg": summary(&chat.paid, &standing) });
+    if !chat.refusal.is_empty() {
+        document["refusal"] = json!(chat.refusal);
+    }
+    if !chat.tool_calls.is_empty() {
+        document["tool_calls"] = json!(chat.tool_calls);
+    }
     if output.json || !args.stream {
         output.result(&document, || text::printable(&chat.text))?;
     }
+    if !output.json {
+        if !chat.refusal.is_empty() {
+            output.piece(&format!("refused: {}\n", text::printable(&chat.refusal)));
+        }
+        for call in &chat.tool_calls {
+            let FunctionCall { name, arguments } = &call.function;
+            output.piece(&text::printable(&format!("call {name} {arguments} ({})\n", call.id)));
+        }
+    }
     tell(&chat.paid, &standing);
     failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// The tools of a file: a JSON list in the form of OpenAI's interface.
+fn tools(path: &Path) -> Result<Vec<Value>, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::usage(format!("--tools {}: {error}", path.display())))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::usage(format!(
+            "--tools {}: expected a JSON list of tools: {error}",
+            path.display()
+        ))
+    })
+}
+
+/// `none`, `auto`, `required`, or the name of one tool.
+fn choice(text: &str) -> Value {
+    match text {
+        "none" | "auto" | "required" => json!(text),
+        name => json!({"type": "function", "function": {"name": name}}),
+    }
 }

@@ -1,5 +1,6 @@
-//! `opg evidence`: attestation documents, judged offline.
+//! `opg evidence`: attestation documents, judged offline, and vendor collateral for a chain.
 
+mod renew;
 mod time;
 
 use std::{
@@ -32,10 +33,11 @@ const MAX_FILE: u64 = container::MAX_FILE as u64;
 /// Most files of a collateral folder, and most roots of a file.
 const MAX_FILES: usize = 64;
 
-/// Runs an evidence command. Nothing here uses the network.
+/// Runs an evidence command.
 pub(crate) fn run(command: EvidenceCommand, output: Output) -> Result<ExitCode, Failure> {
     match command {
         EvidenceCommand::Verify(args) => verify(&args, output),
+        EvidenceCommand::Renew(args) => crate::block_on(renew::run(args, output)),
     }
 }
 

@@ -105,7 +105,8 @@ impl IntelCollateral {
     /// [`Reject`] for parts that cannot be read.
     pub fn versions(&self, root: &[u8; 32]) -> Result<Vec<CollateralVersion>, Reject> {
         let Parts { tcb_info, qe_identity } = self.documents()?;
-        let version = |what: &[&[u8]], number: u64, issued_at: UnixSeconds| CollateralVersion {
+        let version = |part, what: &[&[u8]], number: u64, issued_at: UnixSeconds| CollateralVersion {
+            part,
             subject: subject(root, what),
             number,
             issued_at,
@@ -113,6 +114,7 @@ impl IntelCollateral {
         let upper = |text: &str| text.to_ascii_uppercase();
         let mut versions = vec![
             version(
+                "TCB info",
                 &[
                     b"tcb-info",
                     tcb_info.id.as_bytes(),
@@ -123,14 +125,18 @@ impl IntelCollateral {
                 date(&tcb_info.issue_date)?,
             ),
             version(
+                "QE identity",
                 &[b"qe-identity", qe_identity.id.as_bytes()],
                 qe_identity.tcb_evaluation_data_number.into(),
                 date(&qe_identity.issue_date)?,
             ),
         ];
-        for raw in [&self.parts().root_ca_crl, &self.parts().pck_crl] {
+        for (part, raw) in [
+            ("revocation list of the root", &self.parts().root_ca_crl),
+            ("revocation list of platforms", &self.parts().pck_crl),
+        ] {
             let list = RevocationList::parse(raw)?;
-            versions.push(version(&[b"crl", list.issuer], list.number, list.this_update));
+            versions.push(version(part, &[b"crl", list.issuer], list.number, list.this_update));
         }
         Ok(versions)
     }

@@ -98,6 +98,7 @@ pub(crate) fn verify_list<G: RootGrade>(
 
 fn version(root: &Certificate<'_>, list: Option<&RevocationList<'_>>) -> CollateralVersion {
     CollateralVersion {
+        part: "revocation list of the root",
         subject: subject(&Sha256::digest(root.raw).into(), &[b"crl", root.subject]),
         number: list.map_or(0, |list| list.number),
         issued_at: list.map_or(0, |list| list.this_update),
