@@ -44,6 +44,7 @@ pub mod genesis_file;
 pub mod governance;
 pub mod payment;
 pub mod seats;
+pub mod slashing;
 pub mod slots;
 pub mod staking;
 pub mod state;

@@ -3,7 +3,7 @@
 //! A light client gets the seats from a stranger and the hash from a state proof, so [`decode`] takes exactly the bytes that
 //! [`encode`] writes: one set has one encoding.
 
-use crate::{StateReader, addresses, slots};
+use crate::{StateReader, addresses, slots, state::field};
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
 use alloy_sol_types::{SolCall as _, SolValue, sol};
 
@@ -166,6 +166,43 @@ pub fn set_hash_slot(epoch: u64) -> (Address, U256) {
 pub fn read_set_hash<R: StateReader>(state: &R, epoch: u64) -> Result<B256, R::Error> {
     let (address, slot) = set_hash_slot(epoch);
     Ok(state.storage(address, slot)?.into())
+}
+
+/// The set of any epoch so far, in the contract's order, read slot by slot; empty if it is not decided. The contract never changes a
+/// set or the keys in it, so every later state gives the same answer.
+///
+/// # Errors
+/// The reader's.
+pub fn read_seats<R: StateReader>(state: &R, epoch: u64) -> Result<Vec<Seat>, R::Error> {
+    let read = |slot: U256| state.storage(addresses::STAKING, slot);
+    let array = |slot: U256| U256::from_be_bytes(keccak256(slot.to_be_bytes::<32>()).0);
+    let set = slots::mapping(B256::from(U256::from(epoch)), U256::from(slots::STAKING_SETS));
+    let count = usize::try_from(field(read(set)?, 0, 64))
+        .unwrap_or(MAX_SEATS)
+        .min(MAX_SEATS);
+    // Eight numbers of keys a slot; six slots for each of the keys: operator, system, identity, three of the BLS key.
+    let (numbers, keys) = (array(set), array(U256::from(slots::STAKING_KEYS)));
+    let mut seats = Vec::with_capacity(count);
+    let mut word = U256::ZERO;
+    for i in 0..count {
+        if i % 8 == 0 {
+            word = read(numbers.wrapping_add(U256::from(i / 8)))?;
+        }
+        let id = field(word, i % 8 * 32, 32);
+        let base = keys.wrapping_add(U256::from(id).wrapping_mul(U256::from(6)));
+        let part = |offset: u64| read(base.wrapping_add(U256::from(offset)));
+        let mut bls = FixedBytes::<96>::ZERO;
+        for (offset, bytes) in (3..).zip(bls.chunks_exact_mut(32)) {
+            bytes.copy_from_slice(&part(offset)?.to_be_bytes::<32>());
+        }
+        seats.push(Seat {
+            operator: Address::from_word(part(0)?.into()),
+            identity: part(2)?.into(),
+            bls,
+            system: Address::from_word(part(1)?.into()),
+        });
+    }
+    Ok(seats)
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub(crate) const STAKING_EPOCH: u64 = 1;
 pub(crate) const STAKING_KEYS: u64 = 2;
 /// `Staking.keyOfSystem`.
 pub(crate) const STAKING_KEY_OF_SYSTEM: u64 = 3;
+/// `Staking._sets`.
+pub(crate) const STAKING_SETS: u64 = 5;
 
 /// `ReceiptLedger.rules`.
 pub(crate) const LEDGER_RULES: u64 = 7;
@@ -268,6 +270,7 @@ mod tests {
             (staking, "epoch", STAKING_EPOCH),
             (staking, "_keys", STAKING_KEYS),
             (staking, "keyOfSystem", STAKING_KEY_OF_SYSTEM),
+            (staking, "_sets", STAKING_SETS),
             (ledger, "rules", LEDGER_RULES),
             (chain, "current", CHAIN_CURRENT),
             (chain, "next", CHAIN_NEXT),

@@ -5,6 +5,7 @@
 
 use crate::{
     epochs::{self, Seats},
+    evidence::Judged,
     gossip,
     index::{Row, RowMethod},
     shared::{Shared, unix_time},
@@ -18,9 +19,8 @@ use opg_consensus::{
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
-    evidence::Findings,
     seats::end_epoch_calldata,
-    staking::{self, END_EPOCH_GAS},
+    staking::{self, END_EPOCH_GAS, VERDICTS_GAS},
     system_tx, x402,
 };
 use opg_execution::{BuildRequest, EvmBlock, Execution, ExecutionError};
@@ -168,7 +168,7 @@ impl Chain {
             )
         })
         .await??;
-        let findings = node.evidence.findings(node, parent).await?;
+        let judged = node.evidence.judged(node, parent).await?;
         let place = Place::of(
             node,
             context.leader,
@@ -183,13 +183,13 @@ impl Chain {
         }
         let mut selected = selected;
         let mut entries: Vec<_> = selected.iter().map(|(_, entry)| entry.clone()).collect();
-        entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(&findings)));
+        entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(&judged)));
         selected.truncate(entries.len());
         let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
         let nonce = node.execution.nonce_at(parent, node.system_address)?;
         let base_fee = node.execution.base_fee_next(parent)?;
         let (chain_id, height) = (node.rules.chain_id, context.height);
-        let duties = place.duties(&findings);
+        let duties = place.duties(&judged);
         let system_txs = system::transactions(chain_id, height, nonce, base_fee, root, &entries, &duties)
             .into_iter()
             .map(|transaction| system::sign(transaction, &node.system_key))
@@ -228,12 +228,12 @@ impl Chain {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
 
-        let findings = node.evidence.findings(node, parent).await?;
+        let judged = node.evidence.judged(node, parent).await?;
         let content = || {
-            let (shared, receipts, judged) = (node.clone(), block.receipts.clone(), evm.clone());
-            let (height, findings, place) = (block.height, findings.clone(), place.clone());
+            let (shared, receipts, evm) = (node.clone(), block.receipts.clone(), evm.clone());
+            let (height, judged, place) = (block.height, judged.clone(), place.clone());
             tokio::task::spawn_blocking(move || {
-                judge_content(&shared, &judged, height, parent, &receipts, &findings, &place)
+                judge_content(&shared, &evm, height, parent, &receipts, &judged, &place)
             })
         };
         let system_count = match content().await? {
@@ -378,17 +378,18 @@ impl Place {
         })
     }
 
-    fn duties<'a>(&'a self, findings: &'a Findings) -> Duties<'a> {
+    fn duties<'a>(&'a self, judged: &'a Judged) -> Duties<'a> {
         Duties {
-            findings: Some(findings),
+            judged,
             end_epoch: self.end_epoch.as_ref(),
         }
     }
 
-    /// Gas that the batch may use: the end of an epoch takes its part of the system's half.
-    fn batch_gas(&self, findings: &Findings) -> u64 {
+    /// Gas that the batch may use: verdicts and the end of an epoch take their parts of the system's half.
+    fn batch_gas(&self, judged: &Judged) -> u64 {
         let ending = if self.end_epoch.is_some() { END_EPOCH_GAS } else { 0 };
-        system_tx::batch_gas(!findings.is_empty()).saturating_sub(ending)
+        let faults = if judged.faults.is_empty() { 0 } else { VERDICTS_GAS };
+        system_tx::batch_gas(!judged.evidence.is_empty()).saturating_sub(ending + faults)
     }
 }
 
@@ -433,7 +434,7 @@ fn judge_content(
     height: u64,
     parent: B256,
     receipts: &[Bytes],
-    findings: &Findings,
+    judged: &Judged,
     place: &Place,
 ) -> Result<usize, BlockError> {
     let leader = place.leader;
@@ -447,7 +448,7 @@ fn judge_content(
             CheckError::State(error) => BlockError::Execution(error),
         })?;
     let entries: Vec<BatchItem> = batch.iter().map(|(_, entry)| entry.clone()).collect();
-    let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(findings));
+    let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(judged));
     if fitting != entries.len() {
         return Err(BlockError::SystemGas {
             expected: fitting,
@@ -464,7 +465,7 @@ fn judge_content(
     }
     let nonce = node.execution.nonce_at(parent, leader)?;
     let chain_id = node.rules.chain_id;
-    let duties = place.duties(findings);
+    let duties = place.duties(judged);
     let expected = system::transactions(chain_id, height, nonce, evm.base_fee(), root, &entries, &duties);
     for (index, transaction) in expected.iter().enumerate() {
         system::compare(index, evm.raw_transaction(index), transaction)?;

@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::Fault;
 use opg_receipt::{PaymentMethod, PaymentRecord, PaymentScheme};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts/v1");
 const PAYMENTS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("payments/v1");
@@ -23,8 +23,10 @@ const ARTEFACT_TIMES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinitio
 const HANDOVERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("handovers/v1");
 /// (epoch, view, seat, kind) → evidence of conflicting votes.
 const FAULTS: TableDefinition<'_, (u64, u64, u32, u8), &[u8]> = TableDefinition::new("faults/v1");
-/// Most faults kept; a validator that commits one is stopped long before.
+/// Most faults kept; the oldest go first.
 const MAX_FAULTS: u64 = 4_096;
+/// Most faults of one seat in one epoch: one is enough to slash it, and nobody's may push out those of others.
+const MAX_FAULTS_OF_SEAT: usize = 4;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta/v1");
 const HEIGHT: &str = "height";
 const GENESIS: &str = "genesis";
@@ -242,6 +244,21 @@ impl Reader<'_> {
     }
 }
 
+/// Evidence of conflicting votes that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptFault {
+    /// Epoch of the votes.
+    pub(crate) epoch: u64,
+    /// View of the votes.
+    pub(crate) view: u64,
+    /// Position of the offender in that epoch's set sorted by identity.
+    pub(crate) seat: u32,
+    /// Which two votes ([`opg_consensus::FaultKind::code`]).
+    pub(crate) kind: u8,
+    /// Both votes.
+    pub(crate) evidence: Bytes,
+}
+
 /// Totals of one node's finalized receipts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeStats {
@@ -432,25 +449,46 @@ impl Index {
         {
             let mut faults = write.open_table(FAULTS)?;
             let key = (fault.epoch, fault.view, fault.seat, fault.kind.code());
-            if faults.len()? < MAX_FAULTS && faults.get(key)?.is_none() {
+            let mut of_seat = 0;
+            for entry in faults.range((fault.epoch, 0, 0, 0)..=(fault.epoch, u64::MAX, u32::MAX, u8::MAX))? {
+                of_seat += usize::from(entry?.0.value().2 == fault.seat);
+            }
+            if of_seat < MAX_FAULTS_OF_SEAT {
                 faults.insert(key, evidence)?;
+                if faults.len()? > MAX_FAULTS {
+                    faults.pop_first()?;
+                }
             }
         }
         write.commit()?;
         Ok(())
     }
 
-    /// Evidence of conflicting votes: epoch and bytes, oldest first, at most `most`.
+    /// Evidence of conflicting votes, one of each seat and epoch, newest epoch first, at most `most`.
     ///
     /// # Errors
     /// Disk.
-    pub(crate) fn faults(&self, most: usize) -> Result<Vec<(u64, Bytes)>, IndexError> {
+    pub(crate) fn faults(&self, most: usize) -> Result<Vec<KeptFault>, IndexError> {
         let read = self.db.begin_read()?;
         let table = read.open_table(FAULTS)?;
         let mut found = Vec::new();
-        for entry in table.iter()?.take(most) {
+        let mut seen = HashSet::new();
+        for entry in table.iter()?.rev() {
             let (key, evidence) = entry?;
-            found.push((key.value().0, Bytes::copy_from_slice(evidence.value())));
+            let (epoch, view, seat, kind) = key.value();
+            if !seen.insert((epoch, seat)) {
+                continue;
+            }
+            if seen.len() > most {
+                break;
+            }
+            found.push(KeptFault {
+                epoch,
+                view,
+                seat,
+                kind,
+                evidence: Bytes::copy_from_slice(evidence.value()),
+            });
         }
         Ok(found)
     }

@@ -51,6 +51,7 @@ pub mod node;
 pub mod pool;
 pub mod rpc;
 mod shared;
+mod slashing;
 mod system;
 pub mod verify;
 

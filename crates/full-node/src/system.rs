@@ -1,5 +1,6 @@
 //! System transactions: the proposer signs them, every validator recomputes them (ledger.md §7).
 
+use crate::evidence::Judged;
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
@@ -12,17 +13,17 @@ use opg_payments::signature::sign_digest;
 use secp256k1::SecretKey;
 
 /// What a block has to record beside its batch.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Duties<'a> {
-    /// What the evidence of the block below is worth, if there was any.
-    pub(crate) findings: Option<&'a evidence::Findings>,
+    /// Verdicts on what the block below asks.
+    pub(crate) judged: &'a Judged,
     /// Calldata of `Staking.endEpoch`, in the last block of an epoch.
     pub(crate) end_epoch: Option<&'a Bytes>,
 }
 
-/// The unsigned system transactions of a block: a pure function of its batch, of the verdicts on the evidence that the parent
-/// holds, of the views of an epoch that it ends, and of the proposer's place in the chain. Verdicts come first, the end of an
-/// epoch (calldata of `Staking.endEpoch`) last.
+/// The unsigned system transactions of a block: a pure function of its batch, of the verdicts on what the parent asks, of the views of
+/// an epoch that it ends, and of the proposer's place in the chain. Verdicts on attestation evidence come first, those on faults
+/// next, the end of an epoch (calldata of `Staking.endEpoch`) last.
 ///
 /// `nonce` is the proposer's at the parent, `base_fee` the block's.
 pub(crate) fn transactions(
@@ -34,7 +35,7 @@ pub(crate) fn transactions(
     entries: &[BatchItem],
     duties: &Duties<'_>,
 ) -> Vec<TxEip1559> {
-    let Duties { findings, end_epoch } = duties;
+    let Duties { judged, end_epoch } = duties;
     let call = |to, gas_limit, input| TxEip1559 {
         chain_id,
         nonce: 0,
@@ -46,16 +47,20 @@ pub(crate) fn transactions(
         access_list: Default::default(),
         input,
     };
-    let judged = findings.filter(|findings| !findings.is_empty()).map(|findings| {
-        let input = evidence::calldata(findings);
+    let attested = (!judged.evidence.is_empty()).then(|| {
+        let input = evidence::calldata(&judged.evidence);
         call(addresses::EVIDENCE_REGISTRY, evidence::GAS_LIMIT, input)
+    });
+    let faults = (!judged.faults.is_empty()).then(|| {
+        let input = staking::verdicts_calldata(judged.faults.clone());
+        call(addresses::SLASHING, staking::VERDICTS_GAS, input)
     });
     let recorded = channel_tx::transactions(height, root, entries)
         .into_iter()
         .map(|input| call(addresses::RECEIPT_LEDGER, system_tx::GAS_LIMIT, input));
     let ended = end_epoch.map(|input| call(addresses::STAKING, staking::END_EPOCH_GAS, input.clone()));
     (nonce..)
-        .zip(judged.into_iter().chain(recorded).chain(ended))
+        .zip(attested.into_iter().chain(faults).chain(recorded).chain(ended))
         .map(|(nonce, transaction)| TxEip1559 { nonce, ..transaction })
         .collect()
 }
@@ -168,7 +173,12 @@ mod tests {
     fn signed_and_recomputed() {
         let key = SecretKey::from_byte_array(&[7; 32]).unwrap();
         let entries: Vec<_> = (0..600).map(entry).collect();
-        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &Duties::default());
+        let nothing = Judged::default();
+        let none = Duties {
+            judged: &nothing,
+            end_epoch: None,
+        };
+        let expected = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &none);
         assert!(expected.len() > 1);
         for (index, transaction) in expected.iter().enumerate() {
             assert_eq!(
@@ -179,11 +189,11 @@ mod tests {
             assert_eq!(sender(&raw).unwrap().0, address_of_secret(&key));
             compare(index, Some(raw), transaction).unwrap();
         }
-        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[], &Duties::default()).is_empty());
+        assert!(transactions(10740, 9, 5, 1_000, B256::ZERO, &[], &none).is_empty());
         // the end of an epoch is last, whatever else there is
         let input = Bytes::from_static(b"end");
         let duties = Duties {
-            findings: None,
+            judged: &nothing,
             end_epoch: Some(&input),
         };
         let ending = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &duties);
@@ -191,6 +201,30 @@ mod tests {
         let last = &ending[expected.len()];
         assert_eq!((last.to, &last.input), (TxKind::Call(addresses::STAKING), &input));
         assert_eq!(last.nonce, 5 + expected.len() as u64);
+        // verdicts on faults come before the batch
+        let judged = Judged {
+            faults: vec![opg_contracts::Slashing::Verdict {
+                id: U256::from(3),
+                valid: true,
+                fault: B256::repeat_byte(1),
+                fee: 0,
+                user: Address::ZERO,
+            }],
+            ..Judged::default()
+        };
+        let duties = Duties {
+            judged: &judged,
+            end_epoch: Some(&input),
+        };
+        let judging = transactions(10740, 9, 5, 1_000, B256::repeat_byte(8), &entries, &duties);
+        assert_eq!(judging.len(), ending.len() + 1);
+        let first = &judging[0];
+        assert_eq!(first.input, staking::verdicts_calldata(judged.faults.clone()));
+        assert_eq!(
+            (first.to, first.gas_limit, first.nonce),
+            (TxKind::Call(addresses::SLASHING), staking::VERDICTS_GAS, 5)
+        );
+        assert_eq!(judging[1].input, expected[0].input);
     }
 
     #[test]
@@ -203,7 +237,10 @@ mod tests {
             1_000,
             B256::repeat_byte(8),
             &[entry(0)],
-            &Duties::default(),
+            &Duties {
+                judged: &Judged::default(),
+                end_epoch: None,
+            },
         )
         .remove(0);
         let changes: [(&str, fn(&mut TxEip1559)); 8] = [

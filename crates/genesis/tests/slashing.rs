@@ -686,3 +686,32 @@ fn burns_leave_the_supply_and_can_never_move() {
     let refused: Result<_, CallError> = net.slashing("anyone", Slashing::executeCall { id: U256::from(case) });
     assert!(refused.is_err());
 }
+
+/// Validators judge votes of old epochs by the seats that they read from storage: they are those of the contract, whatever came since.
+#[test]
+fn seats_of_every_epoch_are_read_from_storage() {
+    let mut net = net();
+    for i in 4..16 {
+        let bond = (25_000 + i as u128) * OPG_UNIT;
+        net.register(i, 0, bond).unwrap();
+        net.next_epoch();
+    }
+    assert_eq!(net.epoch(), 12);
+    let mut sets = std::collections::HashSet::new();
+    for epoch in 0..=12 {
+        let read = seats::read_seats(&net.evm, epoch).unwrap();
+        let said = net.seats(epoch);
+        assert_eq!(read.len(), said.len());
+        for (read, said) in read.iter().zip(&said) {
+            let read = (read.operator, read.identity, read.bls.to_vec(), read.system);
+            assert_eq!(
+                read,
+                (said.operator, said.consensusKey, said.blsKey.to_vec(), said.system)
+            );
+        }
+        assert_eq!(seats::hash(&read), seats::read_set_hash(&net.evm, epoch).unwrap());
+        sets.insert(seats::hash(&read));
+    }
+    assert!(sets.len() > 8, "the sets were different ones");
+    assert!(seats::read_seats(&net.evm, 13).unwrap().is_empty());
+}

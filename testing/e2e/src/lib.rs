@@ -2,18 +2,20 @@
 //!
 //! Purpose: start networks and single roles as child processes, talk to them as a stranger would (JSON-RPC, HTTP, the command
 //! line), stop or kill them by process id, and show their logs when a test fails. Nothing here links the node crates: what
-//! these tests see is what a user sees.
+//! these tests see is what a user sees. A validator that breaks the rules is made of the consensus library.
 
 #![forbid(unsafe_code)]
 
 pub mod abi;
 mod cast;
+mod equivocator;
 mod network;
 mod process;
 mod rpc;
 pub mod tls;
 
 pub use cast::Cast;
+pub use equivocator::{Equivocator, Traitor};
 pub use network::Network;
 pub use process::{CommandOutput, OPG_START_TIMEOUT, Opg, opg, opg_binary};
 pub use rpc::{Rpc, wait_until};

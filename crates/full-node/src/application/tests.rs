@@ -508,3 +508,157 @@ async fn without_epochs_headers_carry_no_view() {
     assert!(Execution::decode(&block.evm).unwrap().extra_data().is_empty());
     assert_eq!(pair.judge(&pair.root, block).await, Ok(Verdict::Valid));
 }
+
+/// A network in which somebody reports two faults, one of them false, and the block with both reports.
+async fn reported() -> (Pair, Arc<ChainBlock>) {
+    use alloy_sol_types::SolCall as _;
+    use opg_contracts::{OPG, Slashing, addresses, slashing};
+
+    let pair = Pair::of(support::staked(60)).await;
+    let genesis = &pair.genesis;
+    let approve = OPG::approveCall {
+        spender: addresses::SLASHING,
+        value: alloy_primitives::U256::MAX,
+    };
+    let report = |accused: usize, evidence: Vec<u8>| Slashing::reportCall {
+        class: slashing::EQUIVOCATION,
+        subject: genesis.validators[accused].operator.into_word(),
+        epoch: 0,
+        evidence: evidence.into(),
+    };
+    let votes = support::votes::equivocation(genesis, 3, (0, 7));
+    let calls = [
+        (addresses::OPG, approve.abi_encode()),
+        (addresses::SLASHING, report(3, votes.clone()).abi_encode()),
+        // the same votes said to be somebody else's
+        (addresses::SLASHING, report(2, votes).abi_encode()),
+    ];
+    for (nonce, (to, input)) in (0..).zip(calls) {
+        let raw = support::signed_call(&support::demo(), nonce, to, input.into());
+        pair.leader.0.add_transaction(raw, false).await.unwrap();
+    }
+    let block = pair.propose(&pair.root).await;
+    assert_eq!(Execution::decode(&block.evm).unwrap().transaction_count(), 3);
+    assert_eq!(pair.judge(&pair.root, block.clone()).await, Ok(Verdict::Valid));
+    let statuses = pair.validator.0.execution.receipts(block.evm_hash).await.unwrap();
+    assert!(statuses.iter().all(|receipt| receipt.success));
+    (pair, Arc::new(block))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_are_judged_in_the_next_block() {
+    use alloy_consensus::{Transaction as _, TxEnvelope};
+    use alloy_eips::eip2718::Decodable2718 as _;
+    use alloy_primitives::U256;
+    use opg_contracts::{Slashing, addresses, staking::verdicts_calldata};
+
+    let (pair, parent) = reported().await;
+    let block = pair.propose(&parent).await;
+    let evm = Execution::decode(&block.evm).unwrap();
+    assert_eq!(evm.transaction_count(), 1, "one transaction for both reports");
+    let raw = evm.raw_transaction(0).unwrap();
+    let transaction = TxEnvelope::decode_2718(&mut raw.as_ref()).unwrap();
+    assert_eq!(
+        (transaction.to(), transaction.gas_limit()),
+        (Some(addresses::SLASHING), VERDICTS_GAS)
+    );
+    let verdict = |id: u64, valid| Slashing::Verdict {
+        id: U256::from(id),
+        valid,
+        fault: B256::ZERO,
+        fee: 0,
+        user: Address::ZERO,
+    };
+    assert_eq!(
+        transaction.input(),
+        &verdicts_calldata(vec![verdict(0, true), verdict(1, false)])
+    );
+    assert_eq!(pair.judge(&parent, block.clone()).await, Ok(Verdict::Valid));
+    let block = Arc::new(block);
+    for chain in [&pair.leader, &pair.validator] {
+        for final_block in [&parent, &block] {
+            chain.finalized(final_block.clone()).await.unwrap();
+        }
+    }
+    // once: the block after asks for nothing
+    let next = pair.propose(&block).await;
+    assert_eq!(Execution::decode(&next.evm).unwrap().transaction_count(), 0);
+    assert_eq!(pair.judge(&block, next).await, Ok(Verdict::Valid));
+}
+
+/// A proposer that leaves verdicts out, turns them round, invents one or changes their gas gets no vote, though each of these blocks is
+/// valid for the EVM.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_verdicts_get_no_vote() {
+    use alloy_primitives::U256;
+    use opg_contracts::{Slashing, addresses, staking::verdicts_calldata};
+
+    let (pair, parent) = reported().await;
+    let verdict = |id: u64, valid| Slashing::Verdict {
+        id: U256::from(id),
+        valid,
+        fault: B256::ZERO,
+        fee: 0,
+        user: Address::ZERO,
+    };
+    let execution = &pair.leader.0.execution;
+    let leader = pair.leader.0.system_address;
+    let nonce = execution.nonce_at(parent.evm_hash, leader).unwrap();
+    let base_fee = execution.base_fee_next(parent.evm_hash).unwrap();
+    let timestamp = execution.timestamp(parent.evm_hash).await.unwrap() + 1;
+    tokio::time::sleep(Duration::from_secs(timestamp).saturating_sub(unix_time())).await;
+    let forged = async |verdicts: Option<Vec<Slashing::Verdict>>, gas_limit: u64| {
+        let transaction = |verdicts| alloy_consensus::TxEip1559 {
+            chain_id: support::CHAIN,
+            nonce,
+            gas_limit,
+            max_fee_per_gas: u128::from(base_fee),
+            to: alloy_primitives::TxKind::Call(addresses::SLASHING),
+            input: verdicts_calldata(verdicts),
+            ..Default::default()
+        };
+        let root = batch_root(parent.height + 1, std::iter::empty());
+        let request = BuildRequest {
+            system_txs: verdicts
+                .into_iter()
+                .map(|verdicts| system::sign(transaction(verdicts), &pair.leader.0.system_key))
+                .collect(),
+            ..BuildRequest::new(parent.evm_hash, timestamp, leader, root)
+        };
+        let built = execution.build(request).await.unwrap();
+        let block = ChainBlock {
+            parent: parent.digest(),
+            height: parent.height + 1,
+            evm_hash: built.hash,
+            evm: built.rlp,
+            receipts: Vec::new(),
+        };
+        pair.judge(&parent, block).await
+    };
+    let right = vec![verdict(0, true), verdict(1, false)];
+    assert_eq!(forged(Some(right.clone()), VERDICTS_GAS).await, Ok(Verdict::Valid));
+    let refused = async |verdicts, gas, word: &str| match forged(verdicts, gas).await {
+        Ok(Verdict::Invalid(reason)) => assert!(reason.contains(word), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    refused(None, VERDICTS_GAS, "system transaction 0 is missing").await;
+    let mut robbed = right.clone();
+    robbed[0].fee = 1;
+    robbed[0].user = address_of(0);
+    for wrong in [
+        vec![],
+        vec![verdict(0, true)],
+        vec![verdict(1, false), verdict(0, true)],
+        vec![verdict(0, false), verdict(1, false)],
+        vec![verdict(0, true), verdict(1, true)],
+        vec![verdict(0, true), verdict(1, false), verdict(2, true)],
+        robbed,
+    ] {
+        refused(Some(wrong), VERDICTS_GAS, "differs from the recomputed one in input").await;
+    }
+    refused(Some(right), VERDICTS_GAS - 1, "gas_limit").await;
+}
+
+fn address_of(i: u8) -> Address {
+    support::system_address(i)
+}

@@ -63,6 +63,7 @@ impl Front {
             "og_getCheckpoint" => self.get_checkpoint(&p).await,
             "og_getHandovers" => self.get_handovers(&p).await,
             "og_getFaults" => self.get_faults(&p).await,
+            "og_judgeFault" => self.judge_fault(&p).await,
             "og_getStateProof" => self.get_state_proof(&p).await,
             "og_getNodeStats" => self.get_node_stats(&p).await,
             "og_status" => self.status(&p).await,

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod eth;
+mod faults;
 mod filters;
 mod limit;
 mod logs;

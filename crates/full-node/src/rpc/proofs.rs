@@ -18,9 +18,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Accounts of one `og_getStateProof`.
 const MAX_PROOF_ACCOUNTS: usize = 16;
-/// Hand-overs of one `og_getHandovers`, and faults of one `og_getFaults`.
+/// Hand-overs of one `og_getHandovers`.
 const MAX_HANDOVERS: usize = 64;
-const MAX_FAULTS: usize = 64;
 /// The newest block's certificate may arrive a moment after the block.
 const CERTIFICATE_WAIT: Duration = Duration::from_millis(50);
 const CERTIFICATE_TRIES: u32 = 60;
@@ -143,15 +142,6 @@ impl Front {
             });
         }
         to_json(&handovers)
-    }
-
-    /// `og_getFaults()`: evidence of conflicting votes that this node has seen, at most 64, for whoever reports it.
-    pub(super) async fn get_faults(&self, p: &Params<'_>) -> Result<Value, RpcError> {
-        p.at_most(0)?;
-        let index = self.node.index.clone();
-        let faults = super::og::blocking(move || index.faults(MAX_FAULTS)).await?;
-        let json = |(epoch, evidence): (u64, Bytes)| json!({ "epoch": epoch, "evidence": evidence });
-        Ok(Value::Array(faults.into_iter().map(json).collect()))
     }
 
     /// `og_getStateProof(address, slots, height?)` or `og_getStateProof([{address, slots}], height?)`: a `StateProof` of a

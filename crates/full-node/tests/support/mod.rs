@@ -7,8 +7,9 @@ use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use opg_consensus::keys::{BlsKey, IdentityKey, proof_of_possession};
 use opg_contracts::{
     AccountAllocation, AskRegistration, GenesisFile, ModelRegistration, NodeRegistration, Parameters,
-    ProgramRegistration, ValidatorEntry,
+    ProgramRegistration, StakingParameters, ValidatorEntry, addresses,
     genesis_file::{SUPPLY, VERSION, possession_namespace},
+    supply::STAKING_REWARDS,
 };
 use opg_full_node::{FullNode, FullNodeConfig, FullNodeHandle, Keys, Limits, PeerConfig};
 use opg_payments::signature::{address_of_secret, sign_digest};
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 pub mod receipts;
 pub mod socket;
+pub mod votes;
 
 pub const CHAIN: u64 = 10740;
 pub const ROYALTY: u16 = 500;
@@ -153,6 +155,64 @@ pub fn genesis() -> GenesisFile {
     };
     file.validate().unwrap();
     file
+}
+
+/// Stake that each validator of [`staked`] has behind itself.
+pub const STAKE: u128 = 1_000 * WEI_PER_OPG;
+
+/// [`genesis`] whose validators have [`STAKE`] each; a verdict is executed after `appeal_window` seconds.
+pub fn staked(appeal_window: u64) -> GenesisFile {
+    let mut file = genesis();
+    file.parameters.staking = Some(StakingParameters {
+        min_self_bond: Amount(STAKE),
+        appeal_window,
+        ..StakingParameters::default()
+    });
+    let mut rest = file.allocations.pop().unwrap();
+    for validator in &file.validators {
+        rest.wrapped.0 -= STAKE;
+        file.allocations.push(AccountAllocation {
+            label: format!("{} operator", validator.name),
+            address: validator.operator,
+            native: Amount::ZERO,
+            wrapped: Amount(STAKE),
+        });
+    }
+    rest.wrapped.0 -= STAKING_REWARDS.total.0;
+    file.allocations.push(AccountAllocation {
+        label: STAKING_REWARDS.label.into(),
+        address: STAKING_REWARDS.address,
+        native: Amount::ZERO,
+        wrapped: STAKING_REWARDS.total,
+    });
+    file.allocations.push(rest);
+    let schedule = STAKING_REWARDS.schedule(addresses::EMISSION, file.timestamp, Amount::ZERO);
+    file.vesting.push(schedule);
+    file.validate().unwrap();
+    file
+}
+
+/// A call by an account with this nonce.
+pub fn signed_call(key: &SecretKey, nonce: u64, to: Address, input: Bytes) -> Bytes {
+    let tx = TxEip1559 {
+        chain_id: CHAIN,
+        nonce,
+        gas_limit: 2_000_000,
+        max_fee_per_gas: 10_000_000_000,
+        max_priority_fee_per_gas: 1_000_000,
+        to: TxKind::Call(to),
+        value: U256::ZERO,
+        access_list: Default::default(),
+        input,
+    };
+    let signature = sign_digest(tx.signature_hash(), key);
+    let (r, s) = (
+        U256::from_be_slice(&signature[..32]),
+        U256::from_be_slice(&signature[32..64]),
+    );
+    TxEnvelope::from(tx.into_signed(Signature::new(r, s, signature[64] == 28)))
+        .encoded_2718()
+        .into()
 }
 
 /// Ports that were free a moment ago.
