@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256, Bytes};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use opg_primitives::money::Amount;
@@ -157,6 +157,101 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Show faults that full nodes hold evidence of, report them, and follow cases
+    #[command(args_conflicts_with_subcommands = true)]
+    SlashEvidence {
+        /// What to do [default: show the faults]
+        #[command(subcommand)]
+        command: Option<SlashCommand>,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
+}
+
+/// `opg node slash-evidence`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlashCommand {
+    /// Report a fault; locks a bond, which is lost if validators do not find it proven
+    Report(ReportArgs),
+    /// Bring a validator's downtime, which the chain has on record, before the contract; takes no bond
+    Downtime {
+        /// Operator of the validator
+        validator: Address,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// List cases, or show one
+    Cases {
+        /// Its number
+        case: Option<u64>,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
+    /// Ask for a second verdict, as the accused; locks a bond, which is lost if the verdict stays
+    Appeal {
+        /// Number of the case
+        case: u64,
+        /// Say what would be locked, and send nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Slash and distribute, once the time for an appeal is over
+    Execute {
+        /// Number of the case
+        case: u64,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// End a case that got no verdict in time
+    Expire {
+        /// Number of the case
+        case: u64,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Collect what cases have credited to the wallet
+    Withdraw {
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+}
+
+/// Options of `opg node slash-evidence report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Operator of a validator that equivocated: its newest fault that full nodes hold is reported
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
+    pub(crate) validator: Option<Address>,
+    /// Epoch of the fault, if not the newest
+    #[arg(long, value_name = "N", conflicts_with = "node")]
+    pub(crate) epoch: Option<u64>,
+    /// The two votes, in the place of those that full nodes hold
+    #[arg(long, value_name = "HEX", requires = "epoch", conflicts_with = "node")]
+    pub(crate) evidence: Option<Bytes>,
+    /// An inference node
+    #[arg(long, value_name = "ID", requires = "receipt")]
+    pub(crate) node: Option<B256>,
+    /// Receipt file of that node: two with one number, or one that claims attestation which is not registered
+    #[arg(long, value_name = "FILE", requires = "node", num_args = 1)]
+    pub(crate) receipt: Vec<PathBuf>,
+    /// Say what would be locked and what a full node finds, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Report it though the full node finds nothing proven
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
 }
 
 /// Options of `opg node inject-key`.

@@ -34,7 +34,7 @@
 //! ```
 //!
 //! # Status
-//! Pays by `exact` or out of channels ([`Purse`]), delegates stake ([`Client::stake`]), modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
+//! Pays by `exact` or out of channels ([`Purse`]), delegates stake ([`Client::stake`]), reports faults ([`Client::report_fault`]), modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
 #![forbid(unsafe_code)]
 
 pub mod answer;
@@ -53,6 +53,7 @@ mod purse;
 mod receipt_file;
 mod registry;
 mod rpc;
+mod slashing;
 mod sse;
 mod staking;
 mod status;
@@ -76,6 +77,7 @@ pub use crate::{
     receipt_file::Stage,
     registry::Model,
     rpc::{Rpc, RpcError},
+    slashing::{CaseStatus, Fault, FaultReport, Judgement, MAX_CASES, SlashingCase},
     staking::{Position, Positions, StakingState, Unbonding, Validator},
     status::{EndpointStatus, NodeStatus},
     wallet::{Wallet, WalletError},

@@ -283,7 +283,7 @@ impl Client {
     }
 
     /// Without this, answers of an address without code would not be understood.
-    async fn require_staking(&self) -> Result<(), ClientError> {
+    pub(crate) async fn require_staking(&self) -> Result<(), ClientError> {
         let code: Bytes = self.rpc().call("eth_getCode", (addresses::STAKING, "latest")).await?;
         if code.is_empty() {
             return Err(ClientError::NoStaking);

@@ -9,6 +9,7 @@ pub(crate) mod infer;
 pub(crate) mod models;
 pub(crate) mod node;
 pub(crate) mod receipt;
+pub(crate) mod slashing;
 pub(crate) mod staking;
 pub(crate) mod status;
 pub(crate) mod up;

@@ -9,7 +9,7 @@ use opg_router::config::RouterConfig;
 
 use serde_json::json;
 
-use super::{closed, stop_signal};
+use super::{closed, slashing, stop_signal};
 use crate::{args::NodeCommand, block_on, failure::Failure, output::Output};
 
 /// Runs a role until it is told to stop, or stops by itself.
@@ -21,6 +21,7 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
             NodeCommand::Router(args) => router(&args.config, output).await,
             NodeCommand::Hub(args) => hub(&args.config, output).await,
             NodeCommand::InjectKey(args) => closed::inject_key(args, output).await,
+            NodeCommand::SlashEvidence { command, network } => slashing::run(command, &network, output).await,
             NodeCommand::Ask {
                 model,
                 price,

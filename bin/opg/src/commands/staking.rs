@@ -201,13 +201,13 @@ pub(crate) async fn claim(args: ClaimArgs, output: Output) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-fn account(purse: &PurseArgs) -> Result<(Client, Wallet), Failure> {
+pub(crate) fn account(purse: &PurseArgs) -> Result<(Client, Wallet), Failure> {
     let client = client(&purse.network)?;
     let wallet = wallet(&purse.key, Some(client.network()))?;
     Ok((client, wallet))
 }
 
-fn at(sent: &Sent) -> String {
+pub(crate) fn at(sent: &Sent) -> String {
     format!("in block {}\ntransaction {}", sent.block, sent.hash)
 }
 
@@ -256,7 +256,7 @@ fn percent(bps: u16) -> String {
 }
 
 /// Seconds in the largest unit that says them well.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     const HOUR: u64 = 3_600;
     const DAY: u64 = 24 * HOUR;
     match seconds {
