@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub system_txs: Vec<Bytes>,
     /// Mempool transactions of these senders are left out (system addresses).
     pub excluded_senders: Arc<HashSet<Address>>,
+    /// Gas limit to move to, see [`Execution::gas_limit_next`]; `None`: that of block 0.
+    pub gas_target: Option<u64>,
     /// Mempool transactions that tip less, in wei per gas, are left out.
     pub minimum_tip: u64,
     /// Upper bound of the block's RLP. System transactions count, and are never left out.
@@ -64,6 +66,7 @@ impl BuildRequest {
             extra_data: Bytes::new(),
             system_txs: Vec::new(),
             excluded_senders: Arc::default(),
+            gas_target: None,
             minimum_tip: 0,
             max_block_bytes: 4_000_000,
             time_limit: Duration::from_millis(300),
@@ -140,7 +143,7 @@ impl Execution {
                 slot_number: None,
                 version: 3,
                 elasticity_multiplier: ELASTICITY_MULTIPLIER,
-                gas_ceil: self.inner.gas_limit,
+                gas_ceil: request.gas_target.unwrap_or(self.inner.gas_limit),
             },
             store,
             request.extra_data.0.clone(),

@@ -7,7 +7,7 @@ use crate::{
     rpc::RpcBackend,
 };
 use alloy_primitives::{B256, Bytes};
-use ethrex_blockchain::{Blockchain, BlockchainOptions, fork_choice::apply_fork_choice};
+use ethrex_blockchain::{Blockchain, BlockchainOptions, fork_choice::apply_fork_choice, payload::calc_gas_limit};
 use ethrex_common::types::{BlockHeader, ELASTICITY_MULTIPLIER, Genesis, calculate_base_fee_per_gas};
 use ethrex_rlp::encode::RLPEncode;
 use ethrex_storage::{EngineType, Store, StoreConfig};
@@ -119,7 +119,7 @@ impl Execution {
         self.inner.genesis_hash
     }
 
-    /// Gas limit that every block has.
+    /// Gas limit of block 0.
     pub fn gas_limit(&self) -> u64 {
         self.inner.gas_limit
     }
@@ -329,6 +329,15 @@ impl Execution {
             ELASTICITY_MULTIPLIER,
         )
         .ok_or_else(|| ExecutionError::Client("base fee does not fit 64 bits".into()))
+    }
+
+    /// Gas limit of a block built on `parent` on the way to `target`: the EVM lets it change by less than 1/1024 of the parent's in
+    /// each block.
+    ///
+    /// # Errors
+    /// [`ExecutionError::UnknownBlock`].
+    pub fn gas_limit_next(&self, parent: B256, target: u64) -> Result<u64, ExecutionError> {
+        Ok(calc_gas_limit(self.header(parent)?.gas_limit, target))
     }
 
     /// Orderly stop: writes buffered blocks to disk. The node must not be used afterwards. Without

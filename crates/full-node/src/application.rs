@@ -19,6 +19,7 @@ use opg_consensus::{
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
+    governance,
     seats::end_epoch_calldata,
     staking::{self, END_EPOCH_GAS, VERDICTS_GAS},
     system_tx, x402,
@@ -195,6 +196,7 @@ impl Chain {
             .map(|transaction| system::sign(transaction, &node.system_key))
             .collect();
         let request = BuildRequest {
+            gas_target: Some(gas_target(node, parent, height)?),
             system_txs,
             excluded_senders: system_senders(node, parent, &place.seats)?,
             extra_data: place.extra_data,
@@ -226,6 +228,11 @@ impl Chain {
         let place = Arc::new(place);
         if evm.coinbase() != leader {
             return Err(field("coinbase", leader, evm.coinbase()).into());
+        }
+        let target = gas_target(node, parent, block.height)?;
+        let gas_limit = node.execution.gas_limit_next(parent, target)?;
+        if evm.gas_limit() != gas_limit {
+            return Err(field("gas_limit", gas_limit, evm.gas_limit()).into());
         }
 
         let judged = node.evidence.judged(node, parent).await?;
@@ -391,6 +398,17 @@ impl Place {
         let faults = if judged.faults.is_empty() { 0 } else { VERDICTS_GAS };
         system_tx::batch_gas(!judged.evidence.is_empty()).saturating_sub(ending + faults)
     }
+}
+
+/// The gas limit that blocks move to at a height: what governance has decided by the state of the parent. The contract takes no change
+/// for any of the next ten heights, so what it says of this one stood before the parent.
+fn gas_target(node: &Shared, parent: B256, height: u64) -> Result<u64, ExecutionError> {
+    let rules = governance::block_rules(&node.execution.state_at(parent)?, height)?;
+    Ok(match rules.gas_limit {
+        // a chain of before the contract
+        0 => node.execution.gas_limit(),
+        limit => limit,
+    })
 }
 
 /// Header rules that need nothing but the block and its parent's hash.

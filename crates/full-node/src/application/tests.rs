@@ -20,11 +20,14 @@ struct Pair {
 }
 
 async fn open(genesis: &GenesisFile, i: u8, dir: &std::path::Path) -> Chain {
+    open_with(genesis, opg_genesis::build(genesis).unwrap(), i, dir).await
+}
+
+/// With another block 0 than that of the genesis file.
+async fn open_with(genesis: &GenesisFile, built: alloy_genesis::Genesis, i: u8, dir: &std::path::Path) -> Chain {
     let folder = dir.join(i.to_string());
     std::fs::create_dir_all(&folder).unwrap();
-    let execution = Execution::open(opg_genesis::build(genesis).unwrap(), folder.join("evm"))
-        .await
-        .unwrap();
+    let execution = Execution::open(built, folder.join("evm")).await.unwrap();
     let index = Index::open(&folder.join("receipts.redb"), genesis.digest()).unwrap();
     let identity = Identity(genesis.validators[usize::from(i)].identity.0);
     let limits = Limits {
@@ -50,8 +53,14 @@ impl Pair {
     }
 
     async fn of(genesis: GenesisFile) -> Self {
+        let built = opg_genesis::build(&genesis).unwrap();
+        Self::with(genesis, built).await
+    }
+
+    async fn with(genesis: GenesisFile, built: alloy_genesis::Genesis) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (leader, validator) = (open(&genesis, 0, dir.path()).await, open(&genesis, 1, dir.path()).await);
+        let leader = open_with(&genesis, built.clone(), 0, dir.path()).await;
+        let validator = open_with(&genesis, built, 1, dir.path()).await;
         let root = ChainBlock::genesis(genesis.digest(), leader.0.execution.genesis_hash());
         Self {
             root: Arc::new(root),
@@ -661,4 +670,70 @@ async fn other_verdicts_get_no_vote() {
 
 fn address_of(i: u8) -> Address {
     support::system_address(i)
+}
+
+/// Governance has scheduled another gas limit from height 3 on: until then blocks have that of block 0, then they move to it as fast as the
+/// EVM allows. A leader that goes before, later or another way gets no vote.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gas_limit_follows_governance_at_its_height() {
+    use alloy_primitives::U256;
+    use opg_contracts::{addresses, governance::block_rules, slots};
+
+    const OLD: u64 = 120_000_000;
+    const STEP: u64 = OLD / 1_024 - 1;
+    const NEW: u64 = OLD + STEP + 1_000;
+    let genesis = support::genesis();
+    let mut built = opg_genesis::build(&genesis).unwrap();
+    let storage = &mut built.alloc.get_mut(&addresses::CHAIN_PARAMETERS).unwrap().storage;
+    // as `schedule(NEW, 2, 1_000_000, 3)` leaves it; compared with the contract in crates/genesis/tests/governance.rs
+    let next: U256 = [(NEW, 0), (2, 64), (1_000_000, 80), (3, 144_usize)]
+        .map(|(n, shift)| U256::from(n) << shift)
+        .into_iter()
+        .sum();
+    let slot = slots::chain_parameters_next().into();
+    storage.get_or_insert_default().insert(slot, next.into());
+    let pair = Pair::with(genesis, built).await;
+    let mut parent = pair.root.clone();
+    for expected in [OLD, OLD, OLD + STEP, NEW, NEW] {
+        let height = parent.height + 1;
+        let state = pair.validator.0.execution.state_at(parent.evm_hash).unwrap();
+        assert_eq!(
+            block_rules(&state, height).unwrap().gas_limit,
+            if height < 3 { OLD } else { NEW }
+        );
+        let block = pair.propose(&parent).await;
+        assert_eq!(
+            Execution::decode(&block.evm).unwrap().gas_limit(),
+            expected,
+            "block {height}"
+        );
+        // what the EVM would take as well
+        for target in [OLD - 1_000, OLD, OLD + 500, NEW, 2 * OLD] {
+            let execution = &pair.leader.0.execution;
+            if execution.gas_limit_next(parent.evm_hash, target).unwrap() == expected {
+                continue;
+            }
+            let timestamp = Execution::decode(&block.evm).unwrap().timestamp();
+            let root = batch_root(height, std::iter::empty());
+            let request = BuildRequest {
+                gas_target: Some(target),
+                ..BuildRequest::new(parent.evm_hash, timestamp, pair.leader.0.system_address, root)
+            };
+            let built = execution.build(request).await.unwrap();
+            let other = ChainBlock {
+                evm_hash: built.hash,
+                evm: built.rlp,
+                ..block.clone()
+            };
+            match pair.judge(&parent, other).await {
+                Ok(Verdict::Invalid(reason)) => assert!(reason.contains("gas_limit"), "{reason}"),
+                other => panic!("height {height}, target {target}: {other:?}"),
+            }
+        }
+        assert_eq!(pair.judge(&parent, block.clone()).await, Ok(Verdict::Valid));
+        parent = Arc::new(block);
+        for chain in [&pair.leader, &pair.validator] {
+            chain.finalized(parent.clone()).await.unwrap();
+        }
+    }
 }
