@@ -43,7 +43,15 @@ pub fn address_of(key: &SecretKey) -> Address {
 
 /// The account of a label.
 pub fn who(label: &str) -> Address {
-    address_of(&key(label))
+    use std::{cell::RefCell, collections::HashMap};
+    thread_local! {
+        // Long runs name the same accounts a million times.
+        static KNOWN: RefCell<HashMap<String, Address>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| match known.get(label) {
+        Some(address) => *address,
+        None => *known.entry(label.to_owned()).or_insert(address_of(&key(label))),
+    })
 }
 
 pub fn sign(key: &SecretKey, digest: B256) -> [u8; 65] {
@@ -270,6 +278,8 @@ pub struct Net {
     pub nodes: Vec<B256>,
     pub keysets: Vec<B256>,
     pub height: u64,
+    /// Who sends system transactions.
+    pub proposer: Address,
     block: u64,
 }
 
@@ -308,6 +318,7 @@ impl Net {
             nodes,
             keysets,
             height: 0,
+            proposer: who("system-0"),
             block: 1,
         }
     }
@@ -382,9 +393,8 @@ impl Net {
 
     fn record_chunk(&mut self, count: u32, chunk: u32, groups: Vec<Group>) -> Result<Executed, CallError> {
         let data = system_tx::calldata(self.height, root(self.height), count, chunk, groups);
-        let sender = who("system-0");
         self.evm.send_with_gas(
-            sender,
+            self.proposer,
             addresses::RECEIPT_LEDGER,
             U256::ZERO,
             data,
@@ -448,7 +458,7 @@ impl Net {
     pub fn assert_conserved(&mut self, holders: &[Address]) {
         let supply = self.evm.view(addresses::OPG, OPG::totalSupplyCall {}).unwrap();
         assert!(supply <= self.evm.balance(addresses::OPG), "wrapped OPG is backed");
-        let mut contracts = vec![addresses::FEE_VAULT, addresses::NODE_REGISTRY];
+        let mut contracts = vec![addresses::FEE_VAULT, addresses::NODE_REGISTRY, addresses::INSURANCE];
         contracts.extend(self.nodes.iter().map(|node| deposit_address(*node)));
         let sum: u128 = holders.iter().chain(&contracts).map(|holder| self.opg(*holder)).sum();
         assert_eq!(U256::from(sum), supply, "all balances are known");
