@@ -44,6 +44,7 @@ const CONTRACTS = [
   "PriceOracle",
   "Checkpoint",
   "HomeFeeVault",
+  "Payouts",
 ];
 /** Contracts that only tests use: actors that try to break the others. */
 const TEST_CONTRACTS = ["TestActors", "TestX402", "TestBLS", "TestStaking"];

@@ -1,9 +1,9 @@
 //! The list of the airdrop as a Merkle tree (OpenZeppelin's StandardMerkleTree, `["address", "uint256"]`): root and proofs.
 //!
-//! Leaves are `keccak256(keccak256(abi.encode(account, amount)))`, sorted; the tree is a complete binary tree in an array, leaves
-//! from its end on; two nodes are hashed in ascending order.
+//! Leaves are `keccak256(keccak256(abi.encode(account, amount)))`.
 
-use alloy_primitives::{Address, B256, U256, keccak256};
+use crate::standard_tree::{self, StandardTree};
+use alloy_primitives::{Address, B256, U256};
 use opg_primitives::money::Amount;
 use std::collections::BTreeSet;
 
@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 pub struct AirdropList {
     /// Entries in the order of the leaves.
     entries: Vec<(Address, Amount)>,
-    /// The tree: root first.
-    tree: Vec<B256>,
+    tree: StandardTree,
 }
 
 /// Why a list has no tree.
@@ -56,23 +55,9 @@ impl AirdropList {
                 .ok_or(AirdropError::Sum)?;
             leaves.push((leaf(account, amount), (account, amount)));
         }
-        if leaves.is_empty() {
-            return Err(AirdropError::Empty);
-        }
         leaves.sort_unstable();
-        let inner = leaves.len() - 1;
-        let mut tree = vec![B256::ZERO; inner];
-        // The first leaf stands at the end.
-        tree.extend(leaves.iter().rev().map(|(leaf, _)| *leaf));
-        for node in (0..inner).rev() {
-            let pair = (tree.get(2 * node + 1), tree.get(2 * node + 2));
-            if let (Some(left), Some(right)) = pair {
-                let parent = parent(*left, *right);
-                if let Some(slot) = tree.get_mut(node) {
-                    *slot = parent;
-                }
-            }
-        }
+        let hashes: Vec<B256> = leaves.iter().map(|(leaf, _)| *leaf).collect();
+        let tree = StandardTree::new(&hashes).ok_or(AirdropError::Empty)?;
         let entries = leaves.into_iter().map(|(_, entry)| entry).collect();
         Ok(Self { entries, tree })
     }
@@ -80,7 +65,7 @@ impl AirdropList {
     /// Root of the tree.
     #[must_use]
     pub fn root(&self) -> B256 {
-        self.tree.first().copied().unwrap_or_default()
+        self.tree.root()
     }
 
     /// Sum of all amounts.
@@ -94,14 +79,7 @@ impl AirdropList {
     pub fn claim(&self, account: Address) -> Option<(Amount, Vec<B256>)> {
         let at = self.entries.iter().position(|(other, _)| *other == account)?;
         let (_, amount) = self.entries.get(at)?;
-        let mut node = self.tree.len() - 1 - at;
-        let mut proof = Vec::new();
-        while node > 0 {
-            let sibling = if node % 2 == 1 { node + 1 } else { node - 1 };
-            proof.push(self.tree.get(sibling).copied()?);
-            node = (node - 1) / 2;
-        }
-        Some((*amount, proof))
+        Some((*amount, self.tree.proof(at)?))
     }
 }
 
@@ -109,12 +87,7 @@ fn leaf(account: Address, amount: Amount) -> B256 {
     let mut encoded = [0u8; 64];
     encoded[12..32].copy_from_slice(account.as_slice());
     encoded[32..].copy_from_slice(&U256::from(amount.wei()).to_be_bytes::<32>());
-    keccak256(keccak256(encoded))
-}
-
-fn parent(a: B256, b: B256) -> B256 {
-    let (low, high) = if a <= b { (a, b) } else { (b, a) };
-    keccak256([low.0, high.0].concat())
+    standard_tree::leaf(&encoded)
 }
 
 #[cfg(test)]

@@ -182,3 +182,8 @@ sol!(
     HomeFeeVault,
     "../../contracts/artifacts/HomeFeeVault.json"
 );
+sol!(
+    #[derive(Debug, PartialEq, Eq)]
+    Payouts,
+    "../../contracts/artifacts/Payouts.json"
+);

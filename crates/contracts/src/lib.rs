@@ -12,6 +12,7 @@
 //! - [`x402`] slots, readers and ids of the x402 payment contracts;
 //! - [`staking`] epochs, sets and proofs of possession;
 //! - [`governance`] readers of what governance decides: rules of blocks, escrow windows, weights of the split;
+//! - [`payouts`] what payees were credited, as a tree, for a chain where OPG lives;
 //! - [`seats`] the validator set of an epoch as state commits to it;
 //! - [`genesis_file`] the one file a network is built from, strictly validated.
 //!
@@ -43,10 +44,12 @@ pub mod evidence;
 pub mod genesis_file;
 pub mod governance;
 pub mod payment;
+pub mod payouts;
 pub mod seats;
 pub mod slashing;
 pub mod slots;
 pub mod staking;
+mod standard_tree;
 pub mod state;
 pub mod supply;
 pub mod system_tx;
@@ -55,8 +58,8 @@ pub mod x402;
 pub use airdrop::{AirdropError, AirdropList};
 pub use bindings::{
     Airdrop, BatchSettlement, ChainParameters, DepositAddress, Emission, Erc3009DepositCollector, EvidenceRegistry,
-    FeatureTiers, FeeVault, Governor, HomeFeeVault, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Permit2,
-    Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking, TEERegistry, Timelock, Treasury,
+    FeatureTiers, FeeVault, Governor, HomeFeeVault, KeyProofs, ModelRegistry, Multicall3, NodeRegistry, OPG, Payouts,
+    Permit2, Permit2DepositCollector, PriceOracle, ReceiptLedger, Slashing, Staking, TEERegistry, Timelock, Treasury,
     UniversalSigValidator, ValidatorKeys, Vesting,
     checkpoint::{self, Checkpoint},
     exact_permit2_proxy::{self, ExactPermit2Proxy},
