@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use opg_primitives::money::Amount;
 
+use crate::home_args::{CheckpointCommand, DeployArgs, HomeCommand, PayoutCommand};
+
 /// OpenGradient: pay for inference with a wallet, get a receipt, check it offline.
 #[derive(Debug, Parser)]
 #[command(name = "opg", version, propagate_version = true, arg_required_else_help = true)]
@@ -70,6 +72,17 @@ pub(crate) enum Command {
     /// Prove what a model computed, and check such proofs
     #[command(subcommand)]
     Zk(ZkCommand),
+    /// Run a local chain with the id of Base, to try out deployments
+    #[command(subcommand)]
+    Home(HomeCommand),
+    /// Deploy what belongs on the chain where OPG lives, from a plan file
+    Deploy(DeployArgs),
+    /// Relay certified blocks to the home chain, and prove receipts there
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Say, publish and claim payouts on the home chain
+    #[command(subcommand)]
+    Payout(PayoutCommand),
     /// Print the completion script of a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -767,6 +780,9 @@ pub(crate) struct VerifyArgs {
     /// Accept an anchor that is older than the unbonding period
     #[arg(long)]
     pub(crate) accept_old_anchor: bool,
+    /// Neither use nor keep checkpoints that were verified before
+    #[arg(long)]
+    pub(crate) no_keep: bool,
     /// The network, whose genesis is used when --genesis is not given
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
@@ -1048,6 +1064,16 @@ mod tests {
             "opg zk prove PROGRAM --input IN.json -o PROOF --output OUT.json --profile open --json",
             "opg zk verify --root 0x0000000000000000000000000000000000000000000000000000000000000001 --input IN.json --output OUT.json PROOF",
             "opg zk inspect PROGRAM --input IN.json --json",
+            "opg home up --dir D --port-base 9545",
+            "opg deploy --home base --plan P --dry-run --key K --dir D",
+            "opg checkpoint show",
+            "opg checkpoint relay --key K",
+            "opg checkpoint prove F --key K",
+            "opg payout show",
+            "opg payout say L --dry-run --key K",
+            "opg payout publish --key K",
+            "opg payout claim L --payee 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 --node 0x0000000000000000000000000000000000000000000000000000000000000001",
+            "opg receipt verify F --no-keep",
             "opg completions bash",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod demo;
 mod failure;
+mod home_args;
 mod output;
 
 use std::{process::ExitCode, time::Duration};
@@ -69,6 +70,10 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
                 Command::Delegate(args) => commands::staking::delegate(args, output).await,
                 Command::Unstake(args) => commands::staking::unstake(args, output).await,
                 Command::Claim(args) => commands::staking::claim(args, output).await,
+                Command::Home(command) => commands::home::run(command, output).await,
+                Command::Deploy(args) => commands::deploy::run(args, output).await,
+                Command::Checkpoint(command) => commands::home::checkpoint(command, output).await,
+                Command::Payout(command) => commands::home::payout(command, output).await,
                 Command::Faucet(args) => commands::wallet::faucet(args, output).await,
                 Command::Models(command) => commands::models::run(command, output).await,
                 Command::Infer(args) => commands::infer::run(args, output).await,

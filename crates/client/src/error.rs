@@ -82,6 +82,28 @@ pub enum ClientError {
         /// What was to be spent.
         needed: Amount,
     },
+    /// An endpoint belongs to another chain.
+    #[error("{url} is chain {got}, expected {expected}")]
+    OtherChain {
+        /// The endpoint.
+        url: String,
+        /// Chain id that was named.
+        expected: u64,
+        /// Chain id that it says.
+        got: u64,
+    },
+    /// The account cannot pay for gas on another chain.
+    #[error("{address} has {available} of the native coin on chain {chain_id}, a transaction needs up to {needed}")]
+    NoGasMoney {
+        /// The account.
+        address: Address,
+        /// The chain.
+        chain_id: u64,
+        /// What it has.
+        available: Amount,
+        /// What it needs.
+        needed: Amount,
+    },
     /// A transaction was included and failed.
     #[error("transaction {hash} failed on chain (reverted)")]
     Reverted {
@@ -118,7 +140,7 @@ impl ClientError {
     /// that is away.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Network(_) | Self::UnknownModel { .. } | Self::Mode(_) => true,
+            Self::Network(_) | Self::UnknownModel { .. } | Self::Mode(_) | Self::OtherChain { .. } => true,
             Self::Purse(error) => matches!(error, PurseError::File { .. } | PurseError::Unknown(_)),
             Self::Wallet(error) => !matches!(error, WalletError::Randomness(_)),
             Self::NodeRefused { status, .. } => (400..500).contains(status) && !matches!(status, 402 | 408 | 429),

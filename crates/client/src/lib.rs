@@ -43,9 +43,13 @@ mod channel;
 mod chat;
 mod closed;
 mod confidential;
+mod deploy;
 mod error;
 mod evidence;
+mod evm_chain;
+mod home;
 mod infer;
+mod kept;
 mod network;
 pub mod offer;
 mod pay;
@@ -66,11 +70,15 @@ pub use crate::{
     chat::{Chat, ChatEvent, ChatRequest, ChatStream, FunctionCall, Message, ToolCall},
     closed::NewModel,
     confidential::{AttestedKey, Via},
+    deploy::{CANONICAL_OPG, DeployError, Deployment, On, Plan, Standing, Step},
     error::ClientError,
+    evm_chain::{EvmChain, GasPrice},
+    home::{CheckpointState, Home, HomeError, PayoutRoots, Relayed, submit_call},
     infer::Inference,
+    kept::{KeptCheckpoints, KeptError},
     network::{
-        Contracts, KeyRef, NETWORK_ENV, NETWORK_FILE, Network, NetworkError, NetworkFile, NodeEntry, load_genesis,
-        locate, remember, user_data_dir, write_atomically, write_secret_atomically,
+        Contracts, HomeContracts, HomeEntry, KeyRef, NETWORK_ENV, NETWORK_FILE, Network, NetworkError, NetworkFile,
+        NodeEntry, load_genesis, locate, remember, user_data_dir, write_atomically, write_secret_atomically,
     },
     pay::{Authorized, Job, Paid, Quoted},
     purse::{Channel, Purse, PurseError},

@@ -1,6 +1,7 @@
 //! Where a network is: `network.json`, the genesis file, and how a command finds them.
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -117,6 +118,40 @@ pub struct NodeEntry {
     pub models: Vec<String>,
 }
 
+/// Contracts of a deployment on another chain where OPG lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeContracts {
+    /// OPG there.
+    pub opg: Address,
+    /// Whether that is one of no value, deployed because the canonical one is not on this chain.
+    pub opg_development: bool,
+    /// Light client of the network.
+    pub checkpoint: Address,
+    /// Deposits and payouts.
+    pub fee_vault: Address,
+    /// Implementation behind the deposit addresses there.
+    pub deposit_implementation: Address,
+    /// Payout roots; this one is on the network.
+    pub payouts: Address,
+    /// x402 contracts by name, if the plan asked for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub x402: BTreeMap<String, Address>,
+}
+
+/// A chain where OPG lives, with what `opg deploy` put there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeEntry {
+    /// Its name: `base`.
+    pub name: String,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// JSON-RPC endpoints.
+    pub rpc: Vec<String>,
+    /// Contract addresses.
+    pub contracts: HomeContracts,
+}
+
 /// The content of `network.json`. Fields of roles that do not exist are absent, and unknown ones are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkFile {
@@ -143,6 +178,9 @@ pub struct NetworkFile {
     /// The services.
     #[serde(default)]
     pub nodes: Vec<NodeEntry>,
+    /// The chain where OPG lives, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HomeEntry>,
 }
 
 impl NetworkFile {
@@ -346,7 +384,7 @@ fn replace(path: &Path, bytes: &[u8], secret: bool) -> Result<(), NetworkError> 
     })
 }
 
-fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, NetworkError> {
+pub(crate) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, NetworkError> {
     let io = |source| NetworkError::Io {
         path: path.into(),
         source,

@@ -349,7 +349,7 @@ impl Client {
     }
 
     /// Every change of the validator set since the genesis; they are verified with the file.
-    async fn handovers(&self) -> Result<Vec<HandOver>, ClientError> {
+    pub(crate) async fn handovers(&self) -> Result<Vec<HandOver>, ClientError> {
         let mut all: Vec<HandOver> = Vec::new();
         loop {
             let from = all.len().saturating_add(1);
@@ -449,7 +449,7 @@ impl Client {
     }
 
     /// A proof of storage slots under a certified state root at `height` (0: the newest that has a certificate).
-    async fn state_proof(
+    pub(crate) async fn state_proof(
         &self,
         accounts: &[(Address, Vec<U256>)],
         height: u64,

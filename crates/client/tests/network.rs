@@ -57,6 +57,7 @@ fn description() -> NetworkFile {
             key_file: "demo.key".into(),
         }),
         faucet: None,
+        home: None,
         nodes: vec![NodeEntry {
             role: "inference".into(),
             id: B256::repeat_byte(9),

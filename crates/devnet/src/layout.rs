@@ -17,7 +17,7 @@ use std::{
 
 use alloy_primitives::{B256, FixedBytes};
 use opg_attester::{Attester as _, Choice, SoftwareAttester, SoftwareFormat};
-use opg_client::{Contracts, KeyRef, NETWORK_FILE, NetworkFile, NodeEntry, Wallet, write_atomically};
+use opg_client::{Contracts, KeyRef, NETWORK_FILE, Network, NetworkFile, NodeEntry, Wallet, write_atomically};
 use opg_consensus::keys::{BlsKey, IdentityKey, ValidatorKeys, proof_of_possession};
 use opg_contracts::{DevelopmentRoot, EvidenceSetup, GenesisFile, ValidatorEntry, possession_namespace};
 use opg_full_node::config::{FullNodeConfig, Keys, KeysFile, PeerConfig};
@@ -92,6 +92,8 @@ impl Layout {
                 wallet: None,
                 faucet: None,
                 nodes: Vec::new(),
+                // What was deployed elsewhere is not in the configurations.
+                home: Network::load(dir).ok().and_then(|network| network.file.home),
             },
             genesis,
             validators,

@@ -30,6 +30,7 @@
 mod assets;
 mod error;
 mod genesis;
+mod home;
 mod layout;
 mod lock;
 mod ports;
@@ -40,6 +41,7 @@ pub use crate::{
     assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoModel, DemoProgram, DemoProgramError},
     error::DevnetError,
     genesis::CHAIN_ID,
+    home::{DEFAULT_HOME_PORT_BASE, HOME_CHAIN_ID, RunningHome},
     ports::{DEFAULT_PORT_BASE, Ports},
     split::{Split, SplitRole},
     up::{Options, Running},

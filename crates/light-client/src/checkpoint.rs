@@ -51,6 +51,12 @@ pub enum CheckpointError {
         /// Block shown.
         got: B256,
     },
+    /// More points than are ever kept.
+    #[error("{got} checkpoints, at most {MAX_REMEMBERED} are kept")]
+    TooMany {
+        /// Points given.
+        got: usize,
+    },
     /// The points are not of consecutive epochs.
     #[error("checkpoints must be of consecutive epochs, got {got} after {before}")]
     Order {
@@ -79,6 +85,33 @@ impl CheckpointBook {
             genesis,
             points: Vec::new(),
         }
+    }
+
+    /// Genesis of the network.
+    #[must_use]
+    pub const fn genesis(&self) -> B256 {
+        self.genesis
+    }
+
+    /// Checks a book that was read from somewhere: of this network, its epochs rising, no more than are ever kept.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn validate(&self, genesis: B256) -> Result<(), CheckpointError> {
+        self.check(genesis, &[])?;
+        if self.points.len() > MAX_REMEMBERED {
+            let got = self.points.len();
+            return Err(CheckpointError::TooMany { got });
+        }
+        let mut before = 0;
+        for point in &self.points {
+            if point.epoch <= before {
+                let got = point.epoch;
+                return Err(CheckpointError::Order { before, got });
+            }
+            before = point.epoch;
+        }
+        Ok(())
     }
 
     /// The newest point; it only ever moves forward.
@@ -236,6 +269,38 @@ mod tests {
             (book.points.len(), book.get(5), book.get(6)),
             (MAX_REMEMBERED, None, Some(&point(6, 1)))
         );
+    }
+
+    #[test]
+    fn a_book_that_was_tampered_with_is_refused() {
+        let mut book = CheckpointBook::new(GENESIS);
+        book.merge(GENESIS, &[point(1, 1), point(2, 2), point(3, 3)]).unwrap();
+        assert_eq!(book.validate(GENESIS), Ok(()));
+        assert!(matches!(
+            book.validate(B256::ZERO),
+            Err(CheckpointError::Genesis { .. })
+        ));
+        let swapped = CheckpointBook {
+            genesis: GENESIS,
+            points: vec![point(2, 2), point(1, 1)],
+        };
+        assert_eq!(
+            swapped.validate(GENESIS),
+            Err(CheckpointError::Order { before: 2, got: 1 })
+        );
+        let zero = CheckpointBook {
+            genesis: GENESIS,
+            points: vec![Checkpoint {
+                epoch: 0,
+                ..point(1, 1)
+            }],
+        };
+        assert!(zero.validate(GENESIS).is_err());
+        let long = CheckpointBook {
+            genesis: GENESIS,
+            points: (1..=MAX_REMEMBERED as u64 + 1).map(|epoch| point(epoch, 1)).collect(),
+        };
+        assert!(matches!(long.validate(GENESIS), Err(CheckpointError::TooMany { .. })));
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod checks;
 pub mod error;
 pub mod finality;
 pub mod handover;
+pub mod onchain;
 pub mod report;
 pub mod state;
 pub mod verify;

@@ -240,7 +240,10 @@ impl<'a> Run<'a> {
         if let Some((first, after)) = rest.split_first()
             && first.epoch > 1
         {
-            let trusted = self.options.trusted_checkpoint.ok_or_else(|| {
+            // A point verified before is as good as one that the caller names.
+            let kept = self.options.kept.as_ref().and_then(|book| book.get(first.epoch));
+            let trusted = self.options.trusted_checkpoint.or(kept.map(|point| point.hash));
+            let trusted = trusted.ok_or_else(|| {
                 Outcome::failed(format!(
                     "the hand-overs begin with epoch {}: name the checkpoint they start from, or take a file with all",
                     first.epoch

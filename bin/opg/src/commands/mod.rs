@@ -3,7 +3,9 @@
 pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod closed;
+pub(crate) mod deploy;
 pub(crate) mod evidence;
+pub(crate) mod home;
 pub(crate) mod hub;
 pub(crate) mod infer;
 pub(crate) mod models;
@@ -125,6 +127,18 @@ pub(crate) fn input_text(argument: &str, at_file: bool) -> Result<String, Failur
             read(path, &mut file)
         }
         None => Ok(argument.to_owned()),
+    }
+}
+
+/// Reads a file of at most `max` bytes.
+pub(crate) fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    match bytes.len() as u64 > max {
+        true => Err(Failure::usage(format!("{} is longer than {max} bytes", path.display()))),
+        false => Ok(bytes),
     }
 }
 

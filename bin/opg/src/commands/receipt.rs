@@ -7,8 +7,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use opg_client::{Network, load_genesis, text::one_line};
-use opg_light_client::{Options, Report, Status, Verifier};
+use opg_client::{KeptCheckpoints, KeptError, Network, load_genesis, text::one_line};
+use opg_light_client::{Options, Report, Status, Verdict, Verifier};
 use opg_primitives::mode::{Grade, Mode};
 use opg_receipt::{ReceiptFile, SignedReceipt, UpstreamRecord, file::MAX_FILE_BYTES};
 use serde_json::json;
@@ -140,6 +140,11 @@ fn check(args: &VerifyArgs, output: Output) -> Result<ExitCode, Failure> {
     };
     let require = args.require.as_deref().map(requirement).transpose()?;
     let bytes = read(&args.file)?;
+    let kept = match args.no_keep {
+        true => None,
+        false => KeptCheckpoints::of_user(genesis.digest()),
+    };
+    let book = kept.as_ref().map(KeptCheckpoints::load).transpose()?;
     let options = Options {
         require,
         now: SystemTime::now()
@@ -147,12 +152,23 @@ fn check(args: &VerifyArgs, output: Output) -> Result<ExitCode, Failure> {
             .ok()
             .map(|now| now.as_secs()),
         trusted_checkpoint: args.trust_checkpoint,
-        kept: None,
+        kept: book,
         accept_old_anchor: args.accept_old_anchor,
     };
     let verifier =
         Verifier::new(&genesis).map_err(|error| Failure::usage(format!("the genesis file is not usable: {error}")))?;
     let report = verifier.verify_bytes(&bytes, &options);
+    // What rests on an anchor that is too old is not vouched for, whatever else holds.
+    if let Some(kept) =
+        kept.filter(|_| report.failure().is_none() && !matches!(report.verdict, Verdict::OldAnchor { .. }))
+        && !args.accept_old_anchor
+        && let Err(error) = kept.keep(&report.checkpoints)
+    {
+        match error {
+            KeptError::File(error) => eprintln!("warning: this verification is not remembered: {error}"),
+            error => return Err(error.into()),
+        }
+    }
     output.result(&report, || describe(&report))?;
     match report.failure() {
         Some(step) => eprintln!(
@@ -201,4 +217,10 @@ fn requirement(text: &str) -> Result<(Mode, Option<Grade>), Failure> {
     let mode = mode.parse::<Mode>().map_err(wrong)?;
     let grade = grade.map(str::parse::<Grade>).transpose().map_err(wrong)?;
     Ok((mode, grade))
+}
+
+impl From<KeptError> for Failure {
+    fn from(error: KeptError) -> Self {
+        Self::failed(error)
+    }
 }

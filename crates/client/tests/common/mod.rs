@@ -139,6 +139,7 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
         contracts: Contracts::PREDEPLOYED,
         wallet: None,
         faucet: None,
+        home: None,
         nodes: vec![NodeEntry {
             role: "inference".into(),
             id: NODE.0,
