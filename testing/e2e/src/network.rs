@@ -89,3 +89,30 @@ impl Network {
             .to_owned()
     }
 }
+
+impl Network {
+    /// As [`Network::start`], with a genesis file that `edit` has changed.
+    ///
+    /// # Panics
+    /// As [`Network::start`].
+    pub fn start_edited(edit: impl FnOnce(&mut Value)) -> Self {
+        let home = tempfile::tempdir().expect("temporary folder");
+        let (base, ports) = port_base();
+        let mut network = Self {
+            home,
+            base,
+            up: None,
+            file: Value::Null,
+            _ports: ports,
+        };
+        let (dir, port) = (network.dir(), base.to_string());
+        let path = dir.to_str().expect("utf-8 path");
+        crate::opg(network.home(), &["up", "--split", path, "--port-base", &port]).expect_code(0);
+        let genesis = dir.join("genesis.json");
+        let mut value = serde_json::from_slice(&std::fs::read(&genesis).expect("genesis.json")).expect("JSON");
+        edit(&mut value);
+        std::fs::write(&genesis, value.to_string()).expect("genesis.json");
+        network.run();
+        network
+    }
+}
