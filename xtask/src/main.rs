@@ -14,6 +14,7 @@
 mod checks;
 mod context;
 mod contracts;
+mod contracts_bench;
 mod debian;
 mod fuzz_step;
 mod native;
@@ -107,7 +108,7 @@ struct TestArgs {
 
 #[derive(Debug, Args)]
 struct BenchArgs {
-    /// startup, finality, infer, ledger, all of these if absent; payments; zkml (beside ezkl, from PyPI)
+    /// startup, finality, infer, ledger, all of these if absent; contracts (gas); payments; zkml (beside ezkl, from PyPI)
     name: Option<String>,
     /// Passed to the benchmark; for zkml, names of models instead of those that are measured alone
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -122,7 +123,10 @@ struct FuzzArgs {
     /// Cases in a round of every property test, or more where a test asks for more (PROPTEST_CASES)
     #[arg(long, default_value_t = 5_000)]
     cases: u32,
-    /// One fuzz target (`cargo xtask fuzz list` names them), or only tests whose name contains this
+    /// Calls of `cargo xtask fuzz contracts`
+    #[arg(long, default_value_t = 1_000_000)]
+    calls: u64,
+    /// contracts (all of them together), one fuzz target (`cargo xtask fuzz list` names them), or only tests whose name contains this
     target: Option<String>,
 }
 
@@ -185,6 +189,10 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
                     .run()?;
                 return Ok(ok);
             }
+            if args.name.as_deref() == Some("contracts") {
+                contracts_bench::gas(&context)?;
+                return Ok(ok);
+            }
             let opg = build(&context, &["opg", "opg-bench"])?;
             let mut bench = Cmd::new(&context, context.target_dir.join("release/opg-bench"));
             bench = bench.arg("--opg").arg(opg);
@@ -231,6 +239,10 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Fuzz(args) => {
             let mut steps = Steps::default();
             let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
+            if args.target.as_deref() == Some("contracts") {
+                steps.step("contracts", |_| contracts_bench::fuzz(&context, args.calls));
+                return Ok(steps.finish("fuzz"));
+            }
             if fuzz_step::run(&context, &mut steps, args.target.as_deref(), args.seconds)? {
                 tests_step::fuzz(&context, &mut steps, args.seconds, args.cases, args.target.as_deref());
             }

@@ -408,7 +408,7 @@ impl Table {
 
     fn to_markdown(&self) -> String {
         let mut text = String::from(
-            "# What operations cost\n\nGas of whole transactions, measured by `crates/genesis/tests/gas_table.rs` on the compiled contracts; the test fails if this file says\nsomething else. Checkpoints and BLS signatures have bars in `tests/checkpoint.rs` and `tests/bls.rs`; channels and Permit2 are in x402-contracts.md.\n\n| contract | function | case | gas |\n|---|---|---|---|\n",
+            "# What operations cost\n\nGas of whole transactions, measured by `crates/genesis/tests/gas_table.rs` on the compiled contracts; the test fails if this file says\nsomething else. Checkpoints and BLS signatures have bars in `tests/checkpoint.rs` and `tests/bls.rs`; channels and Permit2 are in x402-contracts.md.\n`cargo xtask bench contracts` writes all of it, with whole batches, checkpoints and ends of epochs, to bench/results/contracts.json.\n\n| contract | function | case | gas |\n|---|---|---|---|\n",
         );
         for (contract, function, what, gas) in &self.rows {
             // Writing to a string cannot fail.
@@ -454,7 +454,11 @@ fn measured() -> Table {
 #[test]
 fn the_document_says_what_is_measured() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/specs/gas.md");
-    let text = measured().to_markdown();
+    let table = measured();
+    for (contract, function, case, gas) in &table.rows {
+        common::figure(format!("{contract}.{function} {case}").trim(), *gas, None);
+    }
+    let text = table.to_markdown();
     if std::env::var_os("OPG_WRITE_DOCS").is_some() {
         fs::write(&path, &text).unwrap();
     }

@@ -808,6 +808,11 @@ fn any_number_of_validators_and_a_bounded_end_of_the_epoch() {
         "end of an epoch with 100 seats of 128 candidates: {} gas",
         done.gas_used
     );
+    common::figure(
+        "end of an epoch: 100 seats of 128 candidates, ten down",
+        done.gas_used,
+        Some(staking::END_EPOCH_GAS),
+    );
     assert!(done.gas_used < staking::END_EPOCH_GAS * 3 / 4, "{}", done.gas_used);
     let rewarded = done.logs.iter().filter(|log| log.address == STAKING).count();
     assert!(rewarded >= 90);

@@ -409,10 +409,10 @@ struct Place(u64, u64);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        eprintln!(
-            "failed at call {} of the network with OPG_SYSTEM_SEED={}",
-            self.1, self.0
-        );
+        if std::thread::panicking() {
+            let (seed, call) = (self.0, self.1);
+            eprintln!("failed at call {call} of the network with OPG_SYSTEM_SEED={seed}");
+        }
     }
 }
 

@@ -692,10 +692,37 @@ fn a_thousand_receipts_of_twenty_channels() {
     measure("1,000 receipts again", &mut net, &batch(3));
     settle_all(&mut net, 4 * each);
     let released = credit_gas(&mut net);
-    println!("credit of 20 channels, 100 payees: {queued} while queued, {released} after the window");
+    // Most of that is the channels' money moving to the vault. Where the payees have settled before, as they do with their claims:
+    net.tick(700);
+    let again = measure("1,000 receipts once more", &mut net, &batch(4));
+    settle_all(&mut net, 5 * each);
+    let mut moved = 0;
+    for (node, ..) in &list {
+        let settle = opg_contracts::BatchSettlement::settleCall {
+            receiver: common::deposit_address(*node),
+            token: addresses::OPG,
+        };
+        moved += net.batch_raw(who("anyone"), settle).unwrap().gas_used;
+    }
+    net.tick(700);
+    let settled = credit_gas(&mut net);
+    println!(
+        "credit of 20 channels, 100 payees: {queued} while queued, {released} after the window, {settled} if settled before"
+    );
+    common::figure("record 1,000 receipts of 20 channels", recorded, Some(2_500_000));
+    common::figure(
+        "credit them to 100 existing payees, settling 20 channels",
+        released,
+        None,
+    );
+    common::figure("settle 20 channels (20 transactions)", moved, None);
+    common::figure("credit them to 100 existing payees, settled before", settled, None);
+    common::figure("record and credit, settled before", again + settled, Some(2_500_000));
+    common::figure("record, settle and credit", recorded + released, Some(2_500_000));
     assert!(first <= 2_500_000 && recorded <= 1_000_000 && later <= 1_000_000);
-    assert!(recorded + released <= 4_000_000);
-    let wanted = 4 * each * 20;
+    assert!(again + settled <= 2_500_000, "the bar: {again} and {settled}");
+    assert!(recorded + released <= 3_200_000);
+    let wanted = 5 * each * 20;
     let credited: u128 = all
         .iter()
         .map(|t| {

@@ -520,3 +520,19 @@ pub fn pending(entry: &BatchEntry, release_at: u64) -> ReceiptLedger::PendingEnt
         method: entry.method.code(),
     }
 }
+
+/// A figure of `cargo xtask bench contracts`: written to a file of its own in the folder that `OPG_BENCH_FIGURES` names, if it names one.
+/// Whether a bar is met is written beside it; which bars must be is for the test to say.
+pub fn figure(name: &str, gas: u64, bar: Option<u64>) {
+    println!("{name}: {gas} gas");
+    let Some(folder) = std::env::var_os("OPG_BENCH_FIGURES") else {
+        return;
+    };
+    let bars = bar.map(|bar| serde_json::json!([{ "bar": format!("<= {bar} gas"), "met": gas <= bar }]));
+    let mut figure = serde_json::json!({ "name": name, "unit": "gas", "samples": 1, "p50": gas });
+    if let Some(bars) = bars {
+        figure["bars"] = bars;
+    }
+    let file = format!("{:x}.json", keccak256(name));
+    std::fs::write(std::path::Path::new(&folder).join(file), figure.to_string()).expect("figure");
+}
