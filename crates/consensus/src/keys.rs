@@ -221,6 +221,43 @@ impl BlsKey {
     }
 }
 
+/// A BLS key's point as EIP-2537 has it (256 bytes), which the staking contract takes.
+///
+/// # Errors
+/// [`KeyError::Invalid`] if the bytes are no key.
+pub fn eip2537_key(key: &BlsPublicKey) -> Result<[u8; 256], KeyError> {
+    let point = blst::min_sig::PublicKey::key_validate(&key.0).map_err(|_| KeyError::Invalid("BLS public key"))?;
+    let raw = point.serialize();
+    let mut words = [0; 256];
+    // Zcash's format has the imaginary parts first.
+    for (word, from) in words.chunks_exact_mut(64).zip([48, 0, 144, 96]) {
+        pad(word, raw.get(from..from + 48));
+    }
+    Ok(words)
+}
+
+/// A [`proof_of_possession`] as EIP-2537 has points of G1 (128 bytes).
+///
+/// # Errors
+/// [`KeyError::Invalid`] if the bytes are no signature.
+pub fn eip2537_signature(signature: &[u8; 48]) -> Result<[u8; 128], KeyError> {
+    let point = blst::min_sig::Signature::sig_validate(signature, true)
+        .map_err(|_| KeyError::Invalid("proof of possession"))?;
+    let raw = point.serialize();
+    let mut words = [0; 128];
+    for (word, from) in words.chunks_exact_mut(64).zip([0, 48]) {
+        pad(word, raw.get(from..from + 48));
+    }
+    Ok(words)
+}
+
+/// A coordinate of 48 bytes at the end of a word of 64.
+fn pad(word: &mut [u8], coordinate: Option<&[u8]>) {
+    if let (Some(place), Some(coordinate)) = (word.get_mut(16..), coordinate) {
+        place.copy_from_slice(coordinate);
+    }
+}
+
 /// Both keys of a validator.
 #[derive(Debug, Clone)]
 pub struct ValidatorKeys {

@@ -49,6 +49,7 @@ pub mod index;
 pub mod metrics;
 pub mod node;
 pub mod pool;
+pub mod registration;
 pub mod rpc;
 mod shared;
 mod slashing;
