@@ -241,6 +241,7 @@ impl Client {
             if file.payment.is_some() {
                 progress(Stage::Settled);
             }
+            self.add_handovers(&mut file).await?;
             self.check(&file)?;
             return Ok(file);
         }
@@ -264,11 +265,17 @@ impl Client {
             }
             tokio::time::sleep(POLL).await;
         }
+        self.add_handovers(&mut file).await?;
+        self.check(&file)?;
+        Ok(file)
+    }
+
+    /// Last, so that they lead to every block of which the file has a part.
+    async fn add_handovers(&self, file: &mut ReceiptFile) -> Result<(), ClientError> {
         if self.network().genesis.parameters.epoch_blocks > 0 {
             file.handovers = self.handovers().await?;
         }
-        self.check(&file)?;
-        Ok(file)
+        Ok(())
     }
 
     /// The proof that `recorded` wei of a channel are claimed and credited, if they are.
