@@ -4,8 +4,8 @@ use alloy_primitives::{Address, B256};
 use opg_primitives::money::Amount;
 
 use crate::{
-    answer::AnswerError, network::NetworkError, offer::OfferError, purse::PurseError, rpc::RpcError,
-    wallet::WalletError,
+    answer::AnswerError, governance::GovernanceError, network::NetworkError, offer::OfferError, purse::PurseError,
+    rpc::RpcError, validator::RegistrationError, wallet::WalletError,
 };
 
 /// Any failure of the client.
@@ -124,6 +124,12 @@ pub enum ClientError {
     /// The network has no staking.
     #[error("this network has no staking: its genesis file has no `parameters.staking`")]
     NoStaking,
+    /// A proposal or vote that is not possible.
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
+    /// A validator that cannot be registered or changed so.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
     /// What a full node told does not fit the receipt, or itself.
     #[error("full node: {what}")]
     Proof {
@@ -140,7 +146,12 @@ impl ClientError {
     /// that is away.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Network(_) | Self::UnknownModel { .. } | Self::Mode(_) | Self::OtherChain { .. } => true,
+            Self::Network(_)
+            | Self::UnknownModel { .. }
+            | Self::Mode(_)
+            | Self::OtherChain { .. }
+            | Self::Governance(_)
+            | Self::Registration(_) => true,
             Self::Purse(error) => matches!(error, PurseError::File { .. } | PurseError::Unknown(_)),
             Self::Wallet(error) => !matches!(error, WalletError::Randomness(_)),
             Self::NodeRefused { status, .. } => (400..500).contains(status) && !matches!(status, 402 | 408 | 429),

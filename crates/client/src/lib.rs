@@ -34,7 +34,9 @@
 //! ```
 //!
 //! # Status
-//! Pays by `exact` or out of channels ([`Purse`]), delegates stake ([`Client::stake`]), reports faults ([`Client::report_fault`]), modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or requests sealed to an attested key.
+//! Pays by `exact` or out of channels ([`Purse`]), delegates stake ([`Client::stake`]), registers validators, reports faults
+//! ([`Client::report_fault`]), proposes and votes ([`Client::propose`]), modes `none`, `tee` and `zk`; plain HTTP to nodes of a local network, or
+//! requests sealed to an attested key.
 #![forbid(unsafe_code)]
 
 pub mod answer;
@@ -47,6 +49,7 @@ mod deploy;
 mod error;
 mod evidence;
 mod evm_chain;
+mod governance;
 mod home;
 mod infer;
 mod kept;
@@ -62,6 +65,7 @@ mod sse;
 mod staking;
 mod status;
 pub mod text;
+mod validator;
 mod wallet;
 
 pub use crate::{
@@ -73,6 +77,10 @@ pub use crate::{
     deploy::{CANONICAL_OPG, DeployError, Deployment, On, Plan, Standing, Step},
     error::ClientError,
     evm_chain::{EvmChain, GasPrice},
+    governance::{
+        Call, Change, Draft, GovernanceError, GovernanceState, Proposal, ProposalId, ProposalState, Setting, Support,
+        Tally, Votes,
+    },
     home::{CheckpointState, Home, HomeError, PayoutRoots, Relayed, submit_call},
     infer::Inference,
     kept::{KeptCheckpoints, KeptError},
@@ -88,6 +96,7 @@ pub use crate::{
     slashing::{CaseStatus, Fault, FaultReport, Judgement, MAX_CASES, SlashingCase},
     staking::{Position, Positions, StakingState, Unbonding, Validator},
     status::{EndpointStatus, NodeStatus},
+    validator::{NewValidator, RegistrationError},
     wallet::{Wallet, WalletError},
 };
 

@@ -83,16 +83,46 @@ pub struct Contracts {
     pub model_registry: Address,
     /// Deposits and credits.
     pub fee_vault: Address,
+    /// Validators and stake; absent if validators have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staking: Option<Address>,
+    /// Where proposals are made and voted on; absent without governance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governor: Option<Address>,
+    /// Through which proposals are executed; absent without governance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timelock: Option<Address>,
+    /// What governance spends; absent without governance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub treasury: Option<Address>,
 }
 
 impl Contracts {
-    /// Where every genesis of this network puts them.
+    /// Where a genesis file puts them.
+    #[must_use]
+    pub fn of(genesis: &GenesisFile) -> Self {
+        let parameters = &genesis.parameters;
+        let governed = |address| parameters.governance.as_ref().map(|_| address);
+        Self {
+            staking: parameters.staking.as_ref().map(|_| addresses::STAKING),
+            governor: governed(addresses::GOVERNOR),
+            timelock: governed(addresses::TIMELOCK),
+            treasury: governed(addresses::TREASURY),
+            ..Self::PREDEPLOYED
+        }
+    }
+
+    /// Those that every genesis has.
     pub const PREDEPLOYED: Self = Self {
         opg: addresses::OPG,
         receipt_ledger: addresses::RECEIPT_LEDGER,
         node_registry: addresses::NODE_REGISTRY,
         model_registry: addresses::MODEL_REGISTRY,
         fee_vault: addresses::FEE_VAULT,
+        staking: None,
+        governor: None,
+        timelock: None,
+        treasury: None,
     };
 }
 

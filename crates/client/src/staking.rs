@@ -1,14 +1,15 @@
 //! Staking as a wallet sees it: validators, stake behind them, rewards, and what unbonds (docs/specs/staking.md).
 
-use alloy_primitives::{Address, Bytes, U256};
-use alloy_sol_types::SolCall as _;
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::{SolCall as _, SolEvent as _};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use opg_contracts::{
     OPG, Staking, addresses,
     staking::{MAX_CANDIDATES, MAX_SEATS},
 };
 use opg_primitives::money::Amount;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     Client, ClientError,
@@ -20,6 +21,14 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// Most unbondings of an account that are read, newest first.
 const MAX_UNBONDINGS: u64 = 256;
+/// Blocks that are searched for registrations at once: less than full nodes allow.
+const LOG_SPAN: u64 = 9_000;
+
+/// A log, as far as it is needed.
+#[derive(Deserialize)]
+struct Registered {
+    topics: Vec<B256>,
+}
 
 /// One validator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,6 +114,45 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoStaking`], or if no full node answers.
     pub async fn staking(&self) -> Result<StakingState, ClientError> {
+        self.staking_of(Vec::new()).await
+    }
+
+    /// The same with everybody who ever registered, also who has left.
+    ///
+    /// # Errors
+    /// As [`Client::staking`].
+    pub async fn staking_with_former(&self) -> Result<StakingState, ClientError> {
+        self.require_staking().await?;
+        // Those of block 0 left no event.
+        let mut known: Vec<Address> = self
+            .network()
+            .genesis
+            .validators
+            .iter()
+            .map(|validator| validator.operator)
+            .collect();
+        let mut upper = self.height().await?;
+        loop {
+            let lower = upper.saturating_sub(LOG_SPAN);
+            let filter = json!({
+                "address": addresses::STAKING, "topics": [Staking::ValidatorRegistered::SIGNATURE_HASH],
+                "fromBlock": format!("0x{lower:x}"), "toBlock": format!("0x{upper:x}"),
+            });
+            let logs: Vec<Registered> = self.rpc().call("eth_getLogs", [filter]).await?;
+            known.extend(
+                logs.iter()
+                    .filter_map(|log| log.topics.get(1))
+                    .map(|word| Address::from_word(*word)),
+            );
+            if lower == 0 {
+                return self.staking_of(known).await;
+            }
+            upper = lower - 1;
+        }
+    }
+
+    /// Seats, candidates and `known`.
+    async fn staking_of(&self, known: Vec<Address>) -> Result<StakingState, ClientError> {
         let at = addresses::STAKING;
         self.require_staking().await?;
         let (epoch, total, parameters, count) = futures::try_join!(
@@ -122,6 +170,7 @@ impl Client {
             .try_collect()
             .await?;
         operators.extend(&seated);
+        operators.extend(known);
         operators.sort_unstable();
         operators.dedup();
         let seated = &seated;
