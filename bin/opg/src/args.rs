@@ -1,6 +1,6 @@
 //! The command line: every command, option and value that `opg` accepts.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use alloy_primitives::{Address, B256, Bytes};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Unstake(UnstakeArgs),
     /// Collect rewards, and stake that has unbonded
     Claim(ClaimArgs),
+    /// Propose changes of what governance decides, vote on them, and carry them out
+    #[command(subcommand)]
+    Gov(GovCommand),
     /// List and show models
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -105,6 +108,9 @@ pub(crate) struct UpArgs {
     /// First port; RPC, p2p, node and metrics ports follow from it [default: 8545, or that of the existing folder]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=64_900))]
     pub(crate) port_base: Option<u16>,
+    /// JSON file with parameters of a new network that differ from the usual ones, as in a genesis file's `parameters`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) parameters: Option<PathBuf>,
     /// Do not serve web pages (this version has none)
     #[arg(long)]
     pub(crate) no_web: bool,
@@ -151,6 +157,34 @@ pub(crate) enum NodeCommand {
     Router(NodeArgs),
     /// A model hub: repositories for Hugging Face's tools
     Hub(NodeArgs),
+    /// Write keys and configuration of one more full node for a network
+    Init(NodeInitArgs),
+    /// Register a node on chain
+    #[command(subcommand)]
+    Register(RegisterCommand),
+    /// Give the wallet's validator other keys, from its next seat on
+    RotateKeys(RotateKeysArgs),
+    /// Set the commission of the wallet's validator; once an epoch, by one step
+    Commission {
+        /// Part of the rewards that the operator keeps, basis points
+        #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
+        bps: u16,
+        /// Wallet and network
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// Take the wallet's validator out of jail, once its time there is over
+    Unjail {
+        /// Wallet and network
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// Take the wallet's validator out of the network for ever; its stake is taken out with `opg unstake` afterwards
+    Exit {
+        /// Wallet and network
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
     /// Seal a provider's API key to a node's attested key and give it to the node; for the node's operator
     InjectKey(InjectKeyArgs),
     /// Set what a node asks for a model, within a quarter and four times the reference price; for the node's operator
@@ -265,6 +299,434 @@ pub(crate) struct ReportArgs {
     /// Wallet and network
     #[command(flatten)]
     pub(crate) purse: PurseArgs,
+}
+
+/// Options of `opg node init`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeInitArgs {
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// A validator to connect to, IDENTITY@HOST:PORT; may be given more than once [default: those of a local network's folder]
+    #[arg(long = "peer", value_name = "PEER", value_parser = peer)]
+    pub(crate) peers: Vec<Peer>,
+    /// Address of JSON-RPC [default: a free port beside a local network's]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) rpc: Option<SocketAddr>,
+    /// Address of the p2p listener [default: a free port beside a local network's]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) p2p: Option<SocketAddr>,
+    /// Address of the metrics [default: a free port beside a local network's, else none]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// A validator's identity and where it listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Ed25519 identity, 64 hex digits.
+    pub(crate) identity: String,
+    /// Its p2p listener.
+    pub(crate) address: SocketAddr,
+}
+
+fn peer(text: &str) -> Result<Peer, String> {
+    const FORM: &str = "must be IDENTITY@HOST:PORT, the identity as 64 hex digits";
+    let (identity, address) = text.split_once('@').ok_or(FORM)?;
+    let identity = identity.strip_prefix("0x").unwrap_or(identity).to_ascii_lowercase();
+    if identity.len() != 64 || !identity.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(FORM.into());
+    }
+    let address = address.parse().map_err(|_| FORM)?;
+    Ok(Peer { identity, address })
+}
+
+/// What is registered.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegisterCommand {
+    /// A full node as a validator, with the wallet as its operator: shows that it has its keys, and locks a bond
+    #[command(alias = "validator")]
+    Full(RegisterFullArgs),
+}
+
+/// Options of `opg node register full`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterFullArgs {
+    /// Configuration of the full node, as `opg node init` and `opg up --split` write it; its keys are registered
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Own stake to lock, in OPG [default: the network's least]
+    #[arg(long, value_parser = amount, value_name = "OPG")]
+    pub(crate) bond: Option<Amount>,
+    /// Part of the rewards that the operator keeps, basis points
+    #[arg(long, default_value_t = 0, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+    pub(crate) commission: u16,
+    /// Native coin that the system account is filled up to; it pays the gas of system transactions
+    #[arg(long, default_value = "10", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) gas: Amount,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// Options of `opg node rotate-keys`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateKeysArgs {
+    /// Configuration of the full node with the new keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Native coin that the new system account is filled up to
+    #[arg(long, default_value = "10", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) gas: Amount,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// An operator's wallet, and whether it only asks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OperatorArgs {
+    /// Say what would be done, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The operator's wallet and the network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
+}
+
+/// `opg gov`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GovCommand {
+    /// List proposals, newest first: state, votes, times
+    Ls {
+        /// Show this proposal alone, with all that it says and does
+        id: Option<String>,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Propose a change
+    Propose(ProposeArgs),
+    /// Vote on a proposal with all votes that the wallet had when the vote began
+    Vote {
+        /// Number of the proposal, or its first digits
+        id: String,
+        /// What to say
+        #[arg(value_enum)]
+        support: SupportArg,
+        /// Why; it goes on chain
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Waiting, wallet and network
+        #[command(flatten)]
+        how: GovStepArgs,
+    },
+    /// Hand a proposal that passed to the timelock
+    Queue {
+        /// Number of the proposal, or its first digits
+        id: String,
+        /// Waiting, wallet and network
+        #[command(flatten)]
+        how: GovStepArgs,
+    },
+    /// Carry out a queued proposal once its delay is over
+    Execute {
+        /// Number of the proposal, or its first digits
+        id: String,
+        /// Waiting, wallet and network
+        #[command(flatten)]
+        how: GovStepArgs,
+    },
+    /// Give the wallet's votes to an account; OPG that is held votes only after this
+    Delegate {
+        /// Who gets them [default: the wallet itself]
+        to: Option<Address>,
+        /// Leave the votes of stake where they are
+        #[arg(long)]
+        held_only: bool,
+        /// Say what would be done, and send nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+    /// Take votes of others' stake, so that they can name this wallet
+    AcceptVotes {
+        /// Take them no longer; who has named the wallet stays
+        #[arg(long)]
+        stop: bool,
+        /// Wallet and network
+        #[command(flatten)]
+        purse: PurseArgs,
+    },
+}
+
+/// Options that vote, queue and execute share.
+#[derive(Debug, Args)]
+pub(crate) struct GovStepArgs {
+    /// Wait until it is possible, at most so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "600", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub(crate) wait: Option<u64>,
+    /// Say what would be done, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) purse: PurseArgs,
+}
+
+/// What to say to a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SupportArg {
+    /// Yes
+    For,
+    /// No
+    Against,
+    /// Neither; counts for the quorum
+    Abstain,
+}
+
+/// Options of `opg gov propose`.
+#[derive(Debug, Args)]
+pub(crate) struct ProposeArgs {
+    /// Title, one line [default: what the proposal does]
+    #[arg(long, global = true)]
+    pub(crate) title: Option<String>,
+    /// Reasons, as text, @FILE, or - for stdin
+    #[arg(long, global = true, value_name = "TEXT|@FILE|-")]
+    pub(crate) description: Option<String>,
+    /// Print the draft and what it would do, and send nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Key file of the wallet [default: $OPG_WALLET, else the demo wallet of the network]
+    #[arg(long, global = true, value_name = "FILE", env = "OPG_WALLET", hide_env_values = true)]
+    pub(crate) key: Option<PathBuf>,
+    /// Folder of the network [default: $OPG_NETWORK, else that of the last `opg up`]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// What to change
+    #[command(subcommand)]
+    pub(crate) change: ProposeCommand,
+}
+
+/// What can be proposed. Options that are not given stay what they are.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProposeCommand {
+    /// Rules of blocks: gas limit, elasticity, verification budget
+    ChainParameters {
+        /// Gas limit of a block, 120,000,000 to 1,000,000,000
+        #[arg(long)]
+        gas_limit: Option<u64>,
+        /// Limit over target of EIP-1559, 2 to 8
+        #[arg(long)]
+        elasticity: Option<u16>,
+        /// Cost units of receipts and proofs that a block may hold
+        #[arg(long)]
+        verification_budget: Option<u64>,
+        /// First height with the new rules [default: after the earliest execution, with room]
+        #[arg(long, value_name = "HEIGHT")]
+        at: Option<u64>,
+    },
+    /// Weights by which a charge is split, without the royalty: the node has 60 % or more, nobody else over 20 %
+    FeeSplit {
+        /// Of the node
+        #[arg(long)]
+        node: u16,
+        /// Of the auditors
+        #[arg(long)]
+        auditors: u16,
+        /// Of the treasury
+        #[arg(long)]
+        treasury: u16,
+        /// Of the router
+        #[arg(long)]
+        router: u16,
+    },
+    /// Escrow windows of receipts by mode, seconds
+    EscrowWindows {
+        /// Signature only
+        #[arg(long, value_name = "SECONDS")]
+        none: Option<u64>,
+        /// Attested
+        #[arg(long, value_name = "SECONDS")]
+        tee: Option<u64>,
+        /// Proven
+        #[arg(long, value_name = "SECONDS")]
+        zk: Option<u64>,
+        /// Replayable
+        #[arg(long, value_name = "SECONDS")]
+        replay: Option<u64>,
+    },
+    /// Parameters of staking
+    Staking {
+        /// Least own stake of a validator, in OPG
+        #[arg(long, value_parser = amount, value_name = "OPG")]
+        min_self_bond: Option<Amount>,
+        /// How long stake unbonds
+        #[arg(long, value_name = "SECONDS")]
+        unbonding: Option<u64>,
+        /// Jail for being down
+        #[arg(long, value_name = "SECONDS")]
+        jail_time: Option<u64>,
+        /// Most seats, 4 to 100
+        #[arg(long)]
+        max_seats: Option<u16>,
+        /// Most that a commission may change in an epoch
+        #[arg(long, value_name = "BPS")]
+        commission_step: Option<u16>,
+        /// Fewest leader views of an epoch from which a seat can be down
+        #[arg(long)]
+        min_views: Option<u32>,
+        /// Least part of them that a seat must win, millionths
+        #[arg(long)]
+        min_led_ppm: Option<u32>,
+    },
+    /// Parameters of slashing
+    Slashing {
+        /// Least bond of a report, in OPG
+        #[arg(long, value_parser = amount, value_name = "OPG")]
+        challenger_bond: Option<Amount>,
+        /// Between a verdict and the slash
+        #[arg(long, value_name = "SECONDS")]
+        appeal_window: Option<u64>,
+        /// Least slash for equivocation, millionths of the stake
+        #[arg(long)]
+        equivocation_ppm: Option<u32>,
+        /// Slash for being down, millionths of the stake
+        #[arg(long)]
+        downtime_ppm: Option<u32>,
+        /// Factor on the share of seats with the same fault
+        #[arg(long)]
+        correlation: Option<u8>,
+    },
+    /// Drop a slashing case
+    DismissCase {
+        /// Its number
+        id: u64,
+    },
+    /// Division of what the bucket for staking releases
+    Emission {
+        /// For auditors, millionths
+        #[arg(long)]
+        auditors_ppm: Option<u32>,
+        /// For inference nodes, millionths
+        #[arg(long)]
+        nodes_ppm: Option<u32>,
+    },
+    /// Who gets what is set aside of the emission
+    EmissionRecipient {
+        /// For whom it is set aside
+        #[arg(value_enum)]
+        pool: PoolArg,
+        /// Who gets it
+        to: Address,
+    },
+    /// Pay out of the treasury
+    Spend {
+        /// To whom
+        to: Address,
+        /// How much, in OPG
+        #[arg(value_parser = amount)]
+        amount: Amount,
+        /// Native coin instead of OPG
+        #[arg(long)]
+        native: bool,
+    },
+    /// One feature tier: change it, or add one after the highest
+    Tier {
+        /// Its number, from 0
+        index: usize,
+        /// Least OPG held and staked
+        #[arg(long, value_parser = Amount::parse_opg, value_name = "OPG")]
+        threshold: Option<Amount>,
+        /// Taken off a gateway's own fee, at most 5,000
+        #[arg(long, value_name = "BPS")]
+        discount_bps: Option<u16>,
+        /// Rate limit
+        #[arg(long)]
+        requests_per_minute: Option<u32>,
+        /// Size limit of one request
+        #[arg(long, value_name = "BYTES")]
+        max_request_bytes: Option<u32>,
+    },
+    /// Limits of the price oracle
+    Oracle {
+        /// Fewest feeds of a round, 3 to 100
+        #[arg(long)]
+        min_feeds: Option<u8>,
+        /// For how long a price is usable, 60 to 14,400
+        #[arg(long, value_name = "SECONDS")]
+        max_age: Option<u32>,
+    },
+    /// What attestation evidence is judged by
+    EvidencePolicy {
+        /// The policy (JSON)
+        file: PathBuf,
+    },
+    /// Revoke a measurement or signer of attestation evidence for ever
+    EvidenceRevoke {
+        /// Its hash
+        subject: alloy_primitives::B256,
+    },
+    /// Periods and limits of governance itself
+    Governance {
+        /// Between a proposal and its vote
+        #[arg(long, value_name = "SECONDS")]
+        delay: Option<u64>,
+        /// Length of a vote
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+        period: Option<u32>,
+        /// Votes that a proposer needs, in OPG
+        #[arg(long, value_parser = Amount::parse_opg, value_name = "OPG")]
+        threshold: Option<Amount>,
+        /// Part of wrapped OPG that has to vote
+        #[arg(long, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+        quorum_bps: Option<u16>,
+        /// Between queueing and execution
+        #[arg(long, value_name = "SECONDS")]
+        timelock_delay: Option<u64>,
+    },
+    /// Any call in the timelock's name
+    Call {
+        /// Contract
+        #[arg(long)]
+        target: Address,
+        /// Function and arguments as bytes
+        #[arg(
+            long,
+            value_name = "HEX",
+            required_unless_present = "signature",
+            conflicts_with = "signature"
+        )]
+        calldata: Option<alloy_primitives::Bytes>,
+        /// Function, such as 'setLimits(uint8,uint32)'
+        #[arg(long)]
+        signature: Option<String>,
+        /// Its arguments
+        #[arg(requires = "signature")]
+        arguments: Vec<String>,
+        /// Native coin to send, out of the timelock's own
+        #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
+        value: Amount,
+    },
+    /// A draft with one call or several, as `--dry-run --json` prints it
+    Draft {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Parts of the emission that are set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolArg {
+    /// Auditors
+    Auditors,
+    /// Inference nodes
+    Nodes,
 }
 
 /// Options of `opg node inject-key`.
@@ -460,6 +922,9 @@ pub(crate) struct ValidatorsArgs {
     /// Show this account's stake, rewards and unbonding stake as well
     #[arg(long)]
     pub(crate) account: Option<Address>,
+    /// Show those that have left as well
+    #[arg(long)]
+    pub(crate) all: bool,
     /// The network
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
@@ -1075,6 +1540,14 @@ mod tests {
             "opg payout claim L --payee 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 --node 0x0000000000000000000000000000000000000000000000000000000000000001",
             "opg receipt verify F --no-keep",
             "opg completions bash",
+            "opg gov ls",
+            "opg gov propose spend 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 5 --dry-run --title T --dir D --json",
+            "opg gov propose --title T call --target 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 --signature f(uint8) 3",
+            "opg gov vote 0x12ab for --wait --reason because",
+            "opg gov execute 12ab --wait 5 --key K",
+            "opg node init --out D --peer 1111111111111111111111111111111111111111111111111111111111111111@127.0.0.1:1",
+            "opg node register full --config C --bond 25000 --commission 500",
+            "opg node exit --dry-run",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -1093,6 +1566,12 @@ mod tests {
             "opg zk compile MODEL.onnx",
             "opg zk verify --root 0x12 --input I --output O PROOF",
             "opg zk inspect PROOF --output O",
+            "opg gov propose",
+            "opg gov propose call --target 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "opg gov propose call --target 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 --calldata 0x12 3",
+            "opg gov vote 0x12ab maybe",
+            "opg node init --out D --peer 11@127.0.0.1:1",
+            "opg node register full --config C --commission 10001",
         ] {
             assert_eq!(
                 Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(),

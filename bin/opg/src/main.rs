@@ -74,6 +74,7 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
                 Command::Deploy(args) => commands::deploy::run(args, output).await,
                 Command::Checkpoint(command) => commands::home::checkpoint(command, output).await,
                 Command::Payout(command) => commands::home::payout(command, output).await,
+                Command::Gov(command) => commands::gov::run(command, output).await,
                 Command::Faucet(args) => commands::wallet::faucet(args, output).await,
                 Command::Models(command) => commands::models::run(command, output).await,
                 Command::Infer(args) => commands::infer::run(args, output).await,

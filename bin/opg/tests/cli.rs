@@ -87,6 +87,7 @@ fn help_and_completions_need_nothing() {
         "deploy",
         "checkpoint",
         "payout",
+        "gov",
         "models",
         "infer",
         "chat",
@@ -97,7 +98,7 @@ fn help_and_completions_need_nothing() {
         assert!(help.contains(command), "{help}");
     }
     // D20: what is not built is not announced.
-    for absent in ["router", "explorer", "gov"] {
+    for absent in ["router", "explorer"] {
         assert!(!help.contains(absent), "{help}");
     }
     for shell in ["bash", "zsh", "fish"] {
@@ -115,6 +116,22 @@ fn without_a_network_commands_say_how_to_get_one() {
         &["wallet", "balance"],
         &["validators"],
         &["claim"],
+        &["gov", "ls"],
+        &[
+            "gov",
+            "propose",
+            "fee-split",
+            "--node",
+            "80",
+            "--auditors",
+            "10",
+            "--treasury",
+            "5",
+            "--router",
+            "5",
+        ],
+        &["node", "exit"],
+        &["node", "init", "--out", "nowhere"],
         &["chat", "m", "hello"],
     ] {
         expect_error(&cli.run(args), 2, &["no network found", "opg up", "--dir"]);

@@ -45,11 +45,36 @@ pub enum DevnetError {
         /// What is there.
         got: usize,
     },
+    /// The folder holds a network, whose parameters stand in its genesis file.
+    #[error(
+        "{dir} holds a network already, and its parameters stay those of its genesis.json; leave out --parameters, or choose another folder"
+    )]
+    ParametersOfExisting {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The folder for a split network is in use already.
     #[error("{dir} holds a network already; choose an empty folder")]
     NotEmpty {
         /// The folder.
         dir: PathBuf,
+    },
+    /// The folder for one more node has one already.
+    #[error("{dir} holds the configuration of a node already; choose another folder with --out")]
+    NodeExists {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A new node would know nobody.
+    #[error(
+        "the network's folder has no configurations of validators; say where some are with --peer IDENTITY@HOST:PORT"
+    )]
+    NoPeers,
+    /// A new node's address can only be chosen where the network is on this machine.
+    #[error("no free port beside the network's; say where the node listens with {option} HOST:PORT")]
+    NoAddress {
+        /// The option.
+        option: &'static str,
     },
     /// A file of the network does not have the right content.
     #[error("{path}: {reason}")]
@@ -120,6 +145,10 @@ impl DevnetError {
                 | Self::Port { .. }
                 | Self::Validators { .. }
                 | Self::NotEmpty { .. }
+                | Self::ParametersOfExisting { .. }
+                | Self::NodeExists { .. }
+                | Self::NoPeers
+                | Self::NoAddress { .. }
                 | Self::Malformed { .. }
                 | Self::Wallet(_)
                 | Self::Network(_)

@@ -3,13 +3,14 @@
 use alloy_primitives::{Address, B256, keccak256};
 use opg_contracts::{
     AccountAllocation, AirdropAllocation, AirdropError, AirdropList, AskRegistration, EvidenceSetup, GenesisFile,
-    ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters, ValidatorEntry,
-    VestingSchedule, addresses,
+    Governance, ModelRegistration, NodeRegistration, Parameters, ProgramRegistration, StakingParameters,
+    ValidatorEntry, VestingSchedule, addresses,
     genesis_file::VERSION,
     supply::{AIRDROP, BUCKETS, ECOSYSTEM, STAKING_REWARDS},
 };
 use opg_models::ManifestError;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
+use serde_json::Value;
 
 use crate::assets::{DEMO_MODELS, DEMO_ROYALTY_BPS, DemoProgramError};
 
@@ -41,16 +42,69 @@ pub(crate) fn node_salt() -> B256 {
     keccak256("opg/devnet/inference-node/0")
 }
 
+/// Parameters of a new local network: epochs of ten minutes, and a proposal takes some minutes. What light clients judge the age of
+/// their anchor by, the unbonding of stake, is not shortened: an old network would soon be too old for them.
+pub(crate) fn parameters() -> Parameters {
+    Parameters {
+        staking: Some(StakingParameters {
+            jail_time: 60,
+            appeal_window: 600,
+            ..StakingParameters::default()
+        }),
+        governance: Some(Governance {
+            voting_delay: 15,
+            voting_period: 120,
+            proposal_threshold: Amount(1_000 * WEI_PER_OPG),
+            // Of what is wrapped, which is nearly all: 100,000 OPG. The faucet has ten times as much.
+            quorum_bps: 1,
+            timelock_delay: 30,
+            guardian: None,
+        }),
+        epoch_blocks: 600,
+        ..Parameters::development(addresses::TREASURY)
+    }
+}
+
+/// [`parameters`] with those of a JSON document in their place, which has any of the fields of a genesis file's `parameters`; `null` leaves out
+/// staking or governance.
+///
+/// # Errors
+/// What is wrong with which field.
+pub(crate) fn parameters_with(document: &str) -> Result<Parameters, serde_json::Error> {
+    let mut all = serde_json::to_value(parameters())?;
+    merge(&mut all, serde_json::from_str(document)?);
+    serde_json::from_value(all)
+}
+
+/// Replaces what `other` has; objects are gone into.
+fn merge(into: &mut Value, other: Value) {
+    match (into, other) {
+        (Value::Object(into), Value::Object(other)) => {
+            for (name, value) in other {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, other) => *into = other,
+    }
+}
+
 /// Builds and validates the genesis file.
 ///
 /// # Errors
-/// Never with distinct keys; the types of the model encoder and of the validator.
-pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, GenesisSetupError> {
-    let staking = StakingParameters::default();
-    let parameters = Parameters {
-        staking: Some(staking),
-        ..Parameters::development(accounts.treasury)
-    };
+/// If a parameter is out of its range; else never with distinct keys.
+pub(crate) fn build(
+    accounts: &Accounts,
+    timestamp: u64,
+    mut parameters: Parameters,
+) -> Result<GenesisFile, GenesisSetupError> {
+    let mut evidence = accounts.evidence.clone();
+    if parameters.governance.is_some() {
+        // The only writer of what evidence is judged by.
+        evidence.owner = addresses::TIMELOCK;
+    } else if parameters.treasury == addresses::TREASURY {
+        // Without governance nobody could spend it.
+        parameters.treasury = accounts.treasury;
+    }
     let bond = parameters.min_bond;
     let mut node = NodeRegistration {
         operator: accounts.node_operator,
@@ -90,7 +144,13 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
             price: model.price,
         });
     }
-    let supply = Supply::new(accounts, node.bond, staking.min_self_bond, timestamp)?;
+    let stake = parameters.staking.map_or(Amount::ZERO, |staking| staking.min_self_bond);
+    let beneficiary = if parameters.staking.is_some() {
+        addresses::EMISSION
+    } else {
+        accounts.treasury
+    };
+    let supply = Supply::new(accounts, node.bond, stake, beneficiary, timestamp)?;
     let file = GenesisFile {
         version: VERSION,
         chain_id: CHAIN_ID,
@@ -101,7 +161,7 @@ pub(crate) fn build(accounts: &Accounts, timestamp: u64) -> Result<GenesisFile, 
         airdrop: Some(supply.airdrop),
         validators: accounts.validators.clone(),
         parameters,
-        evidence: Some(accounts.evidence.clone()),
+        evidence: Some(evidence),
         nodes: vec![node],
         models,
         asks,
@@ -180,7 +240,14 @@ struct Supply {
 }
 
 impl Supply {
-    fn new(accounts: &Accounts, bond: Amount, stake: Amount, start: u64) -> Result<Self, GenesisSetupError> {
+    /// `rewards` is the beneficiary of the bucket for staking.
+    fn new(
+        accounts: &Accounts,
+        bond: Amount,
+        stake: Amount,
+        rewards: Address,
+        start: u64,
+    ) -> Result<Self, GenesisSetupError> {
         let mut allocations = accounts_of_the_network(accounts, bond, stake);
         let spent: u128 = allocations.iter().map(|entry| entry.native.0 + entry.wrapped.0).sum();
         let mut vesting = Vec::new();
@@ -195,7 +262,7 @@ impl Supply {
             });
             if *bucket != AIRDROP {
                 let beneficiary = if *bucket == STAKING_REWARDS {
-                    addresses::EMISSION
+                    rewards
                 } else {
                     accounts.treasury
                 };
@@ -260,12 +327,44 @@ mod tests {
                 endpoint: "http://127.0.0.1:8610".into(),
                 validators,
             };
-            let file = build(&accounts, 1_800_000_000).unwrap();
+            let file = build(&accounts, 1_800_000_000, parameters()).unwrap();
             assert!(file.development);
             assert_eq!(file.asks.len(), DEMO_MODELS.len());
             // The creator is not the node: the split of a charge is visible.
             assert_ne!(file.models[0].creator, file.nodes[0].operator);
             assert_eq!(GenesisFile::parse(file.to_json().as_bytes()).unwrap(), file);
+            assert_eq!(file.parameters.treasury, addresses::TREASURY);
+            assert_eq!(file.evidence.as_ref().unwrap().owner, addresses::TIMELOCK);
+
+            // without governance and staking, the keys that a network had before
+            let plain = parameters_with(r#"{"governance": null, "staking": null, "epoch_blocks": 0}"#).unwrap();
+            let file = build(&accounts, 1_800_000_000, plain).unwrap();
+            assert_eq!(file.parameters.treasury, accounts.treasury);
+            assert_eq!(file.evidence.unwrap().owner, accounts.treasury);
+        }
+    }
+
+    #[test]
+    fn parameters_are_replaced_one_by_one() {
+        let changed = parameters_with(r#"{"epoch_blocks": 6, "governance": {"voting_period": 3}}"#).unwrap();
+        let usual = parameters();
+        assert_eq!(changed.epoch_blocks, 6);
+        let governance = changed.governance.unwrap();
+        assert_eq!(governance.voting_period, 3);
+        assert_eq!(
+            governance.timelock_delay,
+            usual.governance.as_ref().unwrap().timelock_delay
+        );
+        assert_eq!(changed.staking, usual.staking);
+        for (wrong, field) in [
+            (r#"{"epoch_block": 6}"#, "epoch_block"),
+            (r#"{"governance": {"voting_perod": 3}}"#, "voting_perod"),
+            (r#"{"epoch_blocks": "six"}"#, "six"),
+            ("[]", "array"),
+            ("{", "EOF"),
+        ] {
+            let error = parameters_with(wrong).unwrap_err().to_string();
+            assert!(error.contains(field) || error.contains("sequence"), "{wrong}: {error}");
         }
     }
 }

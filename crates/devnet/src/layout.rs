@@ -52,6 +52,7 @@ impl Layout {
         dir: &Path,
         validators: Option<u16>,
         port_base: Option<u16>,
+        parameters: Option<&Path>,
     ) -> Result<Self, DevnetError> {
         let dir = std::path::absolute(dir).map_err(|source| DevnetError::io(dir, source))?;
         if !dir.join("genesis.json").exists() {
@@ -59,7 +60,10 @@ impl Layout {
                 &dir,
                 validators.unwrap_or(4),
                 Ports(port_base.unwrap_or(DEFAULT_PORT_BASE)),
+                parameters,
             )?;
+        } else if parameters.is_some() {
+            return Err(DevnetError::ParametersOfExisting { dir });
         }
         let layout = Self::open(&dir)?;
         if let Some(expected) = validators.filter(|n| usize::from(*n) != layout.validators.len()) {
@@ -88,7 +92,7 @@ impl Layout {
                 rpc: Vec::new(),
                 router: None,
                 metrics: Vec::new(),
-                contracts: Contracts::PREDEPLOYED,
+                contracts: Contracts::of(&genesis),
                 wallet: None,
                 faucet: None,
                 nodes: Vec::new(),
@@ -212,7 +216,15 @@ impl Layout {
 }
 
 /// Makes keys, models, configurations and, last, the genesis file.
-fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> {
+fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) -> Result<(), DevnetError> {
+    // Read first: nothing is made for a file that is not good.
+    let chosen = match parameters {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|source| DevnetError::io(path, source))?;
+            genesis::parameters_with(&text).map_err(|error| malformed(path, error))?
+        }
+        None => genesis::parameters(),
+    };
     make_dir(dir)?;
     let wallet = |path: PathBuf| -> Result<Wallet, DevnetError> {
         if path.exists() {
@@ -325,7 +337,11 @@ fn create(dir: &Path, validators: u16, ports: Ports) -> Result<(), DevnetError> 
         .duration_since(UNIX_EPOCH)
         .map_or(1, |now| now.as_secs())
         - 1;
-    let file = genesis::build(&accounts, timestamp).map_err(|error| DevnetError::Genesis(error.to_string()))?;
+    let file = genesis::build(&accounts, timestamp, chosen).map_err(|error| match parameters {
+        // Everything else in the file is ours.
+        Some(path) => malformed(path, error),
+        None => DevnetError::Genesis(error.to_string()),
+    })?;
     write_atomically(&dir.join("genesis.json"), file.to_json().as_bytes())?;
     Ok(())
 }
@@ -351,17 +367,22 @@ fn evidence_setup(software: &SoftwareConfig, owner: alloy_primitives::Address) -
     })
 }
 
+/// Makes the three keys of a full node.
+pub(crate) fn make_keys(path: &Path) -> Result<(), DevnetError> {
+    let keys = ValidatorKeys::generate();
+    let file = KeysFile {
+        identity: keys.identity.to_hex(),
+        bls: keys.bls.to_hex(),
+        system: hex::encode(Wallet::random()?.secret_key().secret_bytes()),
+    };
+    let keys = Keys::decode(&file, path).map_err(|error| malformed(path, error))?;
+    keys.save(path).map_err(|error| malformed(path, error))
+}
+
 /// Makes or loads the three keys of validator `i` and gives their public halves.
 fn validator_entry(path: &Path, i: usize, operator: alloy_primitives::Address) -> Result<ValidatorEntry, DevnetError> {
     if !path.exists() {
-        let keys = ValidatorKeys::generate();
-        let file = KeysFile {
-            identity: keys.identity.to_hex(),
-            bls: keys.bls.to_hex(),
-            system: hex::encode(Wallet::random()?.secret_key().secret_bytes()),
-        };
-        let keys = Keys::decode(&file, path).map_err(|error| malformed(path, error))?;
-        keys.save(path).map_err(|error| malformed(path, error))?;
+        make_keys(path)?;
     }
     let keys = Keys::load(path).map_err(|error| malformed(path, error))?;
     let identity = IdentityKey::from_hex(&hex::encode(keys.identity)).map_err(|error| malformed(path, error))?;
@@ -391,12 +412,12 @@ fn inference_keys(path: &Path) -> Result<NodeKeys, DevnetError> {
     NodeKeys::load(path).map_err(|error| malformed(path, error))
 }
 
-fn role_dir(dir: &Path, i: usize) -> PathBuf {
+pub(crate) fn role_dir(dir: &Path, i: usize) -> PathBuf {
     dir.join(format!("validator-{i}"))
 }
 
 /// Paths are written relative to the file, so that the folder can be moved.
-fn write_full_node(path: &Path, mut config: FullNodeConfig) -> Result<(), DevnetError> {
+pub(crate) fn write_full_node(path: &Path, mut config: FullNodeConfig) -> Result<(), DevnetError> {
     config.genesis = relative(path, config.genesis);
     config.keys = relative(path, config.keys);
     config.data_dir = relative(path, config.data_dir);
@@ -442,7 +463,7 @@ fn relative(file: &Path, target: PathBuf) -> PathBuf {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), DevnetError> {
+pub(crate) fn make_dir(dir: &Path) -> Result<(), DevnetError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -450,7 +471,7 @@ fn make_dir(dir: &Path) -> Result<(), DevnetError> {
     builder.create(dir).map_err(|source| DevnetError::io(dir, source))
 }
 
-fn malformed(path: &Path, reason: impl std::fmt::Display) -> DevnetError {
+pub(crate) fn malformed(path: &Path, reason: impl std::fmt::Display) -> DevnetError {
     DevnetError::Malformed {
         path: path.into(),
         reason: reason.to_string(),

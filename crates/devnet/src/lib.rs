@@ -24,13 +24,15 @@
 //! ```
 //!
 //! # Status
-//! Full nodes and one inference node; other roles join with their issues (D20).
+//! Full nodes, a router and one inference node; other roles join with their issues (D20). Epochs, staking, slashing and governance are on, with
+//! periods for development; [`Devnet::join`] makes the files of one more full node.
 #![forbid(unsafe_code)]
 
 mod assets;
 mod error;
 mod genesis;
 mod home;
+mod join;
 mod layout;
 mod lock;
 mod ports;
@@ -42,12 +44,15 @@ pub use crate::{
     error::DevnetError,
     genesis::CHAIN_ID,
     home::{DEFAULT_HOME_PORT_BASE, HOME_CHAIN_ID, RunningHome},
+    join::{JoinOptions, Joined},
     ports::{DEFAULT_PORT_BASE, Ports},
     split::{Split, SplitRole},
     up::{Options, Running},
 };
 
 use std::path::Path;
+
+use opg_client::Network;
 
 /// Entry points.
 #[derive(Debug, Clone, Copy)]
@@ -62,11 +67,24 @@ impl Devnet {
         up::up(options).await
     }
 
-    /// Writes the files of a network into `dir`, one folder per role.
+    /// Writes the files of a network into `dir`, one folder per role. `parameters` is a JSON file as in [`Options::parameters`].
     ///
     /// # Errors
-    /// If `dir` holds a network already or cannot be written.
-    pub fn split(dir: &Path, validators: Option<u16>, port_base: Option<u16>) -> Result<Split, DevnetError> {
-        split::split(dir, validators, port_base)
+    /// If `dir` holds a network already or cannot be written, or a parameter is not good.
+    pub fn split(
+        dir: &Path,
+        validators: Option<u16>,
+        port_base: Option<u16>,
+        parameters: Option<&Path>,
+    ) -> Result<Split, DevnetError> {
+        split::split(dir, validators, port_base, parameters)
+    }
+
+    /// Writes keys and configuration of one more full node of `network` into `out`.
+    ///
+    /// # Errors
+    /// If `out` holds a node already or cannot be written, or nobody says where the validators are.
+    pub fn join(network: &Network, out: &Path, options: JoinOptions) -> Result<Joined, DevnetError> {
+        join::join(network, out, options)
     }
 }

@@ -26,13 +26,18 @@ pub struct SplitRole {
     pub config: PathBuf,
 }
 
-pub(crate) fn split(dir: &Path, validators: Option<u16>, port_base: Option<u16>) -> Result<Split, DevnetError> {
+pub(crate) fn split(
+    dir: &Path,
+    validators: Option<u16>,
+    port_base: Option<u16>,
+    parameters: Option<&Path>,
+) -> Result<Split, DevnetError> {
     std::fs::create_dir_all(dir).map_err(|source| DevnetError::io(dir, source))?;
     let _lock = DirLock::acquire(dir)?;
     if dir.join("genesis.json").exists() {
         return Err(DevnetError::NotEmpty { dir: dir.into() });
     }
-    let layout = Layout::open_or_create(dir, validators, port_base)?;
+    let layout = Layout::open_or_create(dir, validators, port_base, parameters)?;
     layout.network.write(&layout.dir)?;
     let full = layout.validators.iter().map(|config| SplitRole {
         kind: "full",

@@ -29,6 +29,8 @@ pub struct Options {
     pub validators: Option<u16>,
     /// First port.
     pub port_base: Option<u16>,
+    /// JSON file with parameters of a new network's genesis that differ from the usual ones.
+    pub parameters: Option<PathBuf>,
 }
 
 /// A running network.
@@ -50,7 +52,12 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
     std::fs::create_dir_all(&dir).map_err(|source| DevnetError::io(&dir, source))?;
     let lock = DirLock::acquire(&dir)?;
     let fresh = !dir.join("genesis.json").exists();
-    let layout = Layout::open_or_create(&dir, options.validators, options.port_base)?;
+    let layout = Layout::open_or_create(
+        &dir,
+        options.validators,
+        options.port_base,
+        options.parameters.as_deref(),
+    )?;
     check_ports(&layout)?;
     tracing::info!(
         elapsed_ms = start.elapsed().as_millis(),

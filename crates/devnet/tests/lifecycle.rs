@@ -16,6 +16,7 @@ fn options(dir: &Path) -> Options {
         ephemeral: false,
         validators: None,
         port_base: Some(PORT_BASE),
+        parameters: None,
     }
 }
 

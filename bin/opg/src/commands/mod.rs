@@ -6,6 +6,7 @@ pub(crate) mod closed;
 pub(crate) mod deploy;
 pub(crate) mod evidence;
 pub(crate) mod home;
+pub(crate) mod gov;
 pub(crate) mod hub;
 pub(crate) mod infer;
 pub(crate) mod models;
@@ -15,6 +16,7 @@ pub(crate) mod slashing;
 pub(crate) mod staking;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod validator;
 pub(crate) mod wallet;
 pub(crate) mod zk;
 

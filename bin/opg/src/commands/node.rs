@@ -9,8 +9,13 @@ use opg_router::config::RouterConfig;
 
 use serde_json::json;
 
-use super::{closed, slashing, stop_signal};
-use crate::{args::NodeCommand, block_on, failure::Failure, output::Output};
+use super::{closed, slashing, stop_signal, validator};
+use crate::{
+    args::{NodeCommand, RegisterCommand},
+    block_on,
+    failure::Failure,
+    output::Output,
+};
 
 /// Runs a role until it is told to stop, or stops by itself.
 pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Failure> {
@@ -20,6 +25,12 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
             NodeCommand::Inference(args) => inference(&args.config, output).await,
             NodeCommand::Router(args) => router(&args.config, output).await,
             NodeCommand::Hub(args) => hub(&args.config, output).await,
+            NodeCommand::Init(args) => validator::init(args, output),
+            NodeCommand::Register(RegisterCommand::Full(args)) => validator::register(args, output).await,
+            NodeCommand::RotateKeys(args) => validator::rotate_keys(args, output).await,
+            NodeCommand::Commission { bps, operator } => validator::commission(bps, operator, output).await,
+            NodeCommand::Unjail { operator } => validator::unjail(operator, output).await,
+            NodeCommand::Exit { operator } => validator::exit(operator, output).await,
             NodeCommand::InjectKey(args) => closed::inject_key(args, output).await,
             NodeCommand::SlashEvidence { command, network } => slashing::run(command, &network, output).await,
             NodeCommand::Ask {

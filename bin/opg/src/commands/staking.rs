@@ -17,7 +17,11 @@ use crate::{
 /// `opg validators`.
 pub(crate) async fn validators(args: ValidatorsArgs, output: Output) -> Result<ExitCode, Failure> {
     let client = client(&args.network)?;
-    let state = client.staking().await?;
+    let state = if args.all {
+        client.staking_with_former().await?
+    } else {
+        client.staking().await?
+    };
     let positions = match args.account {
         Some(account) => Some((account, client.positions(account).await?, client.block_time().await?)),
         None => None,
@@ -248,7 +252,7 @@ fn word(validator: &Validator) -> &'static str {
 }
 
 /// Basis points as per cent.
-fn percent(bps: u16) -> String {
+pub(super) fn percent(bps: u16) -> String {
     match bps % 100 {
         0 => format!("{} %", bps / 100),
         rest => format!("{}.{rest:02} %", bps / 100),

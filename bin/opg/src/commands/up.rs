@@ -11,7 +11,7 @@ use crate::{args::UpArgs, demo, failure::Failure, output::Output};
 /// Starts a local network and keeps it up until Ctrl-C or SIGTERM, or writes the files of a split one.
 pub(crate) async fn run(args: UpArgs, output: Output) -> Result<ExitCode, Failure> {
     if let Some(dir) = &args.split {
-        let split = Devnet::split(dir, args.validators, args.port_base)?;
+        let split = Devnet::split(dir, args.validators, args.port_base, args.parameters.as_deref())?;
         output.result(&split, || {
             let mut text = format!("network written to {}; start each role with\n", split.dir.display());
             for role in &split.roles {
@@ -31,6 +31,7 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<ExitCode, Failur
         ephemeral: args.ephemeral,
         validators: args.validators,
         port_base: args.port_base,
+        parameters: args.parameters.clone(),
     };
     // Ctrl-C during start-up ends the process at once; what is on disk is continued by the next start.
     let started = tokio::select! {
