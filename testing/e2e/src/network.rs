@@ -20,6 +20,14 @@ impl Network {
     /// # Panics
     /// If it does not become ready; the panic shows its log.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with parameters of the genesis that differ from the usual ones.
+    ///
+    /// # Panics
+    /// As [`Network::start`].
+    pub fn start_with(parameters: Option<&Value>) -> Self {
         let home = tempfile::tempdir().expect("temporary folder");
         let (base, ports) = port_base();
         let mut network = Self {
@@ -29,14 +37,26 @@ impl Network {
             file: Value::Null,
             _ports: ports,
         };
-        network.run();
+        match parameters {
+            Some(parameters) => {
+                let path = network.home.path().join("parameters.json");
+                std::fs::write(&path, parameters.to_string()).expect("parameters");
+                network.run_with(&["--parameters", path.to_str().expect("utf-8 path")]);
+            }
+            None => network.run(),
+        }
         network
     }
 
     /// Starts `opg up` again in the same folder after [`Network::stop`].
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    fn run_with(&mut self, more: &[&str]) {
         let (dir, port) = (self.dir(), self.base.to_string());
         let arguments = ["up", "--dir", dir.to_str().expect("utf-8 path"), "--port-base", &port];
+        let arguments = [&arguments[..], more].concat();
         let mut up = Opg::start(&self.home.path().join("logs"), "up", self.home.path(), &arguments);
         let starts = up.output().matches("network ready").count() + 1;
         up.wait_for("network ready", starts, OPG_START_TIMEOUT);

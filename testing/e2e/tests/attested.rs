@@ -32,7 +32,8 @@ fn read_json(path: &Path) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
-    let network = Network::start();
+    let quick = json!({ "governance": { "voting_delay": 2, "voting_period": 8, "timelock_delay": 1 } });
+    let network = Network::start_with(Some(&quick));
     let (dir, home) = (network.dir(), network.home().to_owned());
     let home = home.as_path();
     let url = network.file()["nodes"][0]["url"].as_str().expect("url").to_owned();
@@ -235,22 +236,14 @@ async fn an_attested_keyset_answers_in_mode_tee_until_it_is_revoked() {
 
     collateral_is_not_rolled_back(&network, home, offered["evidence_id"].as_str().expect("id")).await;
 
-    // the policy's owner revokes what runs there: from then on nothing counts, and nothing is charged
-    let treasury: PrivateKeySigner = std::fs::read_to_string(dir.join("treasury.key"))
-        .expect("key")
-        .trim()
-        .parse()
-        .expect("key");
-    let provider = ProviderBuilder::new()
-        .wallet(EthereumWallet::from(treasury))
-        .connect_http(network.rpc_urls()[1].parse().expect("url"));
+    // governance revokes what runs there: from then on nothing counts, and nothing is charged
+    let provider = ProviderBuilder::new().connect_http(network.rpc_urls()[1].parse().expect("url"));
     let registry = EvidenceRegistry::new(addresses::EVIDENCE_REGISTRY, &provider);
     let id: B256 = offered["evidence_id"].as_str().expect("id").parse().expect("id");
     let record = registry.evidence(id).call().await.expect("record");
     assert_eq!((record.kind, record.grade), (2, 1), "TDX, simulated");
     assert!(registry.validUntil(id).call().await.expect("time") > record.registeredAt);
-    let revoked = registry.revoke(record.measurement).send().await.expect("sent");
-    assert!(revoked.get_receipt().await.expect("receipt").status());
+    revoke(home, &dir, record.measurement);
     assert_eq!(
         U256::from(registry.validUntil(id).call().await.expect("time")),
         U256::ZERO
@@ -410,4 +403,20 @@ async fn collateral_is_not_rolled_back(network: &Network, home: &Path, evidence_
     later(began + 1).await;
     // the same with the newest one
     assert_eq!(submit(collateral(2, today)).await, None, "accepted");
+}
+
+/// By the only owner of the policy: a vote.
+fn revoke(home: &Path, dir: &Path, measurement: B256) {
+    let run = |arguments: &[&str]| opg(home, &[arguments, &["--dir", text(dir), "--json"]].concat());
+    let ok = |arguments: &[&str]| run(arguments).expect_code(0).json();
+    let demo = ok(&["wallet", "show"])["address"].as_str().expect("address").to_owned();
+    ok(&["faucet", &demo, "--amount", "200000", "--gas", "0"]);
+    ok(&["gov", "delegate"]);
+    let subject = measurement.to_string();
+    let proposed = run(&["gov", "propose", "evidence-revoke", &subject]).expect_code(0);
+    assert!(proposed.stderr.contains(&subject), "{}", proposed.stderr);
+    let id = proposed.json()["id"].as_str().expect("id").to_owned();
+    ok(&["gov", "vote", &id, "for", "--wait"]);
+    ok(&["gov", "queue", &id, "--wait"]);
+    ok(&["gov", "execute", &id, "--wait"]);
 }
