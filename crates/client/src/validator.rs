@@ -55,6 +55,9 @@ pub enum RegistrationError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The keys cannot be proven; the reason names the file and the key.
+    #[error("{0}")]
+    Keys(String),
     /// A commission out of its range.
     #[error("field `commission`: expected {expected}, got {got} basis points")]
     Commission {

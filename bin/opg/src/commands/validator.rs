@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use opg_client::{Client, ClientError, NewValidator, Sent};
+use opg_client::{Client, ClientError, NewValidator, RegistrationError, Sent};
 use opg_contracts::ValidatorKeys::KeyRegistration;
 use opg_devnet::{Devnet, JoinOptions};
 use opg_full_node::{
@@ -55,8 +55,7 @@ impl<'a> NodeKeys<'a> {
     fn prove(&self, epoch: u64) -> Result<KeyRegistration, ClientError> {
         let chain_id = self.client.network().file.chain_id;
         let made = registration(&self.keys, &self.file, chain_id, self.operator, epoch);
-        // The same keys were decoded before, so this cannot fail.
-        made.map_err(|error: ConfigError| ClientError::Mode(error.to_string()))
+        made.map_err(|error: ConfigError| RegistrationError::Keys(error.to_string()).into())
     }
 
     fn bls(&self) -> &[u8] {
@@ -89,7 +88,7 @@ pub(crate) fn init(args: NodeInitArgs, output: Output) -> Result<ExitCode, Failu
              operator {}: give it OPG for the bond and native OPG for gas, then\n\
              \x20 opg node full --config {config}\n\
              \x20 opg node register full --config {config} --key {key}\n\
-             Validators let it connect once it has a seat, or as soon as one lists it as a peer.",
+             Validators let it connect from the epoch after its registration on, or as soon as one lists it as a peer.",
             joined.dir.display(),
             joined.rpc,
             joined.p2p,
