@@ -155,7 +155,8 @@ impl Epochs {
         let asked = self.application.epoch_set(epoch).await;
         let set = asked.map_err(|error| unusable(error.to_string()))?;
         match known {
-            Some(known) if *known != set => Err(unusable(
+            // Who else may connect is nobody's agreement.
+            Some(known) if known.participants != set.participants => Err(unusable(
                 "the state gives another set than it gave before: the data folder or the application's state is damaged"
                     .into(),
             )),

@@ -320,7 +320,8 @@ impl<S: Sender<PublicKey = PublicKey>> Orchestrator<S> {
             // Validators must agree on the first list, not on this one. What counts most comes first.
             let before = self.epochs.others(epoch).flat_map(|set| &set.participants);
             let named = before.map(|member| &member.identity).chain(&set.observers);
-            let named = named.map(key).collect::<Result<Vec<_>, _>>()?;
+            // An observer that is no key can follow nothing, and must not stop anybody.
+            let named = named.filter_map(|identity| identity.key().ok());
             let me = self.config.keys.identity.0.public_key();
             let room = self.config.max_peers.saturating_sub(primary.len());
             for peer in self.bootstrap.iter().cloned().chain(named) {

@@ -40,6 +40,10 @@ pub(crate) const STAKING_KEYS: u64 = 2;
 pub(crate) const STAKING_KEY_OF_SYSTEM: u64 = 3;
 /// `Staking._sets`.
 pub(crate) const STAKING_SETS: u64 = 5;
+/// `Staking.validators`.
+pub(crate) const STAKING_VALIDATORS: u64 = 6;
+/// `Staking.candidates`.
+pub(crate) const STAKING_CANDIDATES: u64 = 22;
 
 /// `ReceiptLedger.rules`.
 pub(crate) const LEDGER_RULES: u64 = 7;
@@ -271,6 +275,8 @@ mod tests {
             (staking, "_keys", STAKING_KEYS),
             (staking, "keyOfSystem", STAKING_KEY_OF_SYSTEM),
             (staking, "_sets", STAKING_SETS),
+            (staking, "validators", STAKING_VALIDATORS),
+            (staking, "candidates", STAKING_CANDIDATES),
             (ledger, "rules", LEDGER_RULES),
             (chain, "current", CHAIN_CURRENT),
             (chain, "next", CHAIN_NEXT),

@@ -69,10 +69,34 @@ pub fn is_system<R: StateReader>(state: &R, account: Address) -> Result<bool, R:
         return Ok(false);
     };
     // `operator (160) | seatedIn (64)` is the first of the six slots of each item.
-    let first = U256::from_be_bytes(keccak256(U256::from(slots::STAKING_KEYS).to_be_bytes::<32>()).0);
-    let slot = first.wrapping_add(U256::from(id).wrapping_mul(U256::from(6)));
+    let slot = item(slots::STAKING_KEYS, id, 6);
     let seated_in = field(state.storage(addresses::STAKING, slot)?, 160, 64);
     Ok(seated_in == epoch(state)?.saturating_add(1))
+}
+
+/// Network identities of the candidates for seats, in the contract's order: with their newest keys. Those without a seat may follow, so
+/// that they are in step when they get one.
+///
+/// # Errors
+/// Those of the reader.
+pub fn candidate_identities<R: StateReader>(state: &R) -> Result<Vec<B256>, R::Error> {
+    let count = state.storage(addresses::STAKING, U256::from(slots::STAKING_CANDIDATES))?;
+    let mut identities = Vec::new();
+    for i in 0..field(count, 0, 64).min(MAX_CANDIDATES as u64) {
+        let operator = state.storage(addresses::STAKING, item(slots::STAKING_CANDIDATES, i, 1))?;
+        let validator = slots::mapping(operator.into(), U256::from(slots::STAKING_VALIDATORS));
+        // `keyId (32)` is the first member.
+        let id = field(state.storage(addresses::STAKING, validator)?, 0, 32);
+        let consensus_key = item(slots::STAKING_KEYS, id, 6).wrapping_add(U256::from(2));
+        identities.push(state.storage(addresses::STAKING, consensus_key)?.into());
+    }
+    Ok(identities)
+}
+
+/// First slot of an item of a dynamic array.
+fn item(array: u64, index: u64, size: u64) -> U256 {
+    let first = U256::from_be_bytes(keccak256(U256::from(array).to_be_bytes::<32>()).0);
+    first.wrapping_add(U256::from(index).wrapping_mul(U256::from(size)))
 }
 
 /// What a system account signs to show that a validator has its key: chain id, operator and epoch (D16). Not prefixed: no

@@ -593,7 +593,10 @@ impl ChainApplication for Chain {
         Box::pin(async move {
             // again, as a crash may have come between the block and this
             self.keep_handover(epoch).await?;
-            Ok(self.0.epochs.read(&self.0.execution, epoch).await?.set())
+            let seats = self.0.epochs.read(&self.0.execution, epoch).await?;
+            let mut set = seats.set();
+            set.observers = self.0.epochs.observers(&self.0.execution, &seats);
+            Ok(set)
         })
     }
 

@@ -211,6 +211,22 @@ impl Epochs {
         Ok(read)
     }
 
+    /// Candidates without a seat in `seats`, as of the newest final block: they may connect and follow. Nothing depends on validators having
+    /// the same list, so a state that is not there gives none.
+    pub(crate) fn observers(&self, execution: &Execution, seats: &Seats) -> Vec<Identity> {
+        let known = execution
+            .state_at(execution.head().hash)
+            .and_then(|state| opg_contracts::staking::candidate_identities(&state));
+        let known = known.unwrap_or_else(|error| {
+            tracing::warn!(%error, "candidates are not known, so they cannot follow");
+            Vec::new()
+        });
+        let identities = known.into_iter().map(|identity| Identity(identity.0));
+        identities
+            .filter(|identity| seats.leader(*identity).is_none())
+            .collect()
+    }
+
     /// Views of the blocks of an epoch, ascending, from its first block to `parent`, the block below `height`.
     pub(crate) fn views(&self, execution: &Execution, height: u64, parent: B256) -> Result<Vec<u64>, BoxError> {
         let first = (self.of(height).saturating_mul(self.blocks)).max(1);

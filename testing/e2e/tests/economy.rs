@@ -122,6 +122,9 @@ fn inference(input: &str) -> [&str; 4] {
     ["infer", "demo/digits-mlp", "--input", input]
 }
 
+/// By a payment of its own, so that calls at the same time share nothing.
+const EXACT: [&str; 2] = ["--pay", "exact"];
+
 impl Load {
     fn start(economy: &Economy, input: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -129,7 +132,7 @@ impl Load {
         let thread = std::thread::spawn(move || {
             let mut answered = Vec::new();
             while !told.load(Ordering::Relaxed) {
-                let arguments = [&inference(&input)[..], &["--dir", text(&dir), "--json"]].concat();
+                let arguments = [&inference(&input)[..], &EXACT, &["--dir", text(&dir), "--json"]].concat();
                 let answer = opg(&home, &arguments).expect_code(0).json();
                 assert!(answer["receipt_id"].is_string(), "{answer}");
                 answered.push(Instant::now());
@@ -264,21 +267,22 @@ async fn delegate(economy: &Economy, fifth: &Fifth) {
     let epoch = economy.epoch();
     economy.until("an epoch later", |e| e.epoch() > epoch).await;
     assert!(!economy.seated(&fifth.operator) && economy.seated(&youngest));
+    // A candidate may follow: it has the whole chain before it has a seat.
+    let (own, others) = (Rpc::new(&fifth.rpc), economy.network.rpcs());
+    wait_until("the fifth has the chain", HAND_OVER, async || {
+        let (Some(height), network) = (own.try_height().await, others[0].height().await) else {
+            return false;
+        };
+        height > 0 && height + 2 >= network
+    })
+    .await;
+    assert!(!economy.seated(&fifth.operator), "without a seat");
     economy.ok(&["delegate", &fifth.operator, "100"]);
     economy
         .until("a seat for the fifth", |e| {
             e.seated(&fifth.operator) && !e.seated(&youngest)
         })
         .await;
-    // It has to learn the whole chain first, and then takes part.
-    let (own, others) = (Rpc::new(&fifth.rpc), economy.network.rpcs());
-    wait_until("the fifth has the chain", HAND_OVER, async || {
-        let (Some(height), network) = (own.try_height().await, others[0].height().await) else {
-            return false;
-        };
-        height + 2 >= network
-    })
-    .await;
 }
 
 /// From a draft to its effect. One proposal with two calls: the treasury pays somebody, and commissions may change in larger steps.
@@ -393,7 +397,7 @@ async fn leave(economy: &Economy) {
 /// A receipt of the last epoch, verified from the genesis file alone; the number of hand-overs on the way.
 async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
     let (file, genesis) = (economy.home.join("last.receipt.json"), economy.dir.join("genesis.json"));
-    economy.ok(&[&inference(input)[..], &["--receipt", text(&file)]].concat());
+    economy.ok(&[&inference(input)[..], &EXACT, &["--receipt", text(&file)]].concat());
     let verify = |file: &Path| {
         let arguments = [
             "receipt",
@@ -432,10 +436,23 @@ async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
     })
     .await;
     assert_eq!(own.fingerprint(height).await, other.fingerprint(height).await);
+    // The same for what a channel pays: its payment is proven by later blocks than its inclusion.
+    economy.ok(&["channel", "open", "demo/digits-mlp", "--deposit", "1"]);
+    let paid = economy.home.join("channel.receipt.json");
+    economy.ok(&[&inference(input)[..], &["--pay", "channel", "--receipt", text(&paid)]].concat());
+    verify(&paid).expect_code(0);
     assert!(economy.seated(&fifth.operator));
     let account = economy.ok(&["validators", "--account", &fifth.operator]);
     assert!(wei(&account["positions"][0]["rewards"]) > 0, "{account}");
     let claimed = economy.ok(&["claim", "--key", text(&fifth.key)]);
     assert!(wei(&claimed["rewards"]) > 0, "{claimed}");
+
+    // other keys for the next seat, which are then taken for ever
+    let made = economy.ok(&["node", "init", "--out", text(&economy.home.join("other"))]);
+    let config = made["config"].as_str().expect("config");
+    let rotate = ["node", "rotate-keys", "--config", config, "--key", text(&fifth.key)];
+    economy.ok(&rotate);
+    economy.refused(&rotate, "registered before");
+    economy.refused(&["node", "unjail", "--key", text(&fifth.key)], "not in jail");
     handovers
 }
