@@ -66,7 +66,9 @@ impl Event {
         if let Ok(event) = EvidenceSubmitted::decode_raw_log(topics(), &log.data) {
             return Some(Self::Evidence(Box::new(event)));
         }
-        CollateralSubmitted::decode_raw_log(topics(), &log.data).map(Self::Collateral).ok()
+        CollateralSubmitted::decode_raw_log(topics(), &log.data)
+            .map(Self::Collateral)
+            .ok()
     }
 }
 
