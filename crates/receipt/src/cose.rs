@@ -147,25 +147,38 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Sign1, ReceiptError> {
 /// vanishes for some of its random coefficients and not for others, and the cofactored one accepts what strict
 /// verification refuses. Proving each point torsion-free costs as much as the verification it would save.
 pub(crate) fn verify(kind: Kind, message: &Sign1, key: &VerifyingKey) -> Result<(), ReceiptError> {
-    let protected = protected(kind, &message.keyset);
-    let signed = sig_structure(kind, &protected, &message.payload);
+    let signed = signed_bytes(kind, &message.keyset, &message.payload);
     key.verify_strict(&signed, &Signature::from_bytes(&message.signature))
-        .map_err(|_| ReceiptError::Signature {
-            what: kind.name(),
-            source: SignatureError::Mismatch,
-        })
+        .map_err(|_| mismatch(kind))
+}
+
+/// The bytes that a signature is over.
+pub(crate) fn signed_bytes(kind: Kind, keyset: &KeysetDigest, payload: &[u8]) -> Vec<u8> {
+    sig_structure(kind, &protected(kind, keyset), payload)
+}
+
+/// A signature that does not verify.
+pub(crate) const fn mismatch(kind: Kind) -> ReceiptError {
+    ReceiptError::Signature {
+        what: kind.name(),
+        source: SignatureError::Mismatch,
+    }
+}
+
+/// Bytes that are no key.
+pub(crate) const fn bad_key(kind: Kind) -> ReceiptError {
+    ReceiptError::Signature {
+        what: kind.name(),
+        source: SignatureError::Key,
+    }
 }
 
 /// Reads a key: a canonical encoding of a point that has not small order.
 pub(crate) fn key(kind: Kind, bytes: &[u8; 32]) -> Result<VerifyingKey, ReceiptError> {
-    let error = ReceiptError::Signature {
-        what: kind.name(),
-        source: SignatureError::Key,
-    };
     match VerifyingKey::from_bytes(bytes) {
         // `from_bytes` reduces the y coordinate: a non-canonical encoding would be a second name of the same key.
         Ok(key) if !key.is_weak() && key.to_edwards().compress().as_bytes() == bytes => Ok(key),
-        _ => Err(error),
+        _ => Err(bad_key(kind)),
     }
 }
 

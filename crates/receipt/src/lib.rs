@@ -43,6 +43,7 @@ pub mod error;
 mod fields;
 pub mod file;
 pub mod lifecycle;
+mod prepared;
 pub mod quote;
 mod signed;
 pub mod stream;
@@ -59,6 +60,7 @@ pub use crate::{
     error::{ReceiptError, SignatureError},
     file::ReceiptFile,
     lifecycle::{Event, Lifecycle, State},
+    prepared::PreparedKey,
     quote::{Quote, SignedQuote},
     signed::{SignedReceipt, verify_batch},
     stream::rolling_hash,

@@ -4,9 +4,10 @@ use crate::{
     core::Core,
     cose::{self, Kind, Sign1},
     error::ReceiptError,
+    prepared::{self, Item, PreparedKey},
 };
 use alloy_primitives::{B256, Bytes};
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use opg_primitives::hash::keccak;
 
 /// A core with its signature. Fields are read-only: the core, its bytes and its hash always belong together.
@@ -54,7 +55,20 @@ impl SignedReceipt {
     /// # Errors
     /// [`ReceiptError::Signature`].
     pub fn verify_signature(&self, receipt_key: &[u8; 32]) -> Result<(), ReceiptError> {
-        self.verify_with(&cose::key(Kind::Receipt, receipt_key)?)
+        let message = Sign1 {
+            keyset: self.core.keyset,
+            payload: self.payload.to_vec(),
+            signature: self.signature,
+        };
+        cose::verify(Kind::Receipt, &message, &cose::key(Kind::Receipt, receipt_key)?)
+    }
+
+    /// The same against a key that was prepared for many verifications.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Signature`].
+    pub fn verify_prepared(&self, key: &PreparedKey) -> Result<(), ReceiptError> {
+        verify_batch(&[(self, key)]).into_iter().collect()
     }
 
     /// The core.
@@ -74,37 +88,27 @@ impl SignedReceipt {
     pub const fn cose(&self) -> &Bytes {
         &self.cose
     }
-
-    fn verify_with(&self, key: &VerifyingKey) -> Result<(), ReceiptError> {
-        let message = Sign1 {
-            keyset: self.core.keyset,
-            payload: self.payload.to_vec(),
-            signature: self.signature,
-        };
-        cose::verify(Kind::Receipt, &message, key)
-    }
 }
 
-/// Checks many signatures, each against its receipt key; the verdicts are those of
-/// [`SignedReceipt::verify_signature`], in order. Keys are read once for a run of receipts of the same keyset.
+/// Checks many signatures, each against its prepared key; the verdicts are those of [`SignedReceipt::verify_signature`], in order.
 ///
 /// This is no batch equation: see the note in `cose::verify` on why one could not be part of a consensus verdict.
 #[must_use]
-pub fn verify_batch(items: &[(&SignedReceipt, [u8; 32])]) -> Vec<Result<(), ReceiptError>> {
-    let mut cached: Option<([u8; 32], Result<VerifyingKey, ReceiptError>)> = None;
-    items
+pub fn verify_batch(items: &[(&SignedReceipt, &PreparedKey)]) -> Vec<Result<(), ReceiptError>> {
+    let items: Vec<_> = items
         .iter()
-        .map(|(receipt, bytes)| {
-            let key = match cached.take() {
-                Some((known, key)) if known == *bytes => key,
-                _ => cose::key(Kind::Receipt, bytes),
-            };
-            let verdict = match &key {
-                Ok(key) => receipt.verify_with(key),
-                Err(error) => Err(error.clone()),
-            };
-            cached = Some((*bytes, key));
-            verdict
+        .map(|(receipt, key)| Item {
+            key,
+            message: cose::signed_bytes(Kind::Receipt, &receipt.core.keyset, &receipt.payload),
+            signature: &receipt.signature,
         })
-        .collect()
+        .collect();
+    let verdict = |good| {
+        if good {
+            Ok(())
+        } else {
+            Err(cose::mismatch(Kind::Receipt))
+        }
+    };
+    prepared::verify(&items).into_iter().map(verdict).collect()
 }

@@ -10,7 +10,7 @@ use opg_primitives::{
     money::Amount,
 };
 use opg_receipt::{
-    Core, Evidence, FinishReason, ReceiptError, ReceiptFile, SignatureError, SignedQuote, SignedReceipt,
+    Core, Evidence, FinishReason, PreparedKey, ReceiptError, ReceiptFile, SignatureError, SignedQuote, SignedReceipt,
     UpstreamRecord, file::MAX_FILE_BYTES, verify_batch,
 };
 use opg_vectors::{RECEIPT_FILE, bytes, load};
@@ -212,17 +212,40 @@ fn batches_agree_with_single_verdicts() {
     *bytes.last_mut().expect("bytes") ^= 1;
     let bad = SignedReceipt::decode(&bytes).expect("well-formed");
     let other = SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
-    let items = [
-        (&good, public()),
-        (&bad, public()),
-        (&good, other),
-        (&good, [0; 32]),
-        (&good, public()),
-    ];
-    let single: Vec<_> = items.iter().map(|(r, key)| r.verify_signature(key)).collect();
+    let (own, foreign) = (
+        PreparedKey::new(&public()).expect("key"),
+        PreparedKey::new(&other).expect("key"),
+    );
+    let mut items = vec![(&good, &own), (&bad, &own), (&good, &foreign)];
+    // more than share an inversion
+    for _ in 0..300 {
+        items.push((&good, &own));
+    }
+    let single: Vec<_> = items
+        .iter()
+        .map(|(r, key)| r.verify_signature(key.as_bytes()))
+        .collect();
     assert_eq!(verify_batch(&items), single);
-    assert_eq!(single.iter().filter(|verdict| verdict.is_ok()).count(), 2);
+    assert_eq!(single.iter().filter(|verdict| verdict.is_ok()).count(), 301);
+    for ((receipt, key), verdict) in items.iter().zip(&single).take(3) {
+        assert_eq!(receipt.verify_prepared(key), *verdict);
+    }
     assert!(verify_batch(&[]).is_empty());
+    // what is no key for the one is none for the other
+    for bytes in [[0; 32], [0xff; 32], [1; 32]] {
+        assert_eq!(
+            PreparedKey::new(&bytes).map(|_| ()),
+            match good.verify_signature(&bytes) {
+                Err(
+                    error @ ReceiptError::Signature {
+                        source: SignatureError::Key,
+                        ..
+                    },
+                ) => Err(error),
+                _ => Ok(()),
+            }
+        );
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! The queue in front of those threads is bounded, so a flood is refused instead of delaying what came before. A verdict
 //! is valid for the head at that moment; proposing checks against the parent's state again, without the signatures.
 
+mod keys;
 mod table;
 
 pub use table::{Bounds, Inserted, Waiting};
@@ -13,6 +14,7 @@ use crate::{
     verify::{self, Admitted, CheckError, Proven, Reject, Rule, Rules, View},
 };
 use alloy_primitives::{B256, Bytes};
+use keys::Keys;
 use opg_contracts::{
     StateReader,
     channel_tx::{self, BatchItem},
@@ -35,6 +37,8 @@ const MAX_QUEUED: usize = 16_384;
 const SETTLE_SECS: u64 = 30;
 /// A proof reaches the other validators and is verified there within this time, or with a later block.
 const PROOF_SPREAD: Duration = Duration::from_millis(750);
+/// Receipts of a proposal that one thread takes at once: their signatures share an inversion.
+const CHUNK: usize = 64;
 /// Verdicts remembered for receipts of proposals that are not in the pool.
 const MAX_REMEMBERED: usize = 65_536;
 
@@ -76,6 +80,7 @@ pub type Selection = Vec<(Arc<SignedReceipt>, BatchItem)>;
 pub struct Pool {
     rules: Rules,
     threads: rayon::ThreadPool,
+    keys: Keys,
     table: Mutex<Table>,
     remembered: Mutex<HashMap<B256, (Arc<SignedReceipt>, Proven)>>,
     queue: Arc<Semaphore>,
@@ -105,6 +110,7 @@ impl Pool {
         Ok(Self {
             rules,
             threads,
+            keys: Keys::default(),
             table: Mutex::new(Table::new(bounds)),
             remembered: Mutex::default(),
             queue,
@@ -189,7 +195,10 @@ impl Pool {
             &self.rules,
             timestamp,
             artefact.as_ref().map(|a| &a[..]),
-            Proven::default(),
+            Proven {
+                receipt: self.signed(&[&receipt], &view) == [true],
+                ..Proven::default()
+            },
         )
         .map_err(|error| match error {
             CheckError::Rejected(reject) => SubmitError::Rejected(reject),
@@ -286,15 +295,32 @@ impl Pool {
         let view = View::new(state);
         let checked: Vec<Result<(Arc<SignedReceipt>, Admitted), CheckError<R::Error>>> = self.threads.install(|| {
             receipts
-                .par_iter()
-                .with_min_len(16)
-                .map(|bytes| {
-                    let (receipt, proven) = self.recall(bytes)?;
-                    let admitted = verify::check(&receipt, &view, &self.rules, timestamp, None, proven)?;
-                    if admitted.proven != proven {
-                        self.remember(&receipt, admitted.proven);
-                    }
-                    Ok((receipt, admitted))
+                .par_chunks(CHUNK)
+                .flat_map_iter(|chunk| {
+                    let recalled: Vec<_> = chunk.iter().map(|bytes| self.recall(bytes)).collect();
+                    let new: Vec<&SignedReceipt> = recalled
+                        .iter()
+                        .flatten()
+                        .filter(|(_, proven)| !proven.receipt)
+                        .map(|(receipt, _)| &**receipt)
+                        .collect();
+                    let mut signed = self.signed(&new, &view).into_iter();
+                    let checked: Vec<_> = recalled
+                        .into_iter()
+                        .map(|recalled| {
+                            let (receipt, known) = recalled?;
+                            let proven = Proven {
+                                receipt: known.receipt || signed.next().unwrap_or(false),
+                                ..known
+                            };
+                            let admitted = verify::check(&receipt, &view, &self.rules, timestamp, None, proven)?;
+                            if admitted.proven != known {
+                                self.remember(&receipt, admitted.proven);
+                            }
+                            Ok((receipt, admitted))
+                        })
+                        .collect();
+                    checked
                 })
                 .collect()
         });
@@ -306,6 +332,20 @@ impl Pool {
         verify::check_unique(batch.iter().map(|(_, entry)| entry))
             .map_err(|(at, reject)| (at, CheckError::Rejected(reject)))?;
         Ok(batch)
+    }
+
+    /// Which receipts have a good signature by a prepared key. `false` is no verdict: the check itself gives it.
+    fn signed<R: StateReader>(&self, receipts: &[&SignedReceipt], view: &View<'_, R>) -> Vec<bool> {
+        let mut proven = vec![false; receipts.len()];
+        let (places, items): (Vec<_>, Vec<_>) = receipts
+            .iter()
+            .enumerate()
+            .filter_map(|(place, receipt)| Some((place, (*receipt, verify::receipt_key(view, receipt)?))))
+            .unzip();
+        for (place, good) in places.into_iter().zip(self.keys.prove(&items)) {
+            proven[place] = good;
+        }
+        proven
     }
 
     /// The decoded receipt and what is known about its signatures.

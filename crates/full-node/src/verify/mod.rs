@@ -83,6 +83,12 @@ pub struct Proven {
     pub program: Option<B256>,
 }
 
+/// The key that a receipt's keyset signs with by this state, if there is one. Whether the keyset may still sign is the check's matter.
+pub(crate) fn receipt_key<R: StateReader>(view: &View<'_, R>, receipt: &SignedReceipt) -> Option<[u8; 32]> {
+    let keyset = view.keyset(receipt.core().keyset.0).ok()??;
+    Some(keyset.receipt_key.0)
+}
+
 /// A receipt that may enter a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
