@@ -461,8 +461,13 @@ contract ReceiptLedger is Governed {
         vault.credit(nodeId, 0, 0, payees, amounts);
     }
 
-    /// @notice Changes the escrow windows of receipts recorded from now on, by mode: none, tee, zk, replay.
+    /// @notice Changes the escrow windows of receipts recorded from now on, by mode: none, tee, zk, replay. Each is shorter than the
+    /// unbonding of nodes: a bond is still there when its node's last credits are released.
     function setWindows(uint40[4] calldata windows) external onlyGovernance {
+        uint40 unbonding = nodes.unbonding();
+        for (uint256 i; i < 4; ++i) {
+            require(windows[i] < unbonding, InvalidWindow(windows[i]));
+        }
         _setWindows(windows);
     }
 

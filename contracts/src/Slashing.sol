@@ -202,7 +202,11 @@ contract Slashing {
         _countRequest();
         if (class <= DOWNTIME) {
             address operator = address(uint160(uint256(subject)));
-            require(staking.wasSeated(epoch, operator), NotAccusable(subject, epoch));
+            // One word for one operator: with other bits it would be another subject, with slashes of its own.
+            require(
+                bytes32(uint256(uint160(operator))) == subject && staking.wasSeated(epoch, operator),
+                NotAccusable(subject, epoch)
+            );
             _checkAge(epoch);
         } else {
             epoch = staking.epoch();

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::{
     Authorized, Client, ClientError, Job, Paid,
     answer::{AnswerError, Envelope, same_delivery},
-    confidential::Via,
     rpc::{read_body, root_cause},
     sse::SseParser,
 };
@@ -213,7 +212,7 @@ impl Job {
         Self::chat_in(Mode::None, request, max_spend)
     }
 
-    /// A chat request in a mode.
+    /// A chat request in a mode; in mode tee sealed to the node's attested key ([`Self::in_the_clear`] sends it as it is).
     pub fn chat_in(mode: Mode, request: &ChatRequest, max_spend: Amount) -> Self {
         // Strings, integers and a finite float always serialise.
         let mut body = json!(request);
@@ -233,7 +232,7 @@ impl Job {
             body: body.into_bytes().into(),
             mode,
             max_spend,
-            via: Via::Plain,
+            via: Self::via(mode),
         }
     }
 }

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::{
     Authorized, Client, ClientError, Job, Paid,
     answer::{Envelope, same_delivery},
-    confidential::Via,
     rpc::read_body,
 };
 
@@ -53,7 +52,7 @@ impl Job {
             body: body.to_string().into_bytes().into(),
             mode,
             max_spend,
-            via: Via::Plain,
+            via: Self::via(mode),
             most: Usage { input: 1, output: 1 },
         }
     }

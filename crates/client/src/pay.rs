@@ -66,6 +66,21 @@ impl Job {
         self.via = relay.map_or(Via::Sealed, Via::Relay);
         self
     }
+
+    /// Sends the request as it is. Jobs of mode tee are sealed unless this is said: their node has an attested key.
+    #[must_use]
+    pub fn in_the_clear(mut self) -> Self {
+        self.via = Via::Plain;
+        self
+    }
+
+    /// How a request of a mode travels unless its sender says otherwise.
+    pub(crate) const fn via(mode: Mode) -> Via {
+        match mode {
+            Mode::Tee => Via::Sealed,
+            _ => Via::Plain,
+        }
+    }
 }
 
 /// An offer that passed every check. Nothing is paid yet.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256, FixedBytes};
 use opg_client::{Contracts, KeyRef, Network, NetworkError, NetworkFile, NodeEntry, Wallet};
-use opg_contracts::{AccountAllocation, GenesisFile, Parameters, ValidatorEntry, addresses, genesis_file::SUPPLY};
+use opg_contracts::{AccountAllocation, GenesisFile, Parameters, ValidatorEntry, genesis_file::SUPPLY};
 use opg_primitives::money::Amount;
 
 fn genesis() -> GenesisFile {
@@ -45,13 +45,7 @@ fn description() -> NetworkFile {
         rpc: vec!["http://127.0.0.1:8545".into()],
         router: None,
         metrics: vec![],
-        contracts: Contracts {
-            opg: addresses::OPG,
-            receipt_ledger: addresses::RECEIPT_LEDGER,
-            node_registry: addresses::NODE_REGISTRY,
-            model_registry: addresses::MODEL_REGISTRY,
-            fee_vault: addresses::FEE_VAULT,
-        },
+        contracts: Contracts::of(&genesis()),
         wallet: Some(KeyRef {
             address: Address::repeat_byte(8),
             key_file: "demo.key".into(),

@@ -93,6 +93,7 @@ fn leaf(account: Address, amount: Amount) -> B256 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standard_tree::parent;
     use alloy_primitives::b256;
 
     fn list(n: u8) -> AirdropList {

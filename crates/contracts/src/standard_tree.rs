@@ -52,7 +52,8 @@ pub(crate) fn leaf(encoded: &[u8]) -> B256 {
     keccak256(keccak256(encoded))
 }
 
-fn parent(a: B256, b: B256) -> B256 {
+/// An inner node.
+pub(crate) fn parent(a: B256, b: B256) -> B256 {
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
     keccak256([low.0, high.0].concat())
 }

@@ -124,7 +124,7 @@ fn two_thousand_entries_fit_one_block() {
             })
             .collect();
         let batch = by(method, batch);
-        assert_eq!(system_tx::fitting_prefix(&batch, system_tx::batch_gas(0)), 2_000);
+        assert_eq!(system_tx::fitting_prefix(&batch, system_tx::batch_gas(false)), 2_000);
         let (used, _) = measure(&format!("2,000 pending, {method:?}"), &mut net, &batch);
         assert!(used <= MAX_BLOCK_GAS);
     }
@@ -290,7 +290,7 @@ fn batches_are_cut_by_number_and_by_gas() {
         cut.len() > 1 && cut.iter().sum::<usize>() == 400 && cut[0] < 100,
         "{cut:?}"
     );
-    let fitting = system_tx::fitting_prefix(&dear, system_tx::batch_gas(0));
+    let fitting = system_tx::fitting_prefix(&dear, system_tx::batch_gas(false));
     assert!(fitting < 400);
     assert!(system_tx::gas_bound(&dear[..fitting]) <= MAX_BLOCK_GAS);
     assert!(system_tx::gas_bound(&dear[..=fitting]) > MAX_BLOCK_GAS);

@@ -227,6 +227,22 @@ fn a_change_takes_a_vote_and_its_delays() {
     assert_eq!(op.state(&mut net, id), EXECUTED);
 }
 
+/// A node's bond is gone after its unbonding: no credit may still wait then.
+#[test]
+fn escrow_windows_end_before_bonds_are_withdrawn() {
+    let mut net = net();
+    let unbonding = file().parameters.unbonding;
+    for (longest, allowed) in [(unbonding, false), (unbonding - 1, true)] {
+        let call = windows([1, 2, longest, 4]);
+        let done = net.evm.call(addresses::TIMELOCK, addresses::RECEIPT_LEDGER, call);
+        match allowed {
+            true => drop(done.unwrap()),
+            false => assert_reverts::<ReceiptLedger::InvalidWindow, _>(done),
+        }
+    }
+    assert_eq!(ledger_rules(&net.evm).unwrap().windows, [1, 2, unbonding - 1, 4]);
+}
+
 #[test]
 fn votes_are_counted_as_of_the_beginning() {
     let mut net = net();

@@ -329,6 +329,8 @@ fn reports_are_bounded_and_about_somebody() {
         (EQUIVOCATION, operator, 1),
         (INVALID_VOTE, operator, u64::MAX),
         (FORGED, B256::repeat_byte(9), 0),
+        // the operator once more, under another word: it would be slashed twice for one fault
+        (EQUIVOCATION, operator | B256::from(U256::from(1) << 160), 0),
     ] {
         assert_reverts::<Slashing::NotAccusable, _>(net.report(class, subject, epoch, b"x"));
     }

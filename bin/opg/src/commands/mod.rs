@@ -77,7 +77,7 @@ pub(crate) fn check_mode(mode: ModeArg, available: &[Mode]) -> Result<Mode, Fail
 /// A request as `--encrypted` and `--relay` want it sent. What validators see in the clear cannot be sealed (D11).
 pub(crate) fn sealed(job: Job, args: &JobArgs) -> Result<Job, Failure> {
     if !args.encrypted {
-        return Ok(job);
+        return Ok(job.in_the_clear());
     }
     if job.mode == Mode::Zk {
         return Err(Failure::usage(

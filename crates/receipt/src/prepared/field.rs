@@ -171,7 +171,9 @@ mod tests {
 
     #[test]
     fn inverses_and_powers() {
-        let mut all: Vec<Field> = (1u64..40).map(|i| number(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let mut all: Vec<Field> = (1u64..40)
+            .map(|i| number(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
         let originals = all.clone();
         invert_all(&mut all);
         for (inverse, original) in all.iter().zip(&originals) {

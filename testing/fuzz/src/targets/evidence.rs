@@ -11,9 +11,12 @@ use opg_evidence::{
     nitro::NitroVerifier,
     nvidia::{self, GpuCertificates, NvidiaVerifier},
     pem,
-    registration::{decode_collateral, encode_collateral},
+    registration::{Rules, decode_collateral, encode_collateral, judge_collateral},
     roots::Development,
-    snp::SnpVerifier,
+    snp::{
+        Product, SnpVerifier,
+        soft::{SoftPki, Validity},
+    },
 };
 use serde_json::json;
 
@@ -106,6 +109,18 @@ pub(super) fn targets() -> Vec<Target> {
         })
     }));
 
+    // Handed in alone: whatever is accepted has exactly the versions that were signed.
+    let anchor = tdx.roots.of(Kind::Tdx).next().expect("a root").clone();
+    let rules = Rules::new(true, [(Kind::Tdx.as_str(), anchor.label(), anchor.der())]);
+    let alone = encode_collateral(&tdx.beside).expect("collateral");
+    let signed = judge_collateral(Kind::Tdx.code(), &alone, &rules, NOW).expect("the seed is good");
+    all.push(target("evidence-collateral-alone", vec![alone], move |bytes| {
+        words(judge_collateral(Kind::Tdx.code(), bytes, &rules, NOW), |versions| {
+            assert_eq!(versions, signed, "other versions than were signed");
+            versions.len().to_string()
+        })
+    }));
+
     let snp = good(SoftwareFormat::Snp);
     let collateral = snp.beside.snp().expect("certificates");
     let mut verifier = SnpVerifier::new();
@@ -134,6 +149,29 @@ pub(super) fn targets() -> Vec<Target> {
             outcome = words(verdict, |()| "accepted".to_owned());
         }
         outcome
+    }));
+
+    // A list of one of AMD's roots.
+    let dates = Validity {
+        not_before: NOW - 86_400,
+        not_after: NOW + 86_400,
+    };
+    let pki = SoftPki::generate_with([7; 32], dates, 2_048).expect("keys");
+    let root = pki.anchor(Product::Milan).expect("a root");
+    let rules = Rules::new(true, [(Kind::Snp.as_str(), root.label(), root.der())]);
+    let mut beside = Companions::default();
+    let list = pki.revocation_list(Product::Milan, &[3, 9], 7, dates).expect("a list");
+    beside.lists.push(list);
+    let alone = encode_collateral(&beside).expect("a list");
+    let signed = judge_collateral(Kind::Snp.code(), &alone, &rules, NOW).expect("the seed is good");
+    all.push(target("evidence-snp-list", vec![alone], move |bytes| {
+        words(judge_collateral(Kind::Snp.code(), bytes, &rules, NOW), |versions| {
+            assert!(
+                versions.iter().all(|version| signed.contains(version)),
+                "another list was accepted"
+            );
+            versions.len().to_string()
+        })
     }));
 
     all.push(target("evidence-container", containers(&tdx, &snp), |file| {
