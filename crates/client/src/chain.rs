@@ -324,11 +324,14 @@ impl Client {
                 if receipt.status.is_zero() {
                     return Err(ClientError::Reverted { hash });
                 }
-                return Ok(Sent {
-                    hash,
-                    block: receipt.block_number.to(),
-                    gas_used: receipt.gas_used.to(),
-                });
+                // A node shows the receipt a moment before the state of its block is the newest: what is read next is read after it.
+                if self.height().await? >= receipt.block_number.to::<u64>() {
+                    return Ok(Sent {
+                        hash,
+                        block: receipt.block_number.to(),
+                        gas_used: receipt.gas_used.to(),
+                    });
+                }
             }
             if start.elapsed() > TRANSFER_TIMEOUT {
                 return Err(ClientError::Timeout {

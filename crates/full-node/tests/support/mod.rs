@@ -370,11 +370,12 @@ impl Network {
             .into()
     }
 
-    /// Waits for a transaction's receipt on node `i`.
+    /// Waits for a transaction's receipt on node `i`, and for its block to be the newest there or below.
     pub async fn confirmed(&self, i: usize, hash: &Value) -> Value {
         eventually("a transaction receipt", 10, async || {
             let receipt = self.call(i, "eth_getTransactionReceipt", json!([hash])).await;
-            (!receipt.is_null()).then_some(receipt)
+            let block = u64::from_str_radix(receipt["blockNumber"].as_str()?.trim_start_matches("0x"), 16).unwrap();
+            (block <= self.height(i)).then_some(receipt)
         })
         .await
     }
