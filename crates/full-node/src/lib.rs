@@ -29,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! Status: modes `none`, `tee` and `zk`, and one endless epoch; mode `replay` is refused until its verifier exists (receipt.md §6).
+//! Status: modes `none`, `tee` and `zk`, epochs, verdicts on faults; mode `replay` is refused until its verifier exists (receipt.md §6).
 
 #![forbid(unsafe_code)]
 
