@@ -9,7 +9,7 @@ use opg_contracts::{
     seats::{self, Seat},
 };
 use opg_light_client::{
-    CheckpointBook, Epochs, Options, ProofError, Report, Status, StepName, Verdict, verify as verify_file,
+    CheckpointBook, Epochs, Options, ProofError, Report, Status, StepName, Verdict, onchain, verify as verify_file,
 };
 use opg_primitives::hash::{keccak, sha256};
 use opg_receipt::{
@@ -441,6 +441,83 @@ fn what_was_verified_before_is_kept_and_a_second_history_refused() {
     failed(&foreign, StepName::Handovers, "network with genesis");
     let json = serde_json::to_string(&book).expect("JSON");
     assert_eq!(serde_json::from_str::<CheckpointBook>(&json).expect("a book"), book);
+}
+
+/// A file that begins at a point which was verified before needs nothing from before it; one that begins anywhere else does.
+#[test]
+fn a_kept_checkpoint_replaces_what_came_before_it() {
+    let history = history();
+    let digest = history.genesis().digest();
+    let mut book = CheckpointBook::new(digest);
+    let first = check(&history.file(), &Options::default());
+    book.merge(digest, &first.checkpoints).expect("a new book");
+    let kept = |book: &CheckpointBook| Options {
+        now: Some(START + 30),
+        kept: Some(book.clone()),
+        ..Options::default()
+    };
+    let mut file = history.file();
+    file.handovers.remove(0);
+    assert_eq!(check(&file, &kept(&book)).verdict, Verdict::Unproven);
+    let unknown = check(&file, &kept(&CheckpointBook::new(digest)));
+    failed(&unknown, StepName::Handovers, "name the checkpoint");
+    // Another block for that epoch, whoever signed it, is not where the book says that it began.
+    let mut forged = history.file();
+    forged.handovers = vec![history.handover_by(1, &history.sets[2].1, |world| {
+        world
+            .storage
+            .entry(Address::repeat_byte(9))
+            .or_default()
+            .insert(U256::ZERO, U256::ONE);
+    })];
+    failed(
+        &check(&forged, &kept(&book)),
+        StepName::Handovers,
+        "hash of the checkpoint",
+    );
+}
+
+/// The form that a contract takes has the same signers, signature and keys; what is no certificate of so many has no form.
+#[test]
+fn certificates_and_sets_have_a_form_for_contracts() {
+    let history = history();
+    for (epoch, handover) in history.handovers().iter().enumerate() {
+        let (schemes, seats) = &history.sets[epoch];
+        let finality = &handover.state.finality;
+        let certificate = &finality.certificate;
+        let signatures = onchain::signatures(finality, schemes.len()).expect("a certificate");
+        assert_eq!(signatures.signers, U256::from(certificate[8]), "the bitmap's one byte");
+        let mut point = [0; 96];
+        point[..48].copy_from_slice(&signatures.x);
+        point[48..].copy_from_slice(&signatures.y);
+        let compressed = blst::min_sig::Signature::deserialize(&point)
+            .expect("a point")
+            .compress();
+        assert_eq!(compressed[..], certificate[9..]);
+        for seats in [0, 9, 128, usize::MAX / 2] {
+            assert!(onchain::signatures(finality, seats).is_err(), "{seats} seats");
+        }
+        for cut in 0..certificate.len() {
+            let mut shorter = finality.clone();
+            shorter.certificate = certificate.slice(..cut);
+            assert!(onchain::signatures(&shorter, schemes.len()).is_err(), "{cut} bytes");
+        }
+        let keys = onchain::keys(seats).expect("keys");
+        assert_eq!((keys.order.len(), keys.ys.len()), (seats.len(), 96 * seats.len()));
+        let sorted: Vec<_> = keys.order.iter().map(|at| seats[usize::from(*at)]).collect();
+        assert!(sorted.windows(2).all(|pair| pair[0].identity < pair[1].identity));
+        for (seat, y) in sorted.iter().zip(keys.ys.chunks(96)) {
+            let raw = blst::min_sig::PublicKey::from_bytes(seat.bls.as_slice())
+                .expect("a key")
+                .serialize();
+            assert_eq!(([&raw[144..], &raw[96..144]].concat()), y, "the real part first");
+        }
+        let mut broken = seats.clone();
+        broken[1].bls = FixedBytes::ZERO;
+        assert_eq!(onchain::keys(&broken), Err(ProofError::Seat { seat: 1 }));
+        assert!(onchain::keys(&[]).is_err());
+        assert!(onchain::keys(&vec![seats[0]; 128]).is_err());
+    }
 }
 
 /// Every digit of the hand-overs. One is replaced by another of the same case, so that the file stays canonical.
