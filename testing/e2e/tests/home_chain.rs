@@ -104,7 +104,7 @@ fn restore(chain: &mut HomeChain, genesis: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_with_its_opg_on_another_chain() {
-    let network = Network::start_edited(|genesis| genesis["parameters"]["epoch_blocks"] = json!(EPOCH_BLOCKS));
+    let mut network = Network::start_edited(|genesis| genesis["parameters"]["epoch_blocks"] = json!(EPOCH_BLOCKS));
     let (user, dir) = (network.home().to_owned(), network.dir());
     let mut chain = HomeChain::start(&user);
     let (key, url) = (chain.key(), chain.rpc());
@@ -440,6 +440,11 @@ async fn a_network_with_its_opg_on_another_chain() {
         .await
         .expect("balance");
     assert_eq!(held, U256::from(3 * OPG));
+
+    // The network's next start writes its description anew, and keeps what was deployed.
+    assert!(network.stop().success());
+    network.run();
+    assert_eq!(network.file()["home"], entry);
 }
 
 fn hex(bytes: &[u8]) -> String {
