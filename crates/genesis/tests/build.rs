@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("95831919994c3f6a382ff07c5cbf3490c0bea9ba9c69c1495e25343288e092f9")
+        b256!("6a2b72ba548bdb3a692e823b18a5271f98e9c2faf5dd78cc0c69b42c139d42b0")
     );
     assert_eq!(
         block,
-        b256!("c609ddbcb7834616a405bfb46a6990fcdae7a51c0fa7f97e043744beefe82b7d")
+        b256!("dc8a437d67d1c6ae6888886f4a1fb09389d1bcd54df22b6919843a381ebfc649")
     );
 }
 
