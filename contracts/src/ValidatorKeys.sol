@@ -117,6 +117,7 @@ abstract contract ValidatorKeys {
         bytes memory bls = keyProofs.check(
             operator,
             proven,
+            registration.consensusKey,
             registration.blsKey,
             registration.possession,
             registration.system,

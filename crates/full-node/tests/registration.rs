@@ -27,6 +27,7 @@ fn check(evm: &mut Evm, operator: Address, keys: &KeyRegistration) -> Result<Vec
     let call = KeyProofs::checkCall {
         operator,
         epoch: keys.epoch,
+        consensusKey: keys.consensusKey,
         key: keys.blsKey.clone(),
         possession: keys.possession.clone(),
         system: keys.system,

@@ -158,6 +158,11 @@ fn parameters_of_the_file_are_those_that_the_contracts_take() {
     opg_genesis::build(&file).unwrap();
 }
 
+/// The encoding of a point's y.
+fn little(y: U256) -> B256 {
+    B256::from(y.to_le_bytes::<32>())
+}
+
 #[test]
 fn registration_needs_both_proofs_fresh_keys_and_a_bond() {
     let mut net = staking_net();
@@ -223,6 +228,12 @@ fn registration_needs_both_proofs_fresh_keys_and_a_bond() {
     let digest = staking::system_possession_digest(CHAIN_ID, who("operator-4"), 3);
     own.systemSignature = sign(&key("operator-4"), digest).to_vec().into();
     assert_reverts::<Staking::SystemAccountUsed, _>(net.staking("operator-4", call(&own)));
+    // A network identity that is no key would stop whoever has to make a set of it.
+    for identity in [B256::repeat_byte(0xff), little(U256::from(2)), little(U256::ONE)] {
+        let mut keys = good.clone();
+        keys.consensusKey = identity;
+        assert_reverts::<KeyProofs::NotConsensusKey, _>(net.staking("operator-4", call(&keys)));
+    }
     // Bond and commission.
     let mut small = call(&good);
     small.bond -= U256::ONE;
@@ -1084,4 +1095,60 @@ fn hashes_of_sets_are_of_the_abi() {
     assert_eq!(bytes[32..64], word(4)[..]);
     let slot = keccak256([word(0), word(0)].concat());
     assert_eq!(seats::set_hash_slot(0), (STAKING, U256::from_be_bytes(slot.0)));
+}
+
+/// What the contract takes for an Ed25519 key, the library of consensus decodes; and the other way round, but for the points with x = 0
+/// and numbers that are not reduced.
+#[test]
+fn consensus_keys_are_those_that_consensus_decodes() {
+    use commonware_codec::DecodeExt as _;
+    let mut net = staking_net();
+    let mut is_key = |key: B256| {
+        let call = KeyProofs::isConsensusKeyCall { key };
+        net.evm.view(addresses::KEY_PROOFS, call).unwrap()
+    };
+    let decodes = |key: B256| {
+        commonware_cryptography::ed25519::PublicKey::decode(commonware_codec::Copying(key.as_slice())).is_ok()
+    };
+    let (mut good, mut bad) = (0, 0);
+    for i in 0u64..400 {
+        let key = keccak256(i.to_be_bytes());
+        assert_eq!(is_key(key), decodes(key), "{key}");
+        if decodes(key) {
+            good += 1;
+        } else {
+            bad += 1;
+        }
+        assert!(is_key(common::staking::identity(&i.to_string())));
+    }
+    assert!(good > 150 && bad > 150, "{good} {bad}");
+    // y = 1 and y = -1 (x = 0), and y + p
+    let p = U256::MAX / U256::from(2) - U256::from(18);
+    for y in [U256::ONE, p - U256::ONE, p, p + U256::ONE, p + U256::from(3)] {
+        assert!(!is_key(little(y)), "{y}");
+    }
+}
+
+/// Those who may follow before they have a seat.
+#[test]
+fn identities_of_candidates_are_read_from_state() {
+    let mut net = staking_net();
+    let known = staking::candidate_identities(&net.evm).unwrap();
+    let genesis: Vec<_> = staking_file().validators.iter().map(|v| v.identity).collect();
+    assert_eq!(known, genesis);
+    net.register(4, 0, BOND).unwrap();
+    let five = staking::candidate_identities(&net.evm).unwrap();
+    assert_eq!(
+        five,
+        [&genesis[..], &[common::staking::identity("operator-4")]].concat()
+    );
+    // other keys from the next seat on, and nobody who has left
+    let keys = registration("operator-4", "other", 0);
+    net.staking("operator-4", Staking::rotateKeysCall { keys }).unwrap();
+    net.staking("operator-1", Staking::exitCall {}).unwrap();
+    let mut after = staking::candidate_identities(&net.evm).unwrap();
+    after.sort_unstable();
+    let mut expected = vec![genesis[0], genesis[2], genesis[3], common::staking::identity("other")];
+    expected.sort_unstable();
+    assert_eq!(after, expected);
 }

@@ -10,6 +10,7 @@ use commonware_cryptography::bls12381::primitives::{
     variant::MinSig,
 };
 use commonware_utils::TestRng;
+use opg_consensus::keys::IdentityKey;
 use opg_contracts::{
     AccountAllocation, GenesisFile, OPG, Slashing, Staking, StakingParameters, ValidatorKeys, addresses,
     possession_namespace,
@@ -126,13 +127,19 @@ pub fn bls_possession(secret: &Private, chain_id: u64, operator: Address, epoch:
     padded(&[&raw[..48], &raw[48..]])
 }
 
+/// Network identity of a label.
+pub fn identity(name: &str) -> B256 {
+    let seed = keccak256(format!("identity-of-{name}"));
+    IdentityKey::from_bytes(&seed.0).unwrap().public().0.into()
+}
+
 /// Keys called `name` for `operator`, with good proofs for `epoch`.
 pub fn registration(operator: &str, name: &str, epoch: u64) -> ValidatorKeys::KeyRegistration {
     let secret = bls(name);
     let system = format!("system-of-{name}");
     let digest = staking::system_possession_digest(super::CHAIN_ID, who(operator), epoch);
     ValidatorKeys::KeyRegistration {
-        consensusKey: keccak256(format!("identity-of-{name}")),
+        consensusKey: identity(name),
         blsKey: bls_point(&secret),
         possession: bls_possession(&secret, super::CHAIN_ID, who(operator), epoch),
         system: who(&system),
@@ -145,7 +152,7 @@ pub fn registration(operator: &str, name: &str, epoch: u64) -> ValidatorKeys::Ke
 pub fn seat(operator: &str, name: &str) -> Seat {
     Seat {
         operator: who(operator),
-        consensusKey: keccak256(format!("identity-of-{name}")),
+        consensusKey: identity(name),
         blsKey: bls_public(&bls(name)).to_vec().into(),
         system: who(&format!("system-of-{name}")),
     }
