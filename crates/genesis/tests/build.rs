@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("6a2b72ba548bdb3a692e823b18a5271f98e9c2faf5dd78cc0c69b42c139d42b0")
+        b256!("e823eafb81a3cc1485f08b96857bd862e3690c37fadee6fee7953b77deb459dc")
     );
     assert_eq!(
         block,
-        b256!("dc8a437d67d1c6ae6888886f4a1fb09389d1bcd54df22b6919843a381ebfc649")
+        b256!("e83f6d26869f267243972544f4d75ece8147b13c88d00de9cb56a093082ccbf4")
     );
 }
 
