@@ -707,7 +707,7 @@ pub(crate) enum ProposeCommand {
         #[arg(long)]
         signature: Option<String>,
         /// Its arguments
-        #[arg(requires = "signature")]
+        #[arg(requires = "signature", conflicts_with = "calldata")]
         arguments: Vec<String>,
         /// Native coin to send, out of the timelock's own
         #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]

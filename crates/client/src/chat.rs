@@ -177,7 +177,7 @@ impl Delivered {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
             let piece: ToolCall =
                 serde_json::from_value(piece.clone()).map_err(|error| broken(format!("tool_calls: {error}")))?;
-            if index == self.tool_calls.len() && index < MAX_TOOL_CALLS {
+            if index == self.tool_calls.len() && index < MAX_TOOL_CALLS && !piece.function.name.is_empty() {
                 self.tool_calls.push(piece);
             } else if let Some(call) = self.tool_calls.get_mut(index) {
                 call.function.arguments.push_str(&piece.function.arguments);

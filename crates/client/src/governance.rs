@@ -409,7 +409,7 @@ impl Client {
                 // A call of an account without code succeeds and does nothing.
                 return Err(GovernanceError::field("target", "a contract", call.target).into());
             }
-            call.check_bounds(height)?;
+            call.check_bounds(height, self.network().genesis.parameters.unbonding)?;
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ fn cases() -> Vec<(Address, &'static str, Vec<String>)> {
         ));
     };
     for windows in [
+        "[0,0,0,1209599]",
+        "[0,1209600,0,0]",
         "[0,0,0,0]",
         "[7776000,7776000,7776000,7776000]",
         "[7776001,0,0,0]",
@@ -184,7 +186,7 @@ fn a_draft_is_refused_exactly_where_the_contract_refuses() {
             Ok(call) => call,
             Err(error) => panic!("{what}: {error}"),
         };
-        let drafted = call.check_bounds(HEIGHT);
+        let drafted = call.check_bounds(HEIGHT, genesis.parameters.unbonding);
         let executed = evm.send(TIMELOCK, target, U256::ZERO, call.calldata.clone());
         assert_eq!(drafted.is_ok(), executed.is_ok(), "{what}: {drafted:?} {executed:?}");
         if executed.is_ok() {

@@ -22,15 +22,17 @@ const MAX_WEIGHTS: u64 = 10_000;
 const YEAR: u64 = 365 * 86_400;
 const MILLION: u64 = 1_000_000;
 
-/// Whether the values of a known call are in their ranges at a height.
-pub(super) fn check(call: &Call, height: u64) -> Checked {
+/// Whether the values of a known call are in their ranges at a height, for a network with this unbonding of nodes.
+pub(super) fn check(call: &Call, height: u64, unbonding: u64) -> Checked {
     let data = &call.calldata;
     match call.target {
         addresses::RECEIPT_LEDGER => match ReceiptLedgerCalls::abi_decode(data) {
-            Ok(ReceiptLedgerCalls::setWindows(call)) => call
-                .windows
-                .iter()
-                .try_for_each(|window| range("escrow window", window.to::<u64>(), 0, MAX_WINDOW)),
+            Ok(ReceiptLedgerCalls::setWindows(call)) => {
+                // A bond is still there when its node's last credits are released.
+                let most = MAX_WINDOW.min(unbonding.saturating_sub(1));
+                let mut windows = call.windows.iter();
+                windows.try_for_each(|window| range("escrow window", window.to::<u64>(), 0, most))
+            }
             Ok(ReceiptLedgerCalls::setWeights(call)) => weights(call.weights),
             _ => Ok(()),
         },

@@ -208,13 +208,13 @@ impl Call {
         }
     }
 
-    /// Whether the values of a call that this version knows are in their contract's ranges, if it is executed at `height`. Others are not
-    /// judged.
+    /// Whether the values of a call that this version knows are in their contract's ranges, if it is executed at `height` on a network whose nodes
+    /// unbond for `unbonding` seconds. Others are not judged.
     ///
     /// # Errors
     /// [`GovernanceError::Field`] naming the value.
-    pub fn check_bounds(&self, height: u64) -> Result<(), GovernanceError> {
-        super::bounds::check(self, height)
+    pub fn check_bounds(&self, height: u64, unbonding: u64) -> Result<(), GovernanceError> {
+        super::bounds::check(self, height, unbonding)
     }
 
     /// What it does, from its bytes alone.

@@ -110,9 +110,9 @@ mod tests {
         assert!(keys.prove(&many).into_iter().all(|proven| proven));
         assert_eq!(keys.prove(&[(&receipt, own)]), [true]);
         // another key's signature, and bytes that are no key
-        let others: Vec<_> = (0..WORTH).map(|_| (&receipt, [9; 32])).collect();
+        let others: Vec<_> = (0..WORTH).map(|_| (&receipt, [0xff; 32])).collect();
         assert!(keys.prove(&others).into_iter().all(|proven| !proven));
-        let mixed = [(&receipt, [9; 32]), (&receipt, own), (&receipt, [0; 32])];
+        let mixed = [(&receipt, [0xff; 32]), (&receipt, own), (&receipt, [0; 32])];
         assert_eq!(keys.prove(&mixed), [false, true, false]);
         assert_eq!(keys.lock().prepared.len(), 1);
     }

@@ -103,7 +103,7 @@ impl Point {
         complete(a, b, c, z.plus(z).carry(), false)
     }
 
-    #[inline]
+    #[inline(always)]
     fn add(&self, other: &Addend, negate: bool) -> Self {
         let (plus, minus) = if negate {
             (other.minus, other.plus)
@@ -118,7 +118,7 @@ impl Point {
 }
 
 /// The common end of both additions; `negate` turns the sign of `c`.
-#[inline]
+#[inline(always)]
 fn complete(a: Field, b: Field, c: Field, d: Field, negate: bool) -> Point {
     let (e, h) = (b.minus(a), b.plus(a));
     let (f, g): (Loose, Loose) = if negate {

@@ -35,21 +35,21 @@ impl Field {
         out
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn loose(self) -> Loose {
         let mut out = fiat_25519_loose_field_element(EMPTY);
         fiat_25519_relax(&mut out, &self.0);
         Loose(out)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn plus(self, other: Self) -> Loose {
         let mut out = fiat_25519_loose_field_element(EMPTY);
         fiat_25519_add(&mut out, &self.0, &other.0);
         Loose(out)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn minus(self, other: Self) -> Loose {
         let mut out = fiat_25519_loose_field_element(EMPTY);
         fiat_25519_sub(&mut out, &self.0, &other.0);
@@ -62,12 +62,12 @@ impl Field {
         Loose(out).carry()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn times(self, other: Self) -> Self {
         self.loose().times(other.loose())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn square(self) -> Self {
         let mut out = Self::ZERO;
         fiat_25519_carry_square(&mut out.0, &self.loose().0);
@@ -116,14 +116,14 @@ impl Field {
 }
 
 impl Loose {
-    #[inline]
+    #[inline(always)]
     pub(super) fn times(self, other: Self) -> Field {
         let mut out = Field::ZERO;
         fiat_25519_carry_mul(&mut out.0, &self.0, &other.0);
         out
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn carry(self) -> Field {
         let mut out = Field::ZERO;
         fiat_25519_carry(&mut out.0, &self.0);
