@@ -12,7 +12,7 @@ use opg_primitives::{domain::Tag, hash::keccak};
 pub struct CollateralVersion {
     /// What it is, for people.
     pub part: &'static str,
-    /// Which part of which root: [`subject`].
+    /// Which part of which root (docs/specs/ledger.md §12).
     pub subject: [u8; 32],
     /// The vendor's number: `tcbEvaluationDataNumber`, or the number of a revocation list; 0 without one.
     pub number: u64,
