@@ -214,11 +214,20 @@ impl Judge {
                     Entry::Vacant(entry) => entry.insert(known(&version)?),
                 };
                 if newest.raise(&version) {
-                    findings.versions.push(Version {
+                    let raised = Version {
                         subject: version.subject.into(),
                         number: version.number,
                         issuedAt: alloy_primitives::Uint::saturating_from(version.issued_at),
-                    });
+                    };
+                    // One entry a part, however often a block raises it: the transaction's gas is bounded by the parts (`MAX_VERSIONS`).
+                    match findings
+                        .versions
+                        .iter_mut()
+                        .find(|known| known.subject == raised.subject)
+                    {
+                        Some(known) => *known = raised,
+                        None => findings.versions.push(raised),
+                    }
                 }
             }
         }
