@@ -9,9 +9,10 @@ use commonware_consensus::{
     types::{Epoch, Round, View},
 };
 use commonware_cryptography::{
-    ChaCha20Poly1305, Hasher as _, Sha256,
+    ChaCha20Poly1305, Hasher as _, Sha256, Signer as _,
     bls12381::primitives::{
         group::Private,
+        ops::compute_public,
         variant::{MinSig, Variant},
     },
     ed25519::{PrivateKey, PublicKey},
@@ -28,6 +29,7 @@ use opg_contracts::GenesisFile;
 use opg_primitives::domain::Tag;
 use std::{
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,7 +39,7 @@ use std::{
 };
 
 /// Views for which it votes, over and over: the first ones of the epoch.
-const VIEWS: u64 = 60;
+const VIEWS: u64 = 20;
 
 /// A traitor that runs until it is dropped.
 #[derive(Debug)]
@@ -59,8 +61,10 @@ pub struct Traitor {
     pub listen: SocketAddr,
     /// Identities and addresses of the others.
     pub peers: Vec<([u8; 32], SocketAddr)>,
-    /// Epoch of its votes; its set must be that of the genesis file.
-    pub epoch: u64,
+    /// Identities and BLS keys of the other seats of these epochs.
+    pub others: Vec<([u8; 32], Vec<u8>)>,
+    /// Epochs of its votes, all with the same seats.
+    pub epochs: Range<u64>,
 }
 
 impl Equivocator {
@@ -92,20 +96,21 @@ fn equivocate(traitor: &Traitor, stop: &AtomicBool) {
     let genesis = hex::encode(traitor.genesis.digest());
     let identity = PrivateKey::decode(Copying(&traitor.identity)).expect("an identity key");
     let secret = Private::decode(Copying(&traitor.bls)).expect("a BLS key");
-    let validators = &traitor.genesis.validators;
-    let members = validators.iter().map(|v| {
-        let bls = <MinSig as Variant>::Public::decode(Copying(v.bls.as_slice())).expect("a BLS key");
-        (key(&v.identity.0), bls)
+    let own = (identity.public_key(), compute_public::<MinSig>(&secret));
+    let others = traitor.others.iter().map(|(identity, bls)| {
+        let bls = <MinSig as Variant>::Public::decode(Copying(bls.as_slice())).expect("a BLS key");
+        (key(identity), bls)
     });
-    let members = members.try_collect().expect("distinct validators");
-    let namespace = [Tag::Consensus.as_str(), &genesis].concat().into_bytes();
-    let scheme = bls12381_multisig::Scheme::<PublicKey, MinSig>::signer(&namespace, members, secret);
-    let scheme = scheme.expect("a validator of the genesis file");
-    let everyone: Set<PublicKey> = validators
+    let members: Vec<_> = others.chain([own]).collect();
+    let everyone: Set<PublicKey> = members
         .iter()
-        .map(|v| key(&v.identity.0))
+        .map(|(identity, _)| identity.clone())
         .try_collect()
         .expect("distinct validators");
+    let members = members.into_iter().try_collect().expect("distinct validators");
+    let namespace = [Tag::Consensus.as_str(), &genesis].concat().into_bytes();
+    let scheme = bls12381_multisig::Scheme::<PublicKey, MinSig>::signer(&namespace, members, secret);
+    let scheme = scheme.expect("one of the seats");
     let peers = traitor.peers.iter();
     let peers = peers.map(|(identity, address)| (key(identity), Ingress::from(*address)));
     let peers = peers.collect();
@@ -137,17 +142,24 @@ fn equivocate(traitor: &Traitor, stop: &AtomicBool) {
         let mut channels: Vec<_> = (0..6).map(|channel| network.register(channel, quota)).collect();
         network.start();
         let votes = &mut channels[0].0;
-        let mut view = 1;
-        while !stop.load(Ordering::SeqCst) {
+        let rounds = || {
+            traitor
+                .epochs
+                .clone()
+                .flat_map(|epoch| (1..=VIEWS).map(move |view| (epoch, view)))
+        };
+        for (epoch, view) in std::iter::repeat_with(rounds).flatten() {
+            if stop.load(Ordering::SeqCst) {
+                return;
+            }
             for text in ["one", "other"] {
-                let round = Round::new(Epoch::new(traitor.epoch), View::new(view));
+                let round = Round::new(Epoch::new(epoch), View::new(view));
                 let proposal = Proposal::new(round, View::new(view - 1), Sha256::hash(&[text.as_bytes()]));
                 let vote = Notarize::sign(&scheme, proposal).expect("a signer");
-                let mut message = UInt(traitor.epoch).encode().to_vec();
+                let mut message = UInt(epoch).encode().to_vec();
                 message.extend_from_slice(&Vote::<_, Digest>::Notarize(vote).encode());
                 let _ = votes.send(Recipients::All, message, false);
             }
-            view = view % VIEWS + 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });

@@ -28,6 +28,15 @@ impl Network {
     /// # Panics
     /// As [`Network::start`].
     pub fn start_with(parameters: Option<&Value>) -> Self {
+        Self::start_of(4, parameters)
+    }
+
+    /// The same with another number of validators.
+    ///
+    /// # Panics
+    /// As [`Network::start`].
+    pub fn start_of(validators: u16, parameters: Option<&Value>) -> Self {
+        let validators = validators.to_string();
         let home = tempfile::tempdir().expect("temporary folder");
         let (base, ports) = port_base();
         let mut network = Self {
@@ -41,9 +50,10 @@ impl Network {
             Some(parameters) => {
                 let path = network.home.path().join("parameters.json");
                 std::fs::write(&path, parameters.to_string()).expect("parameters");
-                network.run_with(&["--parameters", path.to_str().expect("utf-8 path")]);
+                let path = path.to_str().expect("utf-8 path");
+                network.run_with(&["--validators", &validators, "--parameters", path]);
             }
-            None => network.run(),
+            None => network.run_with(&["--validators", &validators]),
         }
         network
     }

@@ -1,8 +1,9 @@
 //! The economy of a local network by the command line: twenty epochs with a validator that joins, stake that gives it a seat, one that leaves,
-//! and a proposal from draft to effect, while inference goes on; then a receipt of the last epoch is verified from the genesis alone, through
-//! every hand-over.
+//! a proposal from draft to effect, and one that signs twice and is slashed, while inference goes on; then a receipt of the last epoch is
+//! verified from the genesis alone, through every hand-over.
 
-use opg_e2e::{Network, Opg, Rpc, fixtures, opg, wait_until};
+use opg_contracts::GenesisFile;
+use opg_e2e::{Equivocator, Network, Opg, Rpc, Traitor, fixtures, opg, wait_until};
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
@@ -18,6 +19,9 @@ const OPG: u128 = 1_000_000_000_000_000_000;
 /// Blocks of an epoch; a block takes a second.
 const EPOCH_BLOCKS: u64 = 5;
 const EPOCHS: u64 = 20;
+/// Seats, and validators of the genesis.
+const SEATS: u16 = 5;
+const YOUNGEST: usize = 4;
 const BOND: u128 = 25_000;
 /// A change of the set takes effect two hand-overs later at most.
 const HAND_OVER: Duration = Duration::from_secs(60);
@@ -25,7 +29,7 @@ const HAND_OVER: Duration = Duration::from_secs(60);
 fn parameters() -> Value {
     json!({
         "epoch_blocks": EPOCH_BLOCKS,
-        "staking": { "max_seats": 4, "unbonding": 3_600 },
+        "staking": { "max_seats": SEATS, "unbonding": 3_600, "appeal_window": 10 },
         "governance": { "voting_delay": 2, "voting_period": 8, "timelock_delay": 2 },
     })
 }
@@ -49,7 +53,7 @@ struct Economy {
 
 impl Economy {
     fn start() -> Self {
-        let network = Network::start_with(Some(&parameters()));
+        let network = Network::start_of(SEATS, Some(&parameters()));
         Self {
             home: network.home().to_owned(),
             dir: network.dir(),
@@ -167,13 +171,17 @@ async fn twenty_epochs_with_joins_leaves_delegations_and_a_proposal() {
     delegate(&economy, &fifth).await;
     govern(&economy, &fifth).await;
     leave(&economy).await;
-    // A validator that signs twice belongs here: reported, judged, slashed and tombstoned while the others go on.
 
     wait_until("twenty epochs", Duration::from_secs(180), async || {
         economy.epoch() >= EPOCHS
     })
     .await;
-    let last = last_receipt(&economy, &fifth, &input).await;
+    last_receipt(&economy, &fifth, &input).await;
+    betray(&economy, fifth).await;
+    let file = economy.home.join("after.receipt.json");
+    let last = verified_receipt(&economy, &file, &input)["handovers"]
+        .as_array()
+        .map_or(0, Vec::len);
     let answered = load.end();
     // It never stood still: a hand-over costs no block.
     assert!(answered.len() > 30, "{} calls", answered.len());
@@ -191,7 +199,7 @@ struct Fifth {
     operator: String,
     key: PathBuf,
     rpc: String,
-    _process: Opg,
+    process: Opg,
 }
 
 async fn join(economy: &Economy) -> Fifth {
@@ -257,13 +265,13 @@ async fn join(economy: &Economy) -> Fifth {
         operator,
         key,
         rpc: made["rpc"].as_str().expect("rpc").to_owned(),
-        _process: process,
+        process,
     }
 }
 
 /// With the stake of the others and younger keys it gets no seat; with somebody's delegation it takes that of the youngest.
 async fn delegate(economy: &Economy, fifth: &Fifth) {
-    let youngest = economy.address(&economy.operator_key(3));
+    let youngest = economy.address(&economy.operator_key(YOUNGEST));
     let epoch = economy.epoch();
     economy.until("an epoch later", |e| e.epoch() > epoch).await;
     assert!(!economy.seated(&fifth.operator) && economy.seated(&youngest));
@@ -378,7 +386,7 @@ async fn govern(economy: &Economy, fifth: &Fifth) {
 
 async fn leave(economy: &Economy) {
     let key = economy.operator_key(1);
-    let (leaver, back) = (economy.address(&key), economy.address(&economy.operator_key(3)));
+    let (leaver, back) = (economy.address(&key), economy.address(&economy.operator_key(YOUNGEST)));
     assert!(economy.seated(&leaver));
     let dry = economy.ok(&["node", "exit", "--dry-run", "--key", text(&key)]);
     assert_eq!(dry["dry_run"], true);
@@ -394,28 +402,109 @@ async fn leave(economy: &Economy) {
     assert_eq!(wei(&economy.validator(&leaver)["stake"]), 0);
 }
 
-/// A receipt of the last epoch, verified from the genesis file alone; the number of hand-overs on the way.
-async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
-    let (file, genesis) = (economy.home.join("last.receipt.json"), economy.dir.join("genesis.json"));
-    economy.ok(&[&inference(input)[..], &EXACT, &["--receipt", text(&file)]].concat());
-    let verify = |file: &Path| {
-        let arguments = [
-            "receipt",
-            "verify",
-            text(file),
-            "--genesis",
-            text(&genesis),
-            "--offline",
-        ];
-        opg(&economy.home, &arguments)
+/// The validator's keys sign two proposals for one view. It is reported, judged, slashed and loses its seat while the others go on.
+async fn betray(economy: &Economy, fifth: Fifth) {
+    let Fifth { operator, process, .. } = fifth;
+    assert!(process.terminate().success(), "orderly end");
+    // its seat has the keys that it was given last
+    let folder = economy.home.join("other");
+    let epoch = economy.epoch();
+    economy
+        .until("a set with the new keys", |e| e.epoch() > epoch + 1)
+        .await;
+    let genesis = std::fs::read(economy.dir.join("genesis.json")).expect("genesis.json");
+    let genesis = GenesisFile::parse(&genesis).expect("a genesis");
+    let keys = std::fs::read(folder.join("keys.json")).expect("keys");
+    let keys: Value = serde_json::from_slice(&keys).expect("keys.json");
+    let secret = |name: &str| {
+        let bytes = hex::decode(keys[name].as_str().expect("hex")).expect("hex");
+        bytes.try_into().expect("32 bytes")
     };
-    let verified = verify(&file).expect_code(0);
+    let p2p = |folder: &Path| {
+        let config = std::fs::read_to_string(folder.join("config.toml")).expect("config");
+        let line = config.lines().find(|line| line.starts_with("p2p")).expect("field p2p");
+        let address = line.split('"').nth(1).expect("an address");
+        address.parse().expect("an address")
+    };
+    // Validator 1 has left, and the traitor has its seat.
+    let seated = [0, 2, 3, YOUNGEST];
+    let epoch = economy.epoch();
+    let traitor = Equivocator::start(Traitor {
+        identity: secret("identity"),
+        bls: secret("bls"),
+        listen: p2p(&folder),
+        peers: seated
+            .map(|i| {
+                let address = p2p(&economy.dir.join(format!("validator-{i}")));
+                (genesis.validators[i].identity.0, address)
+            })
+            .to_vec(),
+        others: seated
+            .map(|i| (genesis.validators[i].identity.0, genesis.validators[i].bls.to_vec()))
+            .to_vec(),
+        epochs: epoch..epoch + 12,
+        genesis,
+    });
+    let slash = |arguments: &[&str]| economy.run(&[&["node", "slash-evidence"], arguments].concat());
+    economy
+        .until("the two votes", |_| {
+            let held = slash(&[]);
+            held.code() == 0
+                && held.json()["faults"]
+                    .as_array()
+                    .is_some_and(|faults| faults.iter().any(|fault| fault["operator"] == operator.as_str()))
+        })
+        .await;
+    let before = wei(&economy.validator(&operator)["stake"]);
+    let case = slash(&["report", &operator]).expect_code(0).json()["case"].to_string();
+    let status = |case: &str| slash(&["cases", case]).expect_code(0).json()["status"].clone();
+    economy.until("a verdict", |_| status(&case) == "frozen").await;
+    drop(traitor);
+    economy
+        .until("the slash", |_| slash(&["execute", &case]).code() == 0)
+        .await;
+    assert_eq!(status(&case), "executed");
+    // one seat of five, times three
+    let after = economy.validator(&operator);
+    assert_eq!(after["tombstoned"], true, "{after}");
+    assert_eq!(wei(&after["stake"]), before / 5 * 2, "{after}");
+    assert!(
+        wei(&slash(&["withdraw"]).expect_code(0).json()["amount"]) > before / 10,
+        "the challenger's part and bond"
+    );
+    economy.until("a set without it", |e| !e.seated(&operator)).await;
+    let epoch = economy.epoch();
+    economy.until("epochs after it", |e| e.epoch() > epoch + 1).await;
+}
+
+/// A receipt of a call made now, verified from the genesis file alone.
+fn verified_receipt(economy: &Economy, file: &Path, input: &str) -> Value {
+    economy.ok(&[&inference(input)[..], &EXACT, &["--receipt", text(file)]].concat());
+    let verified = verify(economy, file).expect_code(0);
     assert!(
         verified.stdout.contains("UNPROVEN (signature only)"),
         "{}",
         verified.stdout
     );
-    let content: Value = serde_json::from_slice(&std::fs::read(&file).expect("file")).expect("json");
+    serde_json::from_slice(&std::fs::read(file).expect("file")).expect("json")
+}
+
+fn verify(economy: &Economy, file: &Path) -> opg_e2e::CommandOutput {
+    let genesis = economy.dir.join("genesis.json");
+    let arguments = [
+        "receipt",
+        "verify",
+        text(file),
+        "--genesis",
+        text(&genesis),
+        "--offline",
+    ];
+    opg(&economy.home, &arguments)
+}
+
+/// A receipt of the twentieth epoch, every hand-over on the way, and what the fifth validator has of it.
+async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) {
+    let content = verified_receipt(economy, &economy.home.join("last.receipt.json"), input);
     let handovers = content["handovers"].as_array().expect("hand-overs").len();
     assert!(handovers as u64 >= EPOCHS, "{handovers}");
     // without any one of them there is no way to the last epoch
@@ -424,7 +513,7 @@ async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
         let mut gap = content.clone();
         gap["handovers"].as_array_mut().expect("list").remove(missing);
         std::fs::write(&bad, gap.to_string()).expect("file");
-        let out = verify(&bad);
+        let out = verify(economy, &bad);
         assert_eq!(out.code(), 1, "hand-over {missing}: {}", out.stdout);
     }
 
@@ -440,7 +529,7 @@ async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
     economy.ok(&["channel", "open", "demo/digits-mlp", "--deposit", "1"]);
     let paid = economy.home.join("channel.receipt.json");
     economy.ok(&[&inference(input)[..], &["--pay", "channel", "--receipt", text(&paid)]].concat());
-    verify(&paid).expect_code(0);
+    verify(economy, &paid).expect_code(0);
     assert!(economy.seated(&fifth.operator));
     let account = economy.ok(&["validators", "--account", &fifth.operator]);
     assert!(wei(&account["positions"][0]["rewards"]) > 0, "{account}");
@@ -454,5 +543,4 @@ async fn last_receipt(economy: &Economy, fifth: &Fifth, input: &str) -> usize {
     economy.ok(&rotate);
     economy.refused(&rotate, "registered before");
     economy.refused(&["node", "unjail", "--key", text(&fifth.key)], "not in jail");
-    handovers
 }

@@ -85,7 +85,11 @@ impl Court {
             peers: (0..4)
                 .map(|i| (genesis.validators[i].identity.0, p2p(i).parse().expect("an address")))
                 .collect(),
-            epoch: 0,
+            others: (0..4)
+                .map(|i| &genesis.validators[i])
+                .map(|v| (v.identity.0, v.bls.to_vec()))
+                .collect(),
+            epochs: 0..1,
         };
         let traitor = Equivocator::start(traitor);
         let logs = home.path().join("logs");
