@@ -10,12 +10,10 @@ import {Governed} from "./Governed.sol";
 contract ChainParameters is Governed {
     /// @notice Rules from a height on; one slot.
     /// @param gasLimit gas limit of a block
-    /// @param elasticity limit over target of EIP-1559: the target is `gasLimit / elasticity`
-    /// @param verificationBudget cost units of receipts and proofs that a block may hold (decisions D14)
+    /// @param verificationBudget cost units of receipts and proofs that a block may hold (decisions D14; docs/specs/ledger.md §10 has the units)
     /// @param activation first height they count at
     struct Values {
         uint64 gasLimit;
-        uint16 elasticity;
         uint64 verificationBudget;
         uint64 activation;
     }
@@ -24,10 +22,6 @@ contract ChainParameters is Governed {
     uint64 public constant MIN_GAS_LIMIT = 120_000_000;
     /// @notice Highest gas limit.
     uint64 public constant MAX_GAS_LIMIT = 1_000_000_000;
-    /// @notice Least elasticity: with 1 the base fee could not rise.
-    uint16 public constant MIN_ELASTICITY = 2;
-    /// @notice Highest elasticity.
-    uint16 public constant MAX_ELASTICITY = 8;
     /// @notice Least verification budget: one receipt of each kind must fit.
     uint64 public constant MIN_VERIFICATION_BUDGET = 1_000;
     /// @notice Highest verification budget.
@@ -43,30 +37,30 @@ contract ChainParameters is Governed {
     Values public next;
 
     /// @notice A change is coming, in the place of any that was not yet in force.
-    event ParametersScheduled(uint64 gasLimit, uint16 elasticity, uint64 verificationBudget, uint64 activation);
+    event ParametersScheduled(uint64 gasLimit, uint64 verificationBudget, uint64 activation);
 
     /// @notice A value is out of its range.
     error OutOfRange(uint256 value, uint256 least, uint256 most);
 
-    constructor(address governance_, uint64 gasLimit, uint16 elasticity, uint64 verificationBudget)
+    constructor(address governance_, uint64 gasLimit, uint64 verificationBudget)
         Governed(governance_)
     {
-        _check(gasLimit, elasticity, verificationBudget);
-        current = Values(gasLimit, elasticity, verificationBudget, 0);
+        _check(gasLimit, verificationBudget);
+        current = Values(gasLimit, verificationBudget, 0);
     }
 
     /// @notice Schedules a change. One that is scheduled and not yet in force is replaced.
-    function schedule(uint64 gasLimit, uint16 elasticity, uint64 verificationBudget, uint64 activation)
+    function schedule(uint64 gasLimit, uint64 verificationBudget, uint64 activation)
         external
         onlyGovernance
     {
-        _check(gasLimit, elasticity, verificationBudget);
+        _check(gasLimit, verificationBudget);
         _range(activation, block.number + MIN_NOTICE, block.number + MAX_NOTICE);
         if (next.activation != 0 && next.activation <= block.number) {
             current = next;
         }
-        next = Values(gasLimit, elasticity, verificationBudget, activation);
-        emit ParametersScheduled(gasLimit, elasticity, verificationBudget, activation);
+        next = Values(gasLimit, verificationBudget, activation);
+        emit ParametersScheduled(gasLimit, verificationBudget, activation);
     }
 
     /// @notice What counts at a height, by what is known now.
@@ -74,9 +68,8 @@ contract ChainParameters is Governed {
         return next.activation != 0 && height >= next.activation ? next : current;
     }
 
-    function _check(uint64 gasLimit, uint16 elasticity, uint64 verificationBudget) private pure {
+    function _check(uint64 gasLimit, uint64 verificationBudget) private pure {
         _range(gasLimit, MIN_GAS_LIMIT, MAX_GAS_LIMIT);
-        _range(elasticity, MIN_ELASTICITY, MAX_ELASTICITY);
         _range(verificationBudget, MIN_VERIFICATION_BUDGET, MAX_VERIFICATION_BUDGET);
     }
 

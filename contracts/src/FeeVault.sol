@@ -38,6 +38,20 @@ contract FeeVault {
         uint32 tail;
     }
 
+    /// @dev What a node owes and what it earned, in one slot, so that counting fees costs no storage of its own. Fees are in units of
+    /// {FEE_UNIT}, rounded up for each credit; `day` is the number of the UTC day of `today`.
+    struct Book {
+        uint128 outstanding;
+        uint56 today;
+        uint56 yesterday;
+        uint16 day;
+    }
+
+    /// @notice Unit that fees are counted in, wei.
+    uint256 public constant FEE_UNIT = 1e9;
+    /// @dev The ledger's lists begin with the shares of a charge: node, creator, treasury, insurance, router. Refunds follow. Shorter lists
+    /// are refunds only.
+    uint256 private constant SHARES = 5;
     /// @notice Modes of receipts (0 none, 1 tee, 2 zk, 3 replay), each with a queue of its own.
     uint256 public constant MODES = 4;
     /// @notice Gas that one authorization of a batch may use; bounds what a payer's contract can burn.
@@ -51,8 +65,7 @@ contract FeeVault {
 
     /// @notice OPG attributed to each node and not yet paid out.
     mapping(bytes32 nodeId => uint256) public balanceOf;
-    /// @notice Sum of the credits of each node's receipts that are not yet paid out.
-    mapping(bytes32 nodeId => uint256) public outstanding;
+    mapping(bytes32 nodeId => Book) private _books;
     mapping(bytes32 key => Account) private _accounts;
     mapping(bytes32 key => mapping(uint256 index => Item)) private _items;
     mapping(address payee => mapping(bytes32 nodeId => uint256)) private _matured;
@@ -137,19 +150,23 @@ contract FeeVault {
         require(mode < MODES, UnknownMode(mode));
         require(payees.length == amounts.length, LengthMismatch(payees.length, amounts.length));
         uint256 total;
+        uint256 fees;
         for (uint256 i; i < payees.length; ++i) {
             uint256 amount = amounts[i];
             if (amount == 0) {
                 continue;
             }
             total += amount;
+            if (i < SHARES && payees.length >= SHARES) {
+                fees += amount;
+            }
             if (releaseAt <= block.timestamp) {
                 _matured[payees[i]][nodeId] += amount;
             } else {
                 _enqueue(payees[i], nodeId, mode, releaseAt, uint128(amount));
             }
         }
-        outstanding[nodeId] += total;
+        _count(nodeId, total, fees);
     }
 
     /// @notice Pays a payee what is released of its credits from one node, sweeping first. Anyone may call it.
@@ -172,9 +189,21 @@ contract FeeVault {
             return 0;
         }
         balanceOf[nodeId] = held - amount;
-        outstanding[nodeId] -= amount;
+        _books[nodeId].outstanding -= uint128(amount);
         emit Withdrawn(payee, nodeId, amount);
         require(opg.transfer(payee, amount), TransferFailed());
+    }
+
+    /// @notice Sum of the credits of a node's receipts that are not yet paid out.
+    function outstanding(bytes32 nodeId) external view returns (uint256) {
+        return _books[nodeId].outstanding;
+    }
+
+    /// @notice Gross fees that a node's receipts were credited with on this UTC day and the one before, wei: no less than those of the last
+    /// 24 hours, and no more than those of the last 48. Validators hold them against the node's bond (docs/specs/staking.md §8).
+    function recentFees(bytes32 nodeId) external view returns (uint256) {
+        Book memory book = _turned(nodeId);
+        return (uint256(book.today) + book.yesterday) * FEE_UNIT;
     }
 
     /// @notice All credits of a payee from one node, released or not.
@@ -271,5 +300,26 @@ contract FeeVault {
 
     function _key(address payee, bytes32 nodeId, uint8 mode) private pure returns (bytes32) {
         return keccak256(abi.encode(payee, nodeId, mode));
+    }
+
+    /// @dev A node's book as of today.
+    function _turned(bytes32 nodeId) private view returns (Book memory book) {
+        book = _books[nodeId];
+        uint16 day = uint16(block.timestamp / 1 days);
+        if (day != book.day) {
+            book.yesterday = day == uint256(book.day) + 1 ? book.today : 0;
+            book.today = 0;
+            book.day = day;
+        }
+    }
+
+    /// @dev Adds a credit to a node's book. Fees stop at the top of their field: no credit can fail for them.
+    function _count(bytes32 nodeId, uint256 total, uint256 fees) private {
+        Book memory book = _turned(nodeId);
+        uint256 today = book.today + (fees + FEE_UNIT - 1) / FEE_UNIT;
+        book.today = today < type(uint56).max ? uint56(today) : type(uint56).max;
+        // Every credit is backed by OPG, of which there are less than 2^90 wei.
+        book.outstanding += uint128(total);
+        _books[nodeId] = book;
     }
 }

@@ -159,9 +159,47 @@ pub(crate) enum NodeCommand {
     Hub(NodeArgs),
     /// Write keys and configuration of one more full node for a network
     Init(NodeInitArgs),
+    /// Write keys and configuration of one more inference node for a network
+    InitInference(InitInferenceArgs),
     /// Register a node on chain
     #[command(subcommand)]
     Register(RegisterCommand),
+    /// Add to the bond of an inference node; for its operator
+    Bond {
+        /// How much, in OPG
+        #[arg(value_parser = amount, value_name = "OPG")]
+        more: Amount,
+        /// The node
+        #[command(flatten)]
+        node: OwnNodeArgs,
+    },
+    /// Ask an inference node at its registered URL who it is, and compare that with the chain; exits 1 if callers cannot use it
+    Heartbeat {
+        /// Its id [default: the network's first inference node]
+        #[arg(long, value_name = "ID")]
+        node: Option<B256>,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
+    /// Take an inference node out of the network for ever; its bond begins to unbond
+    Leave {
+        /// The node
+        #[command(flatten)]
+        node: OwnNodeArgs,
+    },
+    /// Pay out what is released of the wallet's credits from a node's receipts, and the bond of a node that left
+    Withdraw {
+        /// Who is paid [default: the wallet]
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "bond")]
+        payee: Option<Address>,
+        /// The bond instead, once the node has left and the bond is free; for its operator
+        #[arg(long)]
+        bond: bool,
+        /// The node
+        #[command(flatten)]
+        node: OwnNodeArgs,
+    },
     /// Give the wallet's validator other keys, from its next seat on
     RotateKeys(RotateKeysArgs),
     /// Set the commission of the wallet's validator; once an epoch, by one step
@@ -350,6 +388,62 @@ pub(crate) enum RegisterCommand {
     /// A full node as a validator, with the wallet as its operator: shows that it has its keys, and locks a bond
     #[command(alias = "validator")]
     Full(RegisterFullArgs),
+    /// An inference node of the wallet: locks its bond, publishes its keys and URL, and asks the reference price of its models. Run again after
+    /// keys or URL have changed
+    Inference(RegisterInferenceArgs),
+}
+
+/// Options of `opg node register inference`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterInferenceArgs {
+    /// Configuration of the inference node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Bond of a new node, in OPG [default: the network's least]
+    #[arg(long, value_parser = amount, value_name = "OPG")]
+    pub(crate) bond: Option<Amount>,
+    /// Native coin that the settlement account is filled up to; it pays the gas of settlements
+    #[arg(long, default_value = "1", value_parser = Amount::parse_opg, value_name = "OPG")]
+    pub(crate) gas: Amount,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// Options of `opg node init-inference`.
+#[derive(Debug, Args)]
+pub(crate) struct InitInferenceArgs {
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// A model to serve, OWNER/NAME=FILE, with the file in ONNX or GGUF; may be given more than once
+    #[arg(long = "model", value_name = "MODEL=FILE", value_parser = model_file, required = true)]
+    pub(crate) models: Vec<(String, PathBuf)>,
+    /// Where it listens [default: a free port of this machine]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Its base URL for others, where that is not http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+fn model_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("must be OWNER/NAME=FILE")?;
+    Ok((name.to_owned(), file.into()))
+}
+
+/// A node, and the operator's wallet.
+#[derive(Debug, Args)]
+pub(crate) struct OwnNodeArgs {
+    /// Its id [default: the network's first inference node]
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<B256>,
+    /// Wallet and network
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
 }
 
 /// Options of `opg node register full`.
@@ -516,15 +610,12 @@ pub(crate) struct ProposeArgs {
 /// What can be proposed. Options that are not given stay what they are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProposeCommand {
-    /// Rules of blocks: gas limit, elasticity, verification budget
+    /// Rules of blocks: gas limit, verification budget
     ChainParameters {
         /// Gas limit of a block, 120,000,000 to 1,000,000,000
         #[arg(long)]
         gas_limit: Option<u64>,
-        /// Limit over target of EIP-1559, 2 to 8
-        #[arg(long)]
-        elasticity: Option<u16>,
-        /// Cost units of receipts and proofs that a block may hold
+        /// Cost units of 100 µs of one core that a block's receipts and proofs may need, 1,000 to 1,000,000,000
         #[arg(long)]
         verification_budget: Option<u64>,
         /// First height with the new rules [default: after the earliest execution, with room]
@@ -1548,6 +1639,13 @@ mod tests {
             "opg node init --out D --peer 1111111111111111111111111111111111111111111111111111111111111111@127.0.0.1:1",
             "opg node register full --config C --bond 25000 --commission 500",
             "opg node exit --dry-run",
+            "opg node init-inference --out D --model demo/digits-mlp=F.onnx --listen 127.0.0.1:1",
+            "opg node register inference --config C --bond 1000 --dry-run",
+            "opg node bond 5 --node 0x0000000000000000000000000000000000000000000000000000000000000001",
+            "opg node heartbeat --json",
+            "opg node leave --dry-run",
+            "opg node withdraw --payee 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "opg node withdraw --bond --key K",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -1558,6 +1656,9 @@ mod tests {
         for line in [
             "opg up --dir D --ephemeral",
             "opg up --validators 3",
+            "opg node init-inference --out D",
+            "opg node init-inference --out D --model F.onnx",
+            "opg node withdraw --bond --payee 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
             "opg wallet send 0xf39F 1",
             "opg faucet 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 --amount -1",
             "opg chat m p --temperature 9",

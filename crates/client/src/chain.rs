@@ -248,6 +248,41 @@ impl Client {
         self.wait_for_transaction(hash).await
     }
 
+    /// Whether an account has that much OPG.
+    pub(crate) async fn has_opg(&self, address: Address, needed: Amount) -> Result<(), ClientError> {
+        let available = self.balances(address).await?.opg;
+        if available < needed {
+            return Err(ClientError::InsufficientFunds {
+                address,
+                asset: "OPG",
+                available,
+                needed,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets a contract take `value` of the wallet's OPG, by an approval of exactly that if the one there is smaller.
+    pub(crate) async fn allow(
+        &self,
+        wallet: &Wallet,
+        spender: Address,
+        value: Amount,
+    ) -> Result<Vec<Sent>, ClientError> {
+        let owner = wallet.address();
+        self.has_opg(owner, value).await?;
+        let allowed = self.view(addresses::OPG, OPG::allowanceCall { owner, spender }).await?;
+        if allowed >= value.to_u256() {
+            return Ok(Vec::new());
+        }
+        let approve = OPG::approveCall {
+            spender,
+            value: value.to_u256(),
+        };
+        let input = approve.abi_encode().into();
+        Ok(vec![self.call(wallet, addresses::OPG, input).await?])
+    }
+
     /// Programs that are registered for a model, in the order of their registration.
     ///
     /// # Errors

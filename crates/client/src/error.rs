@@ -4,8 +4,8 @@ use alloy_primitives::{Address, B256};
 use opg_primitives::money::Amount;
 
 use crate::{
-    answer::AnswerError, governance::GovernanceError, network::NetworkError, offer::OfferError, purse::PurseError,
-    rpc::RpcError, validator::RegistrationError, wallet::WalletError,
+    answer::AnswerError, governance::GovernanceError, network::NetworkError, node::NodeError, offer::OfferError,
+    purse::PurseError, rpc::RpcError, validator::RegistrationError, wallet::WalletError,
 };
 
 /// Any failure of the client.
@@ -130,6 +130,9 @@ pub enum ClientError {
     /// A validator that cannot be registered or changed so.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    /// An inference node that cannot be registered or changed so.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// What a full node told does not fit the receipt, or itself.
     #[error("full node: {what}")]
     Proof {
@@ -152,6 +155,7 @@ impl ClientError {
             | Self::OtherChain { .. }
             | Self::Governance(_)
             | Self::Registration(_) => true,
+            Self::Node(error) => !matches!(error, NodeError::Locked { .. }),
             Self::Purse(error) => matches!(error, PurseError::File { .. } | PurseError::Unknown(_)),
             Self::Wallet(error) => !matches!(error, WalletError::Randomness(_)),
             Self::NodeRefused { status, .. } => (400..500).contains(status) && !matches!(status, 402 | 408 | 429),

@@ -54,6 +54,7 @@ mod home;
 mod infer;
 mod kept;
 mod network;
+mod node;
 pub mod offer;
 mod pay;
 mod purse;
@@ -88,6 +89,7 @@ pub use crate::{
         Contracts, HomeContracts, HomeEntry, KeyRef, NETWORK_ENV, NETWORK_FILE, Network, NetworkError, NetworkFile,
         NodeEntry, load_genesis, locate, remember, user_data_dir, write_atomically, write_secret_atomically,
     },
+    node::{Heartbeat, NewNode, NodeError, NodeStanding, NodeStep},
     pay::{Authorized, Job, Paid, Quoted},
     purse::{Channel, Purse, PurseError},
     receipt_file::Stage,

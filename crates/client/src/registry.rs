@@ -177,6 +177,13 @@ impl Client {
         Ok(list.data)
     }
 
+    /// Names of the models that a node lists.
+    pub(crate) async fn models_at(&self, url: &str) -> Result<Vec<String>, ClientError> {
+        let list: ModelList = self.get_from(url, "/v1/models").await?;
+        let names = list.data.iter().filter_map(|item| item["id"].as_str());
+        Ok(names.map(|name| crate::text::one_line(name, 200)).collect())
+    }
+
     /// A JSON document of a node.
     async fn get_from<T: DeserializeOwned>(&self, url: &str, path: &str) -> Result<T, ClientError> {
         let unreachable = |reason| ClientError::NodeUnreachable {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_sol_types::{SolCall as _, SolEvent as _};
-use opg_contracts::{NodeRegistry, OPG, Slashing, addresses, slashing};
+use opg_contracts::{NodeRegistry, Slashing, addresses, slashing};
 use opg_primitives::money::Amount;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -194,7 +194,7 @@ impl Client {
     /// If the wallet has too little OPG or gas, the contract takes no such report, or a minute passes.
     pub async fn report_fault(&self, wallet: &Wallet, report: &FaultReport) -> Result<(Sent, u64), ClientError> {
         let bond = self.fault_bond(report).await?;
-        self.approve_bond(wallet, bond).await?;
+        self.allow(wallet, addresses::SLASHING, bond).await?;
         let call = Slashing::reportCall {
             class: report.class,
             subject: report.subject,
@@ -287,7 +287,7 @@ impl Client {
     /// If the wallet is not the accused's, has too little, or a minute passes.
     pub async fn appeal(&self, wallet: &Wallet, case: &SlashingCase) -> Result<Sent, ClientError> {
         let evidence = self.reported_evidence(case.id).await?;
-        self.approve_bond(wallet, case.bond).await?;
+        self.allow(wallet, addresses::SLASHING, case.bond).await?;
         let call = Slashing::appealCall {
             id: U256::from(case.id),
             evidence,
@@ -332,32 +332,6 @@ impl Client {
     pub async fn withdraw_slashing_credit(&self, wallet: &Wallet) -> Result<Sent, ClientError> {
         let call = Slashing::withdrawCall {};
         self.call(wallet, addresses::SLASHING, call.abi_encode().into()).await
-    }
-
-    /// Lets the slashing contract take `bond`, unless it may already.
-    async fn approve_bond(&self, wallet: &Wallet, bond: Amount) -> Result<(), ClientError> {
-        let from = wallet.address();
-        let available = self.balances(from).await?.opg;
-        if available < bond {
-            return Err(ClientError::InsufficientFunds {
-                address: from,
-                asset: "OPG",
-                available,
-                needed: bond,
-            });
-        }
-        let allowance = OPG::allowanceCall {
-            owner: from,
-            spender: addresses::SLASHING,
-        };
-        if self.view(addresses::OPG, allowance).await? < bond.to_u256() {
-            let approve = OPG::approveCall {
-                spender: addresses::SLASHING,
-                value: bond.to_u256(),
-            };
-            self.call(wallet, addresses::OPG, approve.abi_encode().into()).await?;
-        }
-        Ok(())
     }
 
     /// Number of the case that a transaction opened, from its event.

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall as _, SolEvent as _};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use opg_contracts::{
-    OPG, Staking, addresses,
+    Staking, addresses,
     staking::{MAX_CANDIDATES, MAX_SEATS},
 };
 use opg_primitives::money::Amount;
@@ -265,27 +265,7 @@ impl Client {
     /// # Errors
     /// If the wallet has too little OPG or gas, the validator takes no stake, or a minute passes.
     pub async fn stake(&self, wallet: &Wallet, validator: Address, value: Amount) -> Result<Sent, ClientError> {
-        let from = wallet.address();
-        let balances = self.balances(from).await?;
-        if balances.opg < value {
-            return Err(ClientError::InsufficientFunds {
-                address: from,
-                asset: "OPG",
-                available: balances.opg,
-                needed: value,
-            });
-        }
-        let allowance = OPG::allowanceCall {
-            owner: from,
-            spender: addresses::STAKING,
-        };
-        if self.view(addresses::OPG, allowance).await? < value.to_u256() {
-            let approve = OPG::approveCall {
-                spender: addresses::STAKING,
-                value: value.to_u256(),
-            };
-            self.call(wallet, addresses::OPG, approve.abi_encode().into()).await?;
-        }
+        self.allow(wallet, addresses::STAKING, value).await?;
         let call = Staking::stakeCall {
             operator: validator,
             amount: value.to_u256(),

@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256, Bytes, U64, keccak256};
 use alloy_sol_types::SolCall as _;
-use opg_contracts::{OPG, Staking, ValidatorKeys::KeyRegistration, addresses};
+use opg_contracts::{Staking, ValidatorKeys::KeyRegistration, addresses};
 use opg_primitives::money::Amount;
 
 use crate::{
@@ -188,17 +188,7 @@ impl Client {
         if !missing.is_zero() {
             sent.push(self.send(wallet, first.system, missing, Asset::Native).await?);
         }
-        let allowance = OPG::allowanceCall {
-            owner: operator,
-            spender: addresses::STAKING,
-        };
-        if self.view(addresses::OPG, allowance).await? < terms.bond.to_u256() {
-            let approve = OPG::approveCall {
-                spender: addresses::STAKING,
-                value: terms.bond.to_u256(),
-            };
-            sent.push(self.call(wallet, addresses::OPG, approve.abi_encode().into()).await?);
-        }
+        sent.append(&mut self.allow(wallet, addresses::STAKING, terms.bond).await?);
         // Proofs are good for two epochs, and epochs may be short.
         let keys = keys(self.epoch().await?).map_err(Into::into)?;
         let call = Staking::registerCall {

@@ -116,7 +116,8 @@ pub fn vault_balance(node_id: B256) -> U256 {
     mapping(node_id, U256::from(VAULT_BALANCES))
 }
 
-/// `FeeVault`: credits of a node that are not yet paid out.
+/// `FeeVault`: `outstanding (128) | today (56) | yesterday (56) | day (16)` from the low bits up: credits of a node that are not yet paid
+/// out, and its fees of two days.
 #[must_use]
 pub fn vault_outstanding(node_id: B256) -> U256 {
     mapping(node_id, U256::from(VAULT_OUTSTANDING))
@@ -183,7 +184,7 @@ pub fn ledger_rules() -> U256 {
     U256::from(LEDGER_RULES)
 }
 
-/// `ChainParameters`: `gasLimit (64) | elasticity (16) | verificationBudget (64) | activation (64)` from the low bits up.
+/// `ChainParameters`: `gasLimit (64) | verificationBudget (64) | activation (64)` from the low bits up.
 #[must_use]
 pub fn chain_parameters_current() -> U256 {
     U256::from(CHAIN_CURRENT)
@@ -266,7 +267,7 @@ mod tests {
             (models, "models", MODEL_MODELS),
             (models, "programs", MODEL_PROGRAMS),
             (vault, "balanceOf", VAULT_BALANCES),
-            (vault, "outstanding", VAULT_OUTSTANDING),
+            (vault, "_books", VAULT_OUTSTANDING),
             (ledger, "sequences", LEDGER_SEQUENCES),
             (ledger, "spent", LEDGER_SPENT),
             (ledger, "roots", LEDGER_ROOTS),
@@ -342,12 +343,7 @@ mod tests {
             ("router", 0, 26),
         ];
         assert_eq!(members(ledger, "Rules"), owned(&rules));
-        let values = [
-            ("gasLimit", 0, 0),
-            ("elasticity", 0, 8),
-            ("verificationBudget", 0, 10),
-            ("activation", 0, 18),
-        ];
+        let values = [("gasLimit", 0, 0), ("verificationBudget", 0, 8), ("activation", 0, 16)];
         assert_eq!(members(chain, "Values"), owned(&values));
         let price = [("perCall", 0, 0), ("perMtokIn", 0, 16), ("perMtokOut", 1, 0)];
         assert_eq!(members(nodes, "Price"), owned(&price));

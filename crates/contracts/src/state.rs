@@ -294,6 +294,29 @@ pub fn vault_outstanding<R: StateReader>(state: &R, node_id: B256) -> Result<Amo
     )))
 }
 
+/// Wei in which `FeeVault` counts fees (`FEE_UNIT`).
+pub const FEE_UNIT: u128 = 1_000_000_000;
+
+/// Gross fees that a node's receipts were credited with on the UTC day of `timestamp` and the one before, wei (`FeeVault.recentFees`): no
+/// less than those of the last 24 hours.
+///
+/// # Errors
+/// Those of the reader.
+pub fn vault_recent_fees<R: StateReader>(state: &R, node_id: B256, timestamp: u64) -> Result<u128, R::Error> {
+    let word = state.storage(addresses::FEE_VAULT, slots::vault_outstanding(node_id))?;
+    // the contract's `uint16` of the day
+    let day = (timestamp / 86_400) & 0xffff;
+    let (today, yesterday, counted) = (field(word, 128, 56), field(word, 184, 56), field(word, 240, 16));
+    let units = if counted == day {
+        u128::from(today) + u128::from(yesterday)
+    } else if counted + 1 == day {
+        u128::from(today)
+    } else {
+        0
+    };
+    Ok(units * FEE_UNIT)
+}
+
 fn read_price<R: StateReader>(state: &R, contract: Address, base: U256) -> Result<Price, R::Error> {
     let first = state.storage(contract, base)?;
     let second = state.storage(contract, base.wrapping_add(U256::ONE))?;

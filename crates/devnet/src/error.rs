@@ -70,6 +70,12 @@ pub enum DevnetError {
         "the network's folder has no configurations of validators; say where some are with --peer IDENTITY@HOST:PORT"
     )]
     NoPeers,
+    /// Nobody can say what runs the file.
+    #[error("{path}: expected a model's file that ends in .onnx or .gguf")]
+    ModelKind {
+        /// The file.
+        path: PathBuf,
+    },
     /// A new node's address can only be chosen where the network is on this machine.
     #[error("no free port beside the network's; say where the node listens with {option} HOST:PORT")]
     NoAddress {
@@ -149,6 +155,7 @@ impl DevnetError {
                 | Self::NodeExists { .. }
                 | Self::NoPeers
                 | Self::NoAddress { .. }
+                | Self::ModelKind { .. }
                 | Self::Malformed { .. }
                 | Self::Wallet(_)
                 | Self::Network(_)

@@ -121,10 +121,7 @@ impl Layout {
                 .extend(config.metrics.map(|address| format!("http://{address}/metrics")));
         }
         let inference = self.inference_node()?;
-        let url = inference
-            .public_url
-            .clone()
-            .unwrap_or_else(|| format!("http://{}", inference.listen));
+        let url = inference.url();
         self.network.metrics.push(format!("{url}/metrics"));
         self.network.nodes.push(NodeEntry {
             role: "inference".into(),
@@ -398,7 +395,7 @@ fn validator_entry(path: &Path, i: usize, operator: alloy_primitives::Address) -
     })
 }
 
-fn inference_keys(path: &Path) -> Result<NodeKeys, DevnetError> {
+pub(crate) fn inference_keys(path: &Path) -> Result<NodeKeys, DevnetError> {
     if !path.exists() {
         let [receipt, settlement, hpke] = [Wallet::random()?, Wallet::random()?, Wallet::random()?];
         // Any 32 random bytes are a seed of an Ed25519 or X25519 key.
@@ -437,7 +434,7 @@ fn write_router(path: &Path, ports: Ports, validators: u16) -> Result<(), Devnet
     Ok(write_atomically(path, text.as_bytes())?)
 }
 
-fn write_inference_node(path: &Path, config: &InferenceNodeConfig) -> Result<(), DevnetError> {
+pub(crate) fn write_inference_node(path: &Path, config: &InferenceNodeConfig) -> Result<(), DevnetError> {
     let mut config = config.clone();
     config.keys = relative(path, config.keys);
     config.data_dir = relative(path, config.data_dir);

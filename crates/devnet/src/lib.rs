@@ -33,6 +33,7 @@ mod error;
 mod genesis;
 mod home;
 mod join;
+mod join_inference;
 mod layout;
 mod lock;
 mod ports;
@@ -45,6 +46,7 @@ pub use crate::{
     genesis::CHAIN_ID,
     home::{DEFAULT_HOME_PORT_BASE, HOME_CHAIN_ID, RunningHome},
     join::{JoinOptions, Joined},
+    join_inference::{InferenceOptions, JoinedInference},
     ports::{DEFAULT_PORT_BASE, Ports},
     split::{Split, SplitRole},
     up::{Options, Running},
@@ -86,5 +88,17 @@ impl Devnet {
     /// If `out` holds a node already or cannot be written, or nobody says where the validators are.
     pub fn join(network: &Network, out: &Path, options: JoinOptions) -> Result<Joined, DevnetError> {
         join::join(network, out, options)
+    }
+
+    /// Writes keys and configuration of one more inference node of `network` into `out`.
+    ///
+    /// # Errors
+    /// If `out` holds a node already or cannot be written, or a model's file is none.
+    pub fn join_inference(
+        network: &Network,
+        out: &Path,
+        options: InferenceOptions,
+    ) -> Result<JoinedInference, DevnetError> {
+        join_inference::join(network, out, options)
     }
 }

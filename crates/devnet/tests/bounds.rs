@@ -58,19 +58,17 @@ fn cases() -> Vec<(Address, &'static str, Vec<String>)> {
     }
     let (soon, late) = ((HEIGHT + 10).to_string(), (HEIGHT + 10_000_000).to_string());
     let (early, never) = ((HEIGHT + 9).to_string(), (HEIGHT + 10_000_001).to_string());
-    for [gas, elasticity, budget, at] in [
-        ["120000000", "2", "1000", &soon],
-        ["1000000000", "8", "1000000000", &late],
-        ["119999999", "2", "1000", &soon],
-        ["1000000001", "2", "1000", &soon],
-        ["120000000", "1", "1000", &soon],
-        ["120000000", "9", "1000", &soon],
-        ["120000000", "2", "999", &soon],
-        ["120000000", "2", "1000000001", &soon],
-        ["120000000", "2", "1000", &early],
-        ["120000000", "2", "1000", &never],
+    for [gas, budget, at] in [
+        ["120000000", "1000", &soon],
+        ["1000000000", "1000000000", &late],
+        ["119999999", "1000", &soon],
+        ["1000000001", "1000", &soon],
+        ["120000000", "999", &soon],
+        ["120000000", "1000000001", &soon],
+        ["120000000", "1000", &early],
+        ["120000000", "1000", &never],
     ] {
-        add(CHAIN_PARAMETERS, SCHEDULE, &[gas, elasticity, budget, at]);
+        add(CHAIN_PARAMETERS, SCHEDULE, &[gas, budget, at]);
     }
     for [feeds, age] in [
         ["3", "60"],

@@ -8,9 +8,10 @@ use crate::{
     evidence::Judged,
     gossip,
     index::{Row, RowMethod},
+    pool::Room,
     shared::{Shared, unix_time},
     system::{self, Duties, SystemTxError},
-    verify::{CheckError, Reject, Rule},
+    verify::{self, CheckError, Reject, Rule},
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{
@@ -19,7 +20,7 @@ use opg_consensus::{
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
-    governance,
+    governance::{self, BlockRules},
     seats::end_epoch_calldata,
     staking::{self, END_EPOCH_GAS, VERDICTS_GAS},
     system_tx, x402,
@@ -158,15 +159,16 @@ impl Chain {
         let began = Instant::now();
         let timestamp = unix_time().as_secs().max(earliest);
 
+        let rules = block_rules(node, parent, context.height)?;
         let shared = node.clone();
         let selected = tokio::task::spawn_blocking(move || {
             let state = shared.execution.state_at(parent)?;
-            shared.pool.select(
-                &state,
-                timestamp,
-                shared.limits.receipts_per_block,
-                shared.limits.receipt_bytes_per_block,
-            )
+            let room = Room {
+                receipts: shared.limits.receipts_per_block,
+                bytes: shared.limits.receipt_bytes_per_block,
+                cost: rules.verification_budget,
+            };
+            shared.pool.select(&state, timestamp, room)
         })
         .await??;
         let judged = node.evidence.judged(node, parent).await?;
@@ -196,7 +198,7 @@ impl Chain {
             .map(|transaction| system::sign(transaction, &node.system_key))
             .collect();
         let request = BuildRequest {
-            gas_target: Some(gas_target(node, parent, height)?),
+            gas_target: Some(rules.gas_limit),
             system_txs,
             excluded_senders: system_senders(node, parent, &place.seats)?,
             extra_data: place.extra_data,
@@ -229,8 +231,8 @@ impl Chain {
         if evm.coinbase() != leader {
             return Err(field("coinbase", leader, evm.coinbase()).into());
         }
-        let target = gas_target(node, parent, block.height)?;
-        let gas_limit = node.execution.gas_limit_next(parent, target)?;
+        let rules = block_rules(node, parent, block.height)?;
+        let gas_limit = node.execution.gas_limit_next(parent, rules.gas_limit)?;
         if evm.gas_limit() != gas_limit {
             return Err(field("gas_limit", gas_limit, evm.gas_limit()).into());
         }
@@ -240,7 +242,16 @@ impl Chain {
             let (shared, receipts, evm) = (node.clone(), block.receipts.clone(), evm.clone());
             let (height, judged, place) = (block.height, judged.clone(), place.clone());
             tokio::task::spawn_blocking(move || {
-                judge_content(&shared, &evm, height, parent, &receipts, &judged, &place)
+                judge_content(
+                    &shared,
+                    &evm,
+                    height,
+                    parent,
+                    &receipts,
+                    &judged,
+                    &place,
+                    rules.verification_budget,
+                )
             })
         };
         let system_count = match content().await? {
@@ -400,14 +411,17 @@ impl Place {
     }
 }
 
-/// The gas limit that blocks move to at a height: what governance has decided by the state of the parent. The contract takes no change
-/// for any of the next ten heights, so what it says of this one stood before the parent.
-fn gas_target(node: &Shared, parent: B256, height: u64) -> Result<u64, ExecutionError> {
+/// The rules of a block: what governance has decided by the state of the parent. The contract takes no change for any of the next ten
+/// heights, so what it says of this one stood before the parent.
+fn block_rules(node: &Shared, parent: B256, height: u64) -> Result<BlockRules, ExecutionError> {
     let rules = governance::block_rules(&node.execution.state_at(parent)?, height)?;
     Ok(match rules.gas_limit {
         // a chain of before the contract
-        0 => node.execution.gas_limit(),
-        limit => limit,
+        0 => BlockRules {
+            gas_limit: node.execution.gas_limit(),
+            verification_budget: governance::VERIFICATION_BUDGET,
+        },
+        _ => rules,
     })
 }
 
@@ -454,6 +468,7 @@ fn judge_content(
     receipts: &[Bytes],
     judged: &Judged,
     place: &Place,
+    budget: u64,
 ) -> Result<usize, BlockError> {
     let leader = place.leader;
     let began = Instant::now();
@@ -465,6 +480,17 @@ fn judge_content(
             CheckError::Rejected(reject) => BlockError::Receipt { index, reject },
             CheckError::State(error) => BlockError::Execution(error),
         })?;
+    let cost: u64 = batch
+        .iter()
+        .map(|(receipt, _)| verify::cost(receipt.core().mode.served))
+        .sum();
+    if cost > budget {
+        return Err(field(
+            "cost of verifying the receipts",
+            format!("at most {budget}"),
+            cost,
+        ));
+    }
     let entries: Vec<BatchItem> = batch.iter().map(|(_, entry)| entry.clone()).collect();
     let fitting = channel_tx::fitting_prefix(&entries, place.batch_gas(judged));
     if fitting != entries.len() {

@@ -57,8 +57,7 @@ async fn a_gas_limit_that_governance_decides_counts_at_its_height_on_all_validat
     let activation = height + 60;
     let schedule = ChainParameters::scheduleCall {
         gasLimit: NEW,
-        elasticity: 2,
-        verificationBudget: 1_000_000,
+        verificationBudget: 40_000,
         activation,
     };
     let (targets, values) = (vec![addresses::CHAIN_PARAMETERS], vec![U256::ZERO]);

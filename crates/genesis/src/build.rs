@@ -250,7 +250,6 @@ fn deploy_governed(evm: &mut Evm, file: &GenesisFile) -> Result<(), GenesisError
     let parameters = ChainParameters::constructorCall {
         governance_: governed,
         gasLimit: file.parameters.gas_limit,
-        elasticity: governance::ELASTICITY,
         verificationBudget: governance::VERIFICATION_BUDGET,
     };
     let tiers = FeatureTiers::constructorCall {

@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("e823eafb81a3cc1485f08b96857bd862e3690c37fadee6fee7953b77deb459dc")
+        b256!("517e2cf515436a8d0dca4dbc93f962b53f890f1be69b98efee32d36a0434683b")
     );
     assert_eq!(
         block,
-        b256!("e83f6d26869f267243972544f4d75ece8147b13c88d00de9cb56a093082ccbf4")
+        b256!("0fe5a74788a3c003c9a5c271ccdd2958c3a9a632bc3a183c460523b180fd4c97")
     );
 }
 

@@ -424,7 +424,6 @@ fn setters_are_the_timelock_s_alone() {
             addresses::CHAIN_PARAMETERS,
             ChainParameters::scheduleCall {
                 gasLimit: 120_000_000,
-                elasticity: 2,
                 verificationBudget: 1_000,
                 activation: 100,
             }
@@ -704,22 +703,19 @@ fn block_rules_change_at_a_height() {
     let limit = file().parameters.gas_limit;
     let first = BlockRules {
         gas_limit: limit,
-        elasticity: 2,
-        verification_budget: 1_000_000,
+        verification_budget: 40_000,
     };
-    let schedule = |gas_limit, elasticity, budget, activation| ChainParameters::scheduleCall {
+    let schedule = |gas_limit, budget, activation| ChainParameters::scheduleCall {
         gasLimit: gas_limit,
-        elasticity,
         verificationBudget: budget,
         activation,
     };
     let call = |net: &mut Net, call| call_as(net, addresses::TIMELOCK, addresses::CHAIN_PARAMETERS, call);
     assert_eq!(block_rules(&net.evm, 1).unwrap(), first);
     net.evm.set_number(100);
-    call(&mut net, schedule(200_000_000, 4, 5_000, 110)).unwrap();
+    call(&mut net, schedule(200_000_000, 5_000, 110)).unwrap();
     let second = BlockRules {
         gas_limit: 200_000_000,
-        elasticity: 4,
         verification_budget: 5_000,
     };
     for (height, wanted) in [(100, first), (109, first), (110, second), (u64::MAX, second)] {
@@ -729,26 +725,23 @@ fn block_rules_change_at_a_height() {
             .view(addresses::CHAIN_PARAMETERS, ChainParameters::valuesAtCall { height })
             .unwrap();
         assert_eq!(values.gasLimit, wanted.gas_limit);
-        assert_eq!(values.elasticity, wanted.elasticity);
         assert_eq!(values.verificationBudget, wanted.verification_budget);
     }
     // Replaced before it is in force, then followed by another.
     net.evm.set_number(109);
-    call(&mut net, schedule(300_000_000, 2, 5_000, 119)).unwrap();
+    call(&mut net, schedule(300_000_000, 5_000, 119)).unwrap();
     assert_eq!(block_rules(&net.evm, 118).unwrap(), first);
     net.evm.set_number(119);
-    call(&mut net, schedule(400_000_000, 2, 5_000, 130)).unwrap();
+    call(&mut net, schedule(400_000_000, 5_000, 130)).unwrap();
     assert_eq!(block_rules(&net.evm, 129).unwrap().gas_limit, 300_000_000);
     assert_eq!(block_rules(&net.evm, 130).unwrap().gas_limit, 400_000_000);
     for bad in [
-        schedule(119_999_999, 2, 5_000, 200),
-        schedule(1_000_000_001, 2, 5_000, 200),
-        schedule(200_000_000, 1, 5_000, 200),
-        schedule(200_000_000, 9, 5_000, 200),
-        schedule(200_000_000, 2, 999, 200),
-        schedule(200_000_000, 2, 1_000_000_001, 200),
-        schedule(200_000_000, 2, 5_000, 128),
-        schedule(200_000_000, 2, 5_000, 10_000_120),
+        schedule(119_999_999, 5_000, 200),
+        schedule(1_000_000_001, 5_000, 200),
+        schedule(200_000_000, 999, 200),
+        schedule(200_000_000, 1_000_000_001, 200),
+        schedule(200_000_000, 5_000, 128),
+        schedule(200_000_000, 5_000, 10_000_120),
     ] {
         let result = call(&mut net, bad);
         assert_reverts::<ChainParameters::OutOfRange, _>(result);

@@ -483,3 +483,52 @@ fn identifiers_agree() {
         common::deposit_address(n)
     );
 }
+
+/// What a node's bond has to cover: fees of today and yesterday, neither refunds nor older ones. Validators read it from the slot.
+#[test]
+fn fees_of_two_days_are_counted_beside_what_a_node_owes() {
+    let mut net = Net::new();
+    let node = net.nodes[0];
+    let fees = |net: &mut Net| {
+        let now = net.evm.timestamp();
+        let view = net
+            .evm
+            .view(addresses::FEE_VAULT, FeeVault::recentFeesCall { nodeId: node });
+        let read = state::vault_recent_fees(&net.evm, node, now).unwrap();
+        assert_eq!(view.unwrap(), U256::from(read), "the contract and the reader agree");
+        read / state::FEE_UNIT
+    };
+    assert_eq!(fees(&mut net), 0);
+    // From the first second of a day on.
+    net.tick(86_400 - net.evm.timestamp() % 86_400);
+    net.paid_and_recorded(0, AMOUNT, CHARGE);
+    let charge = CHARGE.div_ceil(state::FEE_UNIT);
+    assert_eq!(fees(&mut net), charge);
+    net.paid_and_recorded(1, AMOUNT, 0);
+    assert_eq!(fees(&mut net), charge, "a payment that goes back whole is no fee");
+    net.paid_and_recorded(2, AMOUNT, CHARGE);
+    assert_eq!(fees(&mut net), 2 * charge);
+    // Paid out or not, they count the whole next day, with that day's own.
+    net.tick(600);
+    assert!(net.withdraw(who("node-0"), 0, 100).unwrap() > 0);
+    net.tick(86_400 - 600);
+    assert_eq!(fees(&mut net), 2 * charge);
+    net.paid_and_recorded(3, AMOUNT, CHARGE);
+    assert_eq!(fees(&mut net), 3 * charge);
+    net.tick(86_399);
+    assert_eq!(fees(&mut net), 3 * charge);
+    // The day after, those of the first day do not.
+    net.tick(1);
+    assert_eq!(fees(&mut net), charge);
+    net.tick(86_400);
+    assert_eq!(fees(&mut net), 0);
+    // Another node's are its own, and a day without any forgets.
+    net.tick(10 * 86_400);
+    net.paid_and_recorded(4, AMOUNT, CHARGE);
+    assert_eq!(fees(&mut net), charge);
+    assert_eq!(
+        state::vault_recent_fees(&net.evm, net.nodes[1], net.evm.timestamp()).unwrap(),
+        0
+    );
+    assert!(state::vault_outstanding(&net.evm, node).unwrap().0 > 0);
+}

@@ -1,5 +1,6 @@
 //! What the node reads from the chain. None of it happens while a paid request waits, except for a payer seen for the first time.
 
+use crate::bond::Standing;
 use crate::rpc::{Rpc, RpcError, quantity};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
@@ -85,6 +86,24 @@ impl Chain {
     /// A registered node.
     pub(crate) async fn node(&self, node_id: B256) -> Result<Option<NodeRecord>, RpcError> {
         self.read(|s| state::read_node(s, node_id)).await
+    }
+
+    /// A registered node's bond, the least one, and the fees that it has to cover.
+    pub(crate) async fn standing(&self, node_id: B256, now: u64) -> Result<Option<Standing>, RpcError> {
+        let least = self
+            .view(addresses::NODE_REGISTRY, NodeRegistry::minBondCall {})
+            .await?;
+        self.read(|s| {
+            let Some(record) = state::read_node(s, node_id)? else {
+                return Ok(None);
+            };
+            Ok(Some(Standing {
+                bond: record.bond,
+                least: Amount(least),
+                fees: Amount(state::vault_recent_fees(s, node_id, now)?),
+            }))
+        })
+        .await
     }
 
     /// This node's ask for a model.

@@ -399,6 +399,14 @@ impl InferenceNodeConfig {
     pub fn node_id(&self) -> NodeId {
         node_id(self.operator, self.salt)
     }
+
+    /// Its base URL for others. With port 0 in `listen`, the node learns its own only when it starts.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", self.listen))
+    }
 }
 
 /// Secret keys of a node.

@@ -42,6 +42,7 @@
 
 mod attest;
 mod body;
+mod bond;
 mod catalogue;
 mod chain;
 mod channels;

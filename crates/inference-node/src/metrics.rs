@@ -61,6 +61,8 @@ pub(crate) struct Metrics {
     unproven: Gauge,
     payments: Family<WordLabel, Gauge>,
     exposure: Gauge<f64, std::sync::atomic::AtomicU64>,
+    bond: Gauge<f64, std::sync::atomic::AtomicU64>,
+    fees: Gauge<f64, std::sync::atomic::AtomicU64>,
     outbox: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) tokens: Counter,
@@ -93,6 +95,8 @@ impl Metrics {
             unproven: Gauge::default(),
             payments: Family::default(),
             exposure: Gauge::default(),
+            bond: Gauge::default(),
+            fees: Gauge::default(),
             outbox: Gauge::default(),
             in_flight: Gauge::default(),
             tokens: Counter::default(),
@@ -127,6 +131,9 @@ impl Metrics {
         );
         registry.register("payments", "Live payments by state", metrics.payments.clone());
         registry.register("exposure_opg", "Unsettled OPG of all payers", metrics.exposure.clone());
+        registry.register("bond_opg", "Bond of the node", metrics.bond.clone());
+        let fees = metrics.fees.clone();
+        registry.register("recent_fees_opg", "Fees of two days, which the bond has to cover", fees);
         registry.register("outbox", "Receipts that are not final yet", metrics.outbox.clone());
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("tokens", "Tokens generated", metrics.tokens.clone());
@@ -170,6 +177,12 @@ impl Metrics {
     pub(crate) fn channels(&self, count: usize, unclaimed: Amount) {
         self.channels.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.unclaimed.set(unclaimed.wei() as f64 / WEI_PER_OPG as f64);
+    }
+
+    /// The node's bond, and its fees of today and yesterday.
+    pub(crate) fn bond(&self, bond: Amount, fees: Amount) {
+        self.bond.set(bond.wei() as f64 / WEI_PER_OPG as f64);
+        self.fees.set(fees.wei() as f64 / WEI_PER_OPG as f64);
     }
 
     pub(crate) fn settlement(&self, state: &'static str) {

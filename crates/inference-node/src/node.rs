@@ -2,6 +2,7 @@
 
 use crate::{
     attest::{self, Attestation, Keeper},
+    bond::Bond,
     catalogue::{Catalogue, CatalogueError, Served},
     chain::Chain,
     channels::Desk,
@@ -131,6 +132,8 @@ pub(crate) struct Node {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) chain: Chain,
     pub(crate) funds: Arc<Funds>,
+    /// Whether the node's bond covers its fees.
+    pub(crate) bond: Bond,
     pub(crate) journal: Arc<Journal>,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) store: Arc<Store>,
@@ -164,6 +167,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Reads the bond and the fees that it has to cover; what was read before stays if no full node answers.
+    pub(crate) async fn read_bond(&self) {
+        let now = unix_seconds();
+        if let Err(error) = self.bond.refresh(&self.chain, self.node_id, now, &self.metrics).await {
+            tracing::warn!(%error, "the node's bond cannot be read");
+        }
+    }
+
     /// The model that a request names.
     pub(crate) fn model(&self, object: &Map<String, Value>) -> Result<(String, &Arc<Served>), ApiError> {
         let asked = match object.get("model") {
@@ -270,6 +281,7 @@ impl InferenceNode {
             exposure_cap: config.exposure.per_payer,
             catalogue,
             funds: Arc::new(Funds::new(chain.clone())),
+            bond: Bond::default(),
             chain,
             journal,
             reservations,
@@ -307,6 +319,7 @@ impl InferenceNode {
             relay,
             metrics: Arc::clone(&node.metrics),
         });
+        node.read_bond().await;
         Ok(Self::spawn(
             node,
             &keys,
@@ -516,6 +529,7 @@ async fn watch_over(node: Arc<Node>, report: watch::Sender<Option<Arc<JournalErr
         if refreshed.elapsed() > REFRESH {
             refreshed = std::time::Instant::now();
             node.catalogue.refresh(&node.chain, node.node_id).await;
+            node.read_bond().await;
         }
     }
 }

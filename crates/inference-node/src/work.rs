@@ -122,6 +122,19 @@ impl Node {
             tracing::error!(error = %e, model = call.asked, "price does not fit");
             ApiError::unavailable("price_unavailable", "the price of this request cannot be expressed")
         })?;
+        let mut covered = self.bond.covers(terms.max_amount, unix_seconds());
+        if covered.is_err() && self.bond.is_stale(unix_seconds()) {
+            self.read_bond().await;
+            covered = self.bond.covers(terms.max_amount, unix_seconds());
+        }
+        if let Err((bond, needed)) = covered {
+            return Err(ApiError::unavailable(
+                "bond_too_small",
+                format!(
+                    "the node's bond of {bond} OPG has to be {needed} OPG to cover its fees of two days and this call, so the call could not be paid; its operator adds to it with `opg node bond`. Nothing was charged."
+                ),
+            ));
+        }
         let digest = request_digest("POST", call.path, &call.body);
         let nonce = || B256::from(rand::random::<[u8; 32]>());
         let offer = |mut error: ApiError, payer: Option<Address>| {
@@ -520,6 +533,7 @@ impl Node {
             .map_err(store_error)?;
         finished.commit.clone().durable().await?;
         self.metrics.receipt("executed");
+        self.bond.charged(finished.receipt.core().price.charge, unix_seconds());
         match outcome.proof {
             Some(_) => self.to_prove.notify_one(),
             None => self.signed.notify_one(),

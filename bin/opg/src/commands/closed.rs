@@ -107,17 +107,25 @@ pub(crate) async fn ask(
         Ok(root) => root,
         Err(_) => client.model(model).await?.root,
     };
-    let node = node_of(&client, node)?;
-    let sent = client.set_ask(&wallet, NodeId(node.id), root, &price.price()).await?;
-    let document = json!({"node": node.id, "root": root, "transaction": sent.hash, "block": sent.block});
+    let node = node_id_of(&client, node)?;
+    let sent = client.set_ask(&wallet, node, root, &price.price()).await?;
+    let document = json!({"node": node, "root": root, "transaction": sent.hash, "block": sent.block});
     output.result(&document, || {
         facts([
-            ("node", node.id.to_string()),
+            ("node", node.to_string()),
             ("root", root.to_string()),
             ("transaction", format!("{} in block {}", sent.hash, sent.block)),
         ])
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The node that is meant: one that joined later is not in the network's file.
+pub(super) fn node_id_of(client: &Client, id: Option<B256>) -> Result<NodeId, Failure> {
+    match id {
+        Some(id) => Ok(NodeId(id)),
+        None => Ok(NodeId(node_of(client, None)?.id)),
+    }
 }
 
 fn node_of(client: &Client, id: Option<B256>) -> Result<opg_client::NodeEntry, Failure> {

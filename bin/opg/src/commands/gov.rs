@@ -273,12 +273,10 @@ fn change(command: &ProposeCommand) -> Result<What, Failure> {
     let change = match command {
         ProposeCommand::ChainParameters {
             gas_limit,
-            elasticity,
             verification_budget,
             at,
         } => Change::ChainParameters {
             gas_limit: *gas_limit,
-            elasticity: *elasticity,
             verification_budget: *verification_budget,
             at: *at,
         },

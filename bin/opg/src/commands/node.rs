@@ -9,7 +9,7 @@ use opg_router::config::RouterConfig;
 
 use serde_json::json;
 
-use super::{closed, slashing, stop_signal, validator};
+use super::{closed, inference_node, slashing, stop_signal, validator};
 use crate::{
     args::{NodeCommand, RegisterCommand},
     block_on,
@@ -27,6 +27,12 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Result<ExitCode, Fail
             NodeCommand::Hub(args) => hub(&args.config, output).await,
             NodeCommand::Init(args) => validator::init(args, output),
             NodeCommand::Register(RegisterCommand::Full(args)) => validator::register(args, output).await,
+            NodeCommand::InitInference(args) => inference_node::init(args, output),
+            NodeCommand::Register(RegisterCommand::Inference(args)) => inference_node::register(args, output).await,
+            NodeCommand::Bond { more, node } => inference_node::bond(more, node, output).await,
+            NodeCommand::Heartbeat { node, network } => inference_node::heartbeat(node, &network, output).await,
+            NodeCommand::Leave { node } => inference_node::leave(node, output).await,
+            NodeCommand::Withdraw { payee, bond, node } => inference_node::withdraw(payee, bond, node, output).await,
             NodeCommand::RotateKeys(args) => validator::rotate_keys(args, output).await,
             NodeCommand::Commission { bps, operator } => validator::commission(bps, operator, output).await,
             NodeCommand::Unjail { operator } => validator::unjail(operator, output).await,

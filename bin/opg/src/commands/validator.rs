@@ -200,7 +200,7 @@ pub(crate) async fn exit(args: OperatorArgs, output: Output) -> Result<ExitCode,
 }
 
 /// Says what happens, then does it unless it is a dry run.
-async fn act(
+pub(super) async fn act(
     args: &OperatorArgs,
     output: Output,
     said: String,

@@ -50,7 +50,6 @@ pub(super) fn check(call: &Call, height: u64, unbonding: u64) -> Checked {
         addresses::CHAIN_PARAMETERS => match ChainParametersCalls::abi_decode(data) {
             Ok(ChainParametersCalls::schedule(call)) => {
                 range("gas limit", call.gasLimit, 120 * MILLION, 1_000 * MILLION)?;
-                range("elasticity", call.elasticity.into(), 2, 8)?;
                 range("verification budget", call.verificationBudget, 1_000, 1_000 * MILLION)?;
                 let (least, most) = (height.saturating_add(10), height.saturating_add(10 * MILLION));
                 range("activation height", call.activation, least, most)

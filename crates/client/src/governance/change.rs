@@ -52,8 +52,6 @@ pub enum Change {
     ChainParameters {
         /// Gas limit of a block.
         gas_limit: Option<u64>,
-        /// Limit over target of EIP-1559.
-        elasticity: Option<u16>,
         /// Cost units of receipts and proofs of a block.
         verification_budget: Option<u64>,
         /// First height; chosen after the earliest execution if not given.
@@ -296,10 +294,9 @@ fn chain_parameters(data: &[u8]) -> Option<String> {
     use ChainParameters::ChainParametersCalls as Calls;
     Some(match Calls::abi_decode(data).ok()? {
         Calls::schedule(call) => format!(
-            "from block {} on: gas limit {}, elasticity {}, verification budget {}; refused if executed after block {}",
+            "from block {} on: gas limit {}, verification budget {}; refused if executed after block {}",
             call.activation,
             call.gasLimit,
-            call.elasticity,
             call.verificationBudget,
             call.activation.saturating_sub(NOTICE)
         ),
@@ -465,13 +462,11 @@ impl Client {
         let call = match change {
             Change::ChainParameters {
                 gas_limit,
-                elasticity,
                 verification_budget,
                 at,
             } => {
-                let (gas_limit, elasticity) = (*gas_limit, *elasticity);
                 return self
-                    .schedule(gas_limit, elasticity, *verification_budget, *at)
+                    .schedule(*gas_limit, *verification_budget, *at)
                     .await
                     .map(|call| vec![call]);
             }
@@ -567,13 +562,12 @@ impl Client {
     async fn schedule(
         &self,
         gas_limit: Option<u64>,
-        elasticity: Option<u16>,
         verification_budget: Option<u64>,
         at: Option<u64>,
     ) -> Result<Call, ClientError> {
         something(
-            gas_limit.is_some() || elasticity.is_some() || verification_budget.is_some(),
-            "--gas-limit, --elasticity or --verification-budget",
+            gas_limit.is_some() || verification_budget.is_some(),
+            "--gas-limit or --verification-budget",
         )?;
         let (state, height) = futures::try_join!(self.governance(), self.height())?;
         // A block takes a second or more, so this height is not reached before the proposal can be executed; twice that and a few minutes
@@ -588,7 +582,6 @@ impl Client {
             .await?;
         let call = ChainParameters::scheduleCall {
             gasLimit: gas_limit.unwrap_or(now.gasLimit),
-            elasticity: elasticity.unwrap_or(now.elasticity),
             verificationBudget: verification_budget.unwrap_or(now.verificationBudget),
             activation,
         };

@@ -685,8 +685,8 @@ async fn the_gas_limit_follows_governance_at_its_height() {
     let genesis = support::genesis();
     let mut built = opg_genesis::build(&genesis).unwrap();
     let storage = &mut built.alloc.get_mut(&addresses::CHAIN_PARAMETERS).unwrap().storage;
-    // as `schedule(NEW, 2, 1_000_000, 3)` leaves it; compared with the contract in crates/genesis/tests/governance.rs
-    let next: U256 = [(NEW, 0), (2, 64), (1_000_000, 80), (3, 144_usize)]
+    // as `schedule(NEW, 40_000, 3)` leaves it; compared with the contract in crates/genesis/tests/governance.rs
+    let next: U256 = [(NEW, 0), (40_000, 64), (3, 128_usize)]
         .map(|(n, shift)| U256::from(n) << shift)
         .into_iter()
         .sum();
@@ -736,4 +736,39 @@ async fn the_gas_limit_follows_governance_at_its_height() {
             chain.finalized(parent.clone()).await.unwrap();
         }
     }
+}
+
+/// What verifying a block's receipts may cost is a rule of the chain: a leader keeps to it, and gets no vote for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verification_budget_bounds_a_block() {
+    use alloy_primitives::U256;
+    use opg_contracts::{addresses, slots};
+
+    let genesis = support::genesis();
+    let mut built = opg_genesis::build(&genesis).unwrap();
+    let storage = &mut built.alloc.get_mut(&addresses::CHAIN_PARAMETERS).unwrap().storage;
+    // Room for two receipts without a proof.
+    let rules: U256 = [(120_000_000_u64, 0_usize), (2, 64)]
+        .map(|(n, shift)| U256::from(n) << shift)
+        .into_iter()
+        .sum();
+    let slot = slots::chain_parameters_current().into();
+    storage.get_or_insert_default().insert(slot, rules.into());
+    let pair = Pair::with(genesis, built).await;
+    let made = [pair.submit(0), pair.submit(1), pair.submit(2)];
+    let block = pair.propose(&pair.root).await;
+    assert_eq!(block.receipts.len(), 2);
+    let third = made
+        .iter()
+        .map(|made| made.receipt.cose())
+        .find(|cose| !block.receipts.contains(cose))
+        .unwrap();
+    let mut greedy = block.clone();
+    greedy.receipts.push(third.clone());
+    let reason = pair.reason(greedy).await;
+    assert!(
+        reason.contains("cost of verifying the receipts: expected at most 2, got 3"),
+        "{reason}"
+    );
+    assert_eq!(pair.judge(&pair.root, block).await, Ok(Verdict::Valid));
 }

@@ -72,6 +72,17 @@ pub struct Submitted {
     pub inserted: Inserted,
 }
 
+/// What a proposal may hold of receipts.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// How many.
+    pub receipts: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Cost units of verifying them ([`verify::cost`]).
+    pub cost: u64,
+}
+
 /// Receipts of a proposal with their ledger entries, in batch order.
 pub type Selection = Vec<(Arc<SignedReceipt>, BatchItem)>;
 
@@ -222,13 +233,13 @@ impl Pool {
     ///
     /// # Errors
     /// The state could not be read.
-    pub fn select<R>(&self, state: &R, timestamp: u64, max: usize, max_bytes: usize) -> Result<Selection, R::Error>
+    pub fn select<R>(&self, state: &R, timestamp: u64, room: Room) -> Result<Selection, R::Error>
     where
         R: StateReader + Sync,
         R::Error: Send,
     {
         // some of the oldest may not pass now: look at twice as many
-        let mut candidates = lock(&self.table).oldest(max.saturating_mul(2));
+        let mut candidates = lock(&self.table).oldest(room.receipts.saturating_mul(2));
         // Nobody votes for a proof that they have not verified yet.
         candidates.retain(|(_, w)| w.artefact.is_none() || w.since.elapsed() >= PROOF_SPREAD);
         let view = View::new(state);
@@ -239,14 +250,15 @@ impl Pool {
                 .map(|(_, w)| verify::check(&w.receipt, &view, &self.rules, timestamp, None, w.admitted.proven))
                 .collect()
         });
-        let (mut chosen, mut bytes) = (Selection::new(), 0);
+        let (mut chosen, mut bytes, mut cost) = (Selection::new(), 0, 0);
         let (mut gone, mut deferred) = (Vec::new(), Vec::new());
         for ((at, waiting), verdict) in candidates.into_iter().zip(checked) {
             match verdict {
                 Ok(admitted) => {
                     let size = waiting.receipt.cose().len();
-                    if chosen.len() < max && bytes + size <= max_bytes {
-                        bytes += size;
+                    let more = verify::cost(waiting.receipt.core().mode.served);
+                    if chosen.len() < room.receipts && bytes + size <= room.bytes && cost + more <= room.cost {
+                        (bytes, cost) = (bytes + size, cost + more);
                         chosen.push((waiting.receipt, admitted.entry));
                     }
                 }

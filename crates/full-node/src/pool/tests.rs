@@ -15,6 +15,15 @@ fn pool(world: &World, change: impl FnOnce(&mut Bounds)) -> Arc<Pool> {
     Arc::new(Pool::new(world.rules, bounds, 2, Arc::default()).unwrap())
 }
 
+/// Room for the costs of everything.
+fn room(receipts: usize, bytes: usize) -> Room {
+    Room {
+        receipts,
+        bytes,
+        cost: u64::MAX,
+    }
+}
+
 fn submit(pool: &Pool, world: &World, receipt: &SignedReceipt) -> Result<Inserted, Rule> {
     match pool.submit_now(receipt.cose(), None, &world.state, NOW) {
         Ok(submitted) => Ok(submitted.inserted),
@@ -126,7 +135,7 @@ fn selection_checks_against_the_parent_again() {
         submit(&pool, &world, &world.receipt(seq)).unwrap();
     }
     let sequences = |world: &World, max, bytes| -> Vec<u64> {
-        pool.select(&world.state, NOW, max, bytes)
+        pool.select(&world.state, NOW, room(max, bytes))
             .unwrap()
             .iter()
             .map(|(_, entry)| entry.seq())
@@ -140,6 +149,14 @@ fn selection_checks_against_the_parent_again() {
     assert_eq!(sequences(&world, 2, 1 << 20), [4, 5], "oldest first");
     assert_eq!(sequences(&world, 100, world.receipt(0).cose().len() + 9).len(), 1);
 
+    // What verifying a block costs is bounded too: each of these costs a unit.
+    let costing = |cost| Room {
+        cost,
+        ..room(100, 1 << 20)
+    };
+    assert_eq!(pool.select(&world.state, NOW, costing(4)).unwrap().len(), 4);
+    assert!(pool.select(&world.state, NOW, costing(0)).unwrap().is_empty());
+
     // recorded by a parent that may not become final: waits, and leaves when that must be settled; no funds: waits
     let slot = slots::seq_word(world.core(0).keyset.0, 0);
     world.state.set(addresses::RECEIPT_LEDGER, slot, U256::from(0b11));
@@ -150,13 +167,18 @@ fn selection_checks_against_the_parent_again() {
         2,
         "what can not pass now stands behind what can"
     );
-    pool.select(&world.state, NOW + SETTLE_SECS, 100, 1 << 20).unwrap();
+    pool.select(&world.state, NOW + SETTLE_SECS, room(100, 1 << 20))
+        .unwrap();
     assert_eq!(pool.size().0, 4);
     world.set_balance(0);
     assert!(sequences(&world, 100, 1 << 20).is_empty());
     assert_eq!(pool.size().0, 4);
     // expired authorization: only settlement can help
-    assert!(pool.select(&world.state, NOW + 601, 100, 1 << 20).unwrap().is_empty());
+    assert!(
+        pool.select(&world.state, NOW + 601, room(100, 1 << 20))
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -214,9 +236,17 @@ fn a_batch_with_a_proof_needs_the_proof() {
     assert_eq!(pool.size(), (1, receipt.cose().len() + artefact.len()));
     assert_eq!(pool.check_batch(&batch, &world.state, NOW).unwrap().len(), 1);
 
-    assert!(pool.select(&world.state, NOW, 10, 1 << 20).unwrap().is_empty());
+    assert!(pool.select(&world.state, NOW, room(10, 1 << 20)).unwrap().is_empty());
     std::thread::sleep(PROOF_SPREAD);
-    assert_eq!(pool.select(&world.state, NOW, 10, 1 << 20).unwrap().len(), 1);
+    let cheap = Room {
+        cost: 599,
+        ..room(10, 1 << 20)
+    };
+    assert!(
+        pool.select(&world.state, NOW, cheap).unwrap().is_empty(),
+        "a proof costs 600 units"
+    );
+    assert_eq!(pool.select(&world.state, NOW, room(10, 1 << 20)).unwrap().len(), 1);
     let waiting = pool.waiting_longer_than(Duration::ZERO, 10);
     assert_eq!(waiting[0].artefact, Some(artefact));
 }

@@ -117,6 +117,13 @@ impl World {
             .set(addresses::NODE_REGISTRY, base + U256::from(1), U256::from(bond));
     }
 
+    /// The node's fees of two days, in units of `FeeVault.FEE_UNIT`, as they were counted on `day`.
+    pub(crate) fn set_fees(&mut self, today: u64, yesterday: u64, day: u64) {
+        let word = (U256::from(today) << 128) | (U256::from(yesterday) << 184) | (U256::from(day) << 240);
+        let slot = slots::vault_outstanding(self.keyset.node_id.0);
+        self.state.set(addresses::FEE_VAULT, slot, word);
+    }
+
     pub(crate) fn set_royalty(&mut self, now: u16, before: u16, changed_at: u64) {
         let base = slots::model_base(self.root);
         let terms = U256::from_be_slice(Address::repeat_byte(0xc0).as_slice())

@@ -4,9 +4,11 @@
 //! reaches the same one (D13). The two signatures depend on the receipt alone once the keyset is known, and a keyset digest
 //! commits to its key, so a good signature is good for ever and [`Proven`] carries it from the pool to proposal and vote.
 
+mod cost;
 mod reject;
 mod view;
 
+pub use cost::cost;
 pub use reject::{Reject, Rule};
 pub use view::View;
 
@@ -179,8 +181,9 @@ pub fn check<R: StateReader>(
     if let Some(at) = node.inactive_at {
         return refuse(Rule::NodeInactive, "an active node", format!("deactivated at {at}"));
     }
-    if node.bond.0 < rules.min_bond {
-        return refuse(Rule::Bond, format!("at least {} wei", rules.min_bond), node.bond.0);
+    let needed = rules.min_bond.max(view.recent_fees(node_id, timestamp)?);
+    if node.bond.0 < needed {
+        return refuse(Rule::Bond, format!("at least {needed} wei"), node.bond.0);
     }
     if !proven.receipt && receipt.verify_signature(&keyset.receipt_key.0).is_err() {
         return refuse(

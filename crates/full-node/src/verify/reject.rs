@@ -50,8 +50,8 @@ rules! {
     NodeUnknown = "node_unknown", "node_id", "the node is not registered";
     /// The node was deactivated.
     NodeInactive = "node_inactive", "node_id", "the node is deactivated";
-    /// The node's bond is below the minimum.
-    Bond = "bond", "node_id", "the node's bond is below the minimum";
+    /// The node's bond is below the minimum, or below its fees of today and yesterday.
+    Bond = "bond", "node_id", "the node's bond is below the minimum or the fees of its last receipts: its operator has to add to it";
     /// The receipt key did not sign this.
     Signature = "signature", "signature", "the receipt is not signed by the keyset's receipt key";
     /// The ledger has this sequence number of the keyset.

@@ -1,6 +1,6 @@
 use super::{fixture::*, *};
 use alloy_primitives::U256;
-use opg_contracts::slots;
+use opg_contracts::{slots, state::FEE_UNIT};
 use opg_primitives::{
     ids::{KeysetDigest, ModelRoot, NodeId, ReceiptId},
     money::Amount,
@@ -75,6 +75,22 @@ fn who_may_sign() {
     );
     assert_eq!(rule_after(|w, _| w.set_node(MIN_BOND, 50)), Rule::NodeInactive);
     assert_eq!(rule_after(|w, _| w.set_node(MIN_BOND - 1, 0)), Rule::Bond);
+    // The bond covers the fees of two days; older ones count no more.
+    let day = NOW / 86_400;
+    let covers = |w: &mut World| w.set_node(5 * FEE_UNIT, 0);
+    for (today, yesterday, counted) in [(6, 0, day), (0, 6, day), (3, 3, day), (6, 0, day - 1)] {
+        let rule = rule_after(|w, _| {
+            covers(w);
+            w.set_fees(today, yesterday, counted);
+        });
+        assert_eq!(rule, Rule::Bond, "{today} {yesterday} {counted}");
+    }
+    for (today, yesterday, counted) in [(5, 0, day), (2, 3, day), (5, 6, day - 1), (6, 6, day - 2)] {
+        let mut world = World::new();
+        covers(&mut world);
+        world.set_fees(today, yesterday, counted);
+        verdict(&world, &world.receipt(0)).unwrap();
+    }
     let gone = |w: &mut World, _: &mut Core| {
         let base = slots::node_base(w.keyset.node_id.0);
         w.state.set(addresses::NODE_REGISTRY, base, U256::ZERO);

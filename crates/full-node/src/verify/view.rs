@@ -19,6 +19,7 @@ pub struct View<'a, R> {
     nodes: Cache<B256, Option<NodeRecord>>,
     models: Cache<B256, Option<ModelTerms>>,
     asks: Cache<(B256, B256), Price>,
+    fees: Cache<B256, u128>,
     programs: Cache<(B256, B256), Option<B256>>,
     evidence: Cache<B256, Option<(EvidenceRecord, Option<u64>)>>,
 }
@@ -32,6 +33,7 @@ impl<'a, R: StateReader> View<'a, R> {
             nodes: Cache::default(),
             models: Cache::default(),
             asks: Cache::default(),
+            fees: Cache::default(),
             programs: Cache::default(),
             evidence: Cache::default(),
         }
@@ -48,6 +50,13 @@ impl<'a, R: StateReader> View<'a, R> {
 
     pub(super) fn node(&self, id: B256) -> Result<Option<NodeRecord>, CheckError<R::Error>> {
         cached(&self.nodes, id, || state::read_node(self.state, id))
+    }
+
+    /// Fees that the node's bond has to cover, wei.
+    pub(super) fn recent_fees(&self, node: B256, timestamp: u64) -> Result<u128, CheckError<R::Error>> {
+        cached(&self.fees, node, || {
+            state::vault_recent_fees(self.state, node, timestamp)
+        })
     }
 
     pub(super) fn model(&self, root: B256) -> Result<Option<ModelTerms>, CheckError<R::Error>> {
