@@ -13,7 +13,7 @@ use opg_primitives::money::Amount;
 const HEIGHT: u64 = 1_000;
 const WINDOWS: &str = "setWindows(uint40[4])";
 const WEIGHTS: &str = "setWeights(uint16[4])";
-const SCHEDULE: &str = "schedule(uint64,uint16,uint64,uint64)";
+const SCHEDULE: &str = "schedule(uint64,uint64,uint64)";
 const STAKE: &str = "setParameters((uint128,uint40,uint40,uint16,uint16,uint32,uint32))";
 const SLASH: &str = "setParameters((uint128,uint40,uint32,uint32,uint8))";
 const TIERS: &str = "setTiers((uint128,uint16,uint32,uint32)[])";
