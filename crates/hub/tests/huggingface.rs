@@ -1,55 +1,23 @@
-//! The real `huggingface_hub` of PyPI against a hub: every call of `python/suite.py`, with bytes compared.
+//! Clients of other people against a hub, unmodified: `huggingface_hub` through every call of `python/suite.py`, with
+//! bytes compared, and `transformers` with the small Llama of the fixtures (in the heavy run the whole model, with torch).
 //!
 //! Skipped, loudly, where there is no Python or no package registry.
 
 mod common;
 
-use common::Hub;
+use common::{Hub, python};
 use opg_hub::siwe::Scope;
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// A virtual environment with the pinned packages, made once per target directory.
-fn environment() -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("huggingface-venv");
-    let done = venv.join("installed.txt");
-    let pins = std::fs::read_to_string(&here).unwrap();
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == pins) {
-        return Some(venv.join("bin/python"));
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status();
-    if !made.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: python3 -m venv does not work here");
-        return None;
-    }
-    let python = venv.join("bin/python");
-    let installed = Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(&here)
-        .status();
-    if !installed.is_ok_and(|status| status.success()) {
-        println!(
-            "SKIPPED: the packages of {} cannot be installed; is a registry reachable?",
-            here.display()
-        );
-        return None;
-    }
-    std::fs::write(done, pins).unwrap();
-    Some(python)
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn huggingface_hub_works_unmodified() {
-    let Some(python) = environment() else { return };
-    // Uploads by the large file protocol, and by `hf_xet`, which a default installation takes.
-    suite(&python, false).await;
-    suite(&python, true).await;
-}
-
-async fn suite(python: &Path, xet: bool) {
+/// Runs a program against a hub of its own, as the account of ALICE.
+async fn program(python: &Path, name: &str, environment: &[(&str, &str)]) {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(dir.path(), "part_bytes = 5242880\nfile_bytes = 1073741824");
     let (alice, bob, reader) = (
@@ -57,10 +25,8 @@ async fn suite(python: &Path, xet: bool) {
         hub.token(2, Scope::Write).await,
         hub.token(1, Scope::Read).await,
     );
-    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/suite.py");
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testing/fixtures");
     let mut run = Command::new(python);
-    run.arg(suite)
+    run.arg(here("tests/python").join(name))
         .env("HF_ENDPOINT", &hub.url)
         .env("HF_HOME", dir.path().join("hf"))
         .env("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -70,8 +36,8 @@ async fn suite(python: &Path, xet: bool) {
         .env("BOB", &bob.address)
         .env("BOB_TOKEN", &bob.token)
         .env("READ_TOKEN", &reader.token)
-        .env("FIXTURES", fixtures)
-        .env("HF_HUB_DISABLE_XET", if xet { "0" } else { "1" });
+        .env("FIXTURES", here("../../testing/fixtures"))
+        .envs(environment.iter().copied());
     let status = tokio::task::spawn_blocking(move || run.status())
         .await
         .unwrap()
@@ -80,4 +46,27 @@ async fn suite(python: &Path, xet: bool) {
     assert!(status.success(), "{log}");
     let (status, _) = hub.get(None, "/health").await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_works_unmodified() {
+    let Some(python) = python(&here("tests/python/requirements.txt")) else {
+        return;
+    };
+    // Uploads by the large file protocol, and by `hf_xet`, which a default installation takes.
+    program(&python, "suite.py", &[("HF_HUB_DISABLE_XET", "1")]).await;
+    program(&python, "suite.py", &[("HF_HUB_DISABLE_XET", "0")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transformers_loads_the_small_llama() {
+    // Torch has gigabytes, so the model itself is loaded in the heavy run only.
+    let heavy = std::env::var_os("OPG_HEAVY").is_some_and(|value| value == "1");
+    let (pins, heavy) = if heavy {
+        ("tests/python/heavy-requirements.txt", "1")
+    } else {
+        ("tests/python/requirements.txt", "0")
+    };
+    let Some(python) = python(&here(pins)) else { return };
+    program(&python, "transformers_check.py", &[("HEAVY", heavy)]).await;
 }

@@ -148,3 +148,37 @@ pub fn file(path: &str, content: &[u8]) -> Value {
 pub fn large(path: &str, oid: &str, size: usize) -> Value {
     serde_json::json!({"key": "lfsFile", "value": {"path": path, "algo": "sha256", "oid": oid, "size": size}})
 }
+
+/// The Python of a virtual environment with the packages of a file, made once per target directory. `None`, and a line
+/// that says why, where it cannot be made.
+pub fn python(requirements: &Path) -> Option<PathBuf> {
+    let name = requirements.file_stem().unwrap().to_str().unwrap();
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hub-{name}"));
+    let pins = std::fs::read_to_string(requirements).unwrap();
+    // Tests are processes of their own: one installs, the others wait for it.
+    let lock = std::fs::File::create(venv.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let done = venv.join("installed.txt");
+    let python = venv.join("bin/python");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == pins) {
+        return Some(python);
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: python3 -m venv does not work here");
+        return None;
+    }
+    let installed = Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(requirements)
+        .status();
+    if !installed.is_ok_and(|status| status.success()) {
+        println!(
+            "SKIPPED: the packages of {} cannot be installed; is a registry reachable?",
+            requirements.display()
+        );
+        return None;
+    }
+    std::fs::write(done, pins).unwrap();
+    Some(python)
+}
