@@ -108,9 +108,9 @@ struct TestArgs {
 
 #[derive(Debug, Args)]
 struct BenchArgs {
-    /// startup, finality, infer, ledger, all of these if absent; contracts (gas); payments; zkml (beside ezkl, from PyPI)
+    /// startup, finality, infer, ledger, all of these if absent; contracts (gas); payments; hub; zkml (beside ezkl, from PyPI)
     name: Option<String>,
-    /// Passed to the benchmark; for zkml, names of models instead of those that are measured alone
+    /// Passed to the benchmark; for hub, some of files, many, dedup; for zkml, names of models instead of those that are measured alone
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -186,6 +186,28 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
                 Cmd::new(&context, "cargo")
                     .args(run)
                     .arg(context.root.join("bench/results/payments.json"))
+                    .run()?;
+                return Ok(ok);
+            }
+            if args.name.as_deref() == Some("hub") {
+                // The hub alone, in a process of its own beside the program that measures it.
+                let build = [
+                    "build",
+                    "--release",
+                    "--locked",
+                    "-p",
+                    "opg-hub",
+                    "--bin",
+                    "opg-model-hub",
+                    "--example",
+                    "bench_hub",
+                ];
+                Cmd::cargo(&context).args(build).run()?;
+                let directory = std::env::var("OPG_BENCH_DIR").map_or_else(|_| context.target_dir.clone(), Into::into);
+                Cmd::new(&context, context.target_dir.join("release/examples/bench_hub"))
+                    .env("OPG_BENCH_DIR", &directory.to_string_lossy())
+                    .arg(context.root.join("bench/results/hub.json"))
+                    .args(args.args)
                     .run()?;
                 return Ok(ok);
             }

@@ -1,0 +1,280 @@
+//! One large file up and down, against the disk and the loopback device in the same run.
+
+use crate::{
+    process::Hub,
+    report::{Bar, Report},
+    setting,
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use opg_hub::blobs::Hasher;
+use serde_json::{Value, json};
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    time::Instant,
+};
+
+const PIECE: usize = 1 << 20;
+/// Runs of each; the fastest counts, for both sides alike.
+const RUNS: usize = 3;
+
+/// The file's piece of a number: noise, no two alike. Made once and then only stamped, so that making it costs nothing.
+fn piece(noise: &mut [u8], n: u64) -> Bytes {
+    noise[..8].copy_from_slice(&n.to_le_bytes());
+    Bytes::copy_from_slice(noise)
+}
+
+fn noise() -> Vec<u8> {
+    let mut noise = vec![0; PIECE];
+    blake3::Hasher::new()
+        .update(b"bench/hub")
+        .finalize_xof()
+        .fill(&mut noise);
+    noise
+}
+
+fn rate(bytes: u64, start: Instant) -> f64 {
+    bytes as f64 / 1e6 / start.elapsed().as_secs_f64()
+}
+
+fn write_disk(path: &Path, pieces: u64) -> f64 {
+    let mut noise = noise();
+    let start = Instant::now();
+    let mut file = File::create(path).expect("a file");
+    for n in 0..pieces {
+        noise[..8].copy_from_slice(&n.to_le_bytes());
+        file.write_all(&noise).expect("space on the disk");
+    }
+    file.sync_all().expect("a flush");
+    rate(pieces * PIECE as u64, start)
+}
+
+fn read_disk(path: &Path, pieces: u64) -> f64 {
+    let mut buffer = vec![0; PIECE];
+    let start = Instant::now();
+    let mut file = File::open(path).expect("a file");
+    for _ in 0..pieces {
+        file.read_exact(&mut buffer).expect("its bytes");
+    }
+    rate(pieces * PIECE as u64, start)
+}
+
+fn loopback(pieces: u64) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its number");
+    let reader = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut buffer = vec![0; PIECE];
+        let mut total = 0;
+        loop {
+            match stream.read(&mut buffer).expect("bytes") {
+                0 => return total,
+                n => total += n as u64,
+            }
+        }
+    });
+    let noise = noise();
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    for _ in 0..pieces {
+        stream.write_all(&noise).expect("a reader");
+    }
+    drop(stream);
+    let total = reader.join().expect("the reader");
+    rate(total, start)
+}
+
+pub(crate) async fn run(report: &mut Report) {
+    let pieces = setting("OPG_BENCH_BYTES", 2 << 30) / PIECE as u64;
+    let size = pieces * PIECE as u64;
+    let dir =
+        tempfile::tempdir_in(std::env::var_os("OPG_BENCH_DIR").unwrap_or_else(|| ".".into())).expect("a directory");
+    let raw = dir.path().join("raw");
+    let (mut disk, mut read, mut wire) = (0f64, 0f64, 0f64);
+    for _ in 0..RUNS {
+        disk = disk.max(write_disk(&raw, pieces));
+        read = read.max(read_disk(&raw, pieces));
+        std::fs::remove_file(&raw).expect("its removal");
+        wire = wire.max(loopback(pieces));
+    }
+    report.value("raw disk, write and flush", "MB/s", disk, None);
+    report.value("raw disk, read of what was just written", "MB/s", read, None);
+    report.value("raw loopback", "MB/s", wire, None);
+
+    let (mut up, mut parts, mut down, mut peak) = (0f64, 0f64, 0f64, 0f64);
+    for run in 0..RUNS as u64 {
+        // Each file is new: a known one is not sent at all.
+        for multipart in [false, true] {
+            let data = tempfile::tempdir_in(dir.path()).expect("a directory");
+            let hub = Hub::start(data.path()).await;
+            let id = hub.create("large").await;
+            let shift = run * 2 + u64::from(multipart);
+            let oid = oid(shift, pieces);
+            let speed = upload(&hub, &id, &oid, shift, pieces, multipart).await;
+            if multipart {
+                parts = parts.max(speed);
+            } else {
+                up = up.max(speed);
+                let lines = [
+                    json!({"key": "header", "value": {"summary": "large"}}),
+                    json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
+                ];
+                hub.commit(&id, &lines).await;
+                down = down.max(download(&hub, &id, size).await);
+            }
+            peak = peak.max(hub.peak());
+            hub.stop();
+        }
+    }
+    let bar = Some(Bar::AtLeast(80.0));
+    report.value("upload, whole", "MB/s", up, None);
+    report.value("upload, parts of 64 MiB, two at a time", "MB/s", parts, None);
+    report.value("download", "MB/s", down, None);
+    let raw_up = disk.min(wire);
+    report.value(
+        "upload, whole, of the slower of disk and loopback",
+        "%",
+        up / raw_up * 100.0,
+        bar,
+    );
+    report.value(
+        "upload, parts, of the slower of disk and loopback",
+        "%",
+        parts / raw_up * 100.0,
+        bar,
+    );
+    report.value(
+        "download, of the slower of disk and loopback",
+        "%",
+        down / read.min(wire) * 100.0,
+        bar,
+    );
+    report.value(
+        "peak memory of the hub over both",
+        "MiB",
+        peak,
+        Some(Bar::AtMost(200.0)),
+    );
+    report.note(format!(
+        "files: {size} bytes, best of {RUNS} runs for every row, client and hub on the same {} cores; raw loopback is one sender and one \
+         receiver that do nothing else; every upload is hashed three times (SHA-256, BLAKE3, git) and flushed before it is acknowledged, \
+         every download is hashed while it is sent",
+        std::thread::available_parallelism().map_or(1, usize::from)
+    ));
+}
+
+/// SHA-256 of the file of a shift.
+fn oid(shift: u64, pieces: u64) -> String {
+    let mut noise = noise();
+    let mut hasher = Hasher::new(pieces * PIECE as u64);
+    for n in 0..pieces {
+        hasher
+            .update(&piece(&mut noise, n + (shift << 32)))
+            .expect("the announced size");
+    }
+    hex::encode(hasher.finish().expect("the announced size").sha256)
+}
+
+fn body(shift: u64, from: u64, to: u64) -> reqwest::Body {
+    let mut noise = noise();
+    let pieces = (from..to).map(move |n| Ok::<_, std::io::Error>(piece(&mut noise, n + (shift << 32))));
+    reqwest::Body::wrap_stream(futures::stream::iter(pieces))
+}
+
+/// Sends a file and returns MB/s until it is acknowledged.
+async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, multipart: bool) -> f64 {
+    let size = pieces * PIECE as u64;
+    let start = Instant::now();
+    let transfers = if multipart {
+        vec!["basic", "multipart"]
+    } else {
+        vec!["basic"]
+    };
+    let body_of_batch = json!({"operation": "upload", "transfers": transfers, "objects": [{"oid": oid, "size": size}]});
+    let url = format!("{}/{id}.git/info/lfs/objects/batch", hub.url);
+    let batch: Value = hub
+        .http
+        .post(url)
+        .bearer_auth(&hub.token.token)
+        .json(&body_of_batch)
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let action = &batch["objects"][0]["actions"]["upload"];
+    let href = action["href"].as_str().expect("a link");
+    if !multipart {
+        let sent = hub
+            .http
+            .put(href)
+            .header("content-length", size)
+            .body(body(shift, 0, pieces))
+            .send()
+            .await
+            .expect("an answer");
+        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap_or_default());
+        return rate(size, start);
+    }
+    let header = action["header"].as_object().expect("parts");
+    let each: u64 = header["chunk_size"]
+        .as_str()
+        .expect("a size")
+        .parse()
+        .expect("a number");
+    let step = each / PIECE as u64;
+    let parts = futures::stream::iter(1..=size.div_ceil(each)).map(|part| {
+        let url = header[&part.to_string()].as_str().expect("a link").to_owned();
+        let (from, to) = ((part - 1) * step, (part * step).min(pieces));
+        async move {
+            let sent = hub
+                .http
+                .put(url)
+                .header("content-length", (to - from) * PIECE as u64)
+                .body(body(shift, from, to))
+                .send()
+                .await
+                .expect("an answer");
+            assert!(sent.status().is_success());
+            let tag = sent.headers()["etag"].to_str().expect("a tag").to_owned();
+            json!({"partNumber": part, "etag": tag})
+        }
+    });
+    let mut done: Vec<Value> = parts.buffer_unordered(2).collect().await;
+    done.sort_by_key(|part| part["partNumber"].as_u64());
+    let complete = hub
+        .http
+        .post(href)
+        .json(&json!({"oid": oid, "parts": done}))
+        .send()
+        .await
+        .expect("an answer");
+    assert!(
+        complete.status().is_success(),
+        "{}",
+        complete.text().await.unwrap_or_default()
+    );
+    rate(size, start)
+}
+
+/// Reads a file to its end, comparing nothing, and returns MB/s.
+async fn download(hub: &Hub, id: &str, size: u64) -> f64 {
+    let start = Instant::now();
+    let response = hub
+        .http
+        .get(format!("{}/{id}/resolve/main/large.bin", hub.url))
+        .send()
+        .await
+        .expect("an answer");
+    let mut pieces = response.error_for_status().expect("the file").bytes_stream();
+    let mut total = 0;
+    while let Some(piece) = pieces.next().await {
+        total += piece.expect("its bytes").len() as u64;
+    }
+    assert_eq!(total, size);
+    rate(size, start)
+}
