@@ -1,6 +1,7 @@
 //! The targets, by crate.
 
 mod evidence;
+mod hub;
 mod receipt;
 mod router;
 mod sealed;
@@ -15,6 +16,7 @@ use crate::{Check, Target};
 #[must_use]
 pub fn all() -> Vec<Target> {
     let mut all = evidence::targets();
+    all.extend(hub::targets());
     all.extend(receipt::targets());
     all.extend(router::targets());
     all.extend(sealed::targets());
