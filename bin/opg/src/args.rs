@@ -914,6 +914,25 @@ pub(crate) enum HubCommand {
         #[command(flatten)]
         key: KeyArgs,
     },
+    /// Copy a hub's database and files to a directory, also while the hub runs; again into the same one copies what is new
+    Backup {
+        /// Configuration of the hub
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Directory of the backup: a new one, or one of an earlier backup
+        directory: PathBuf,
+    },
+    /// Check a backup, and put it into the empty data directory of a hub that does not run
+    Restore {
+        /// Configuration of the hub
+        #[arg(long, value_name = "FILE", required_unless_present = "check")]
+        config: Option<PathBuf>,
+        /// Only check every hash of the backup
+        #[arg(long, conflicts_with = "config")]
+        check: bool,
+        /// Directory of the backup
+        directory: PathBuf,
+    },
 }
 
 /// What a hub token allows.
@@ -1597,6 +1616,9 @@ mod tests {
             "opg node inference --config F",
             "opg node hub --config F",
             "opg hub token",
+            "opg hub backup --config F D",
+            "opg hub restore --config F D",
+            "opg hub restore --check D",
             "opg hub token --hub http://127.0.0.1:8700 --scope read --days 7 --key F",
             "opg zk commit P --hide S --slots 8",
             "opg zk prove P --hide S --hide-inputs O --input I -o X",

@@ -11,8 +11,8 @@ use crate::{
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -194,6 +194,51 @@ impl BlobStore {
         })
     }
 
+    /// A store that another process may be using: nothing is made or removed.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] if there is none.
+    pub fn attach(root: &Path) -> Result<Self, BlobError> {
+        let store = Self {
+            blobs: root.join("blobs"),
+            incoming: root.join("incoming"),
+            waiting: root.join("waiting"),
+            counter: AtomicU64::new(0),
+        };
+        fs::metadata(&store.blobs).map_err(at(&store.blobs))?;
+        Ok(store)
+    }
+
+    fn keep_file(&self) -> Result<File, BlobError> {
+        let path = self.blobs.with_file_name("keep.lock");
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        open.map_err(at(&path))
+    }
+
+    /// As long as the result lives, no process removes a blob that a database refers to or referred to: waits for a
+    /// removal that is under way.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn keep(&self) -> Result<File, BlobError> {
+        let file = self.keep_file()?;
+        file.lock_shared().map_err(at(&self.blobs))?;
+        Ok(file)
+    }
+
+    /// The right to remove blobs, as long as the result lives; `None` while somebody keeps them ([`Self::keep`]).
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn removal(&self) -> Result<Option<File>, BlobError> {
+        let file = self.keep_file()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(at(&self.blobs)(source)),
+        }
+    }
+
     /// Directory of xorbs that wait for their shard. They survive a restart, and are removed by age.
     #[must_use]
     pub fn waiting(&self) -> &Path {
@@ -225,13 +270,17 @@ impl BlobStore {
         self.blobs.join(a).join(b).join(&name)
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading `length` bytes from a position on.
     ///
     /// # Errors
     /// [`BlobError::Io`], also if it is not there.
-    pub fn open_blob(&self, sha256: &Hash) -> Result<File, BlobError> {
+    pub fn open_at(&self, sha256: &Hash, start: u64, length: u64) -> Result<impl io::Read + Send + 'static, BlobError> {
         let path = self.path(sha256);
-        File::open(&path).map_err(at(&path))
+        let mut file = File::open(&path).map_err(at(&path))?;
+        if start > 0 {
+            file.seek(SeekFrom::Start(start)).map_err(at(&path))?;
+        }
+        Ok(file.take(length))
     }
 
     /// A fresh file for incoming bytes. It is removed when dropped unless published.
@@ -431,7 +480,7 @@ mod tests {
         assert_eq!(store.verify(&blob.sha256).unwrap(), blob);
         store.remove(&blob.sha256).unwrap();
         store.remove(&blob.sha256).unwrap();
-        assert!(store.open_blob(&blob.sha256).is_err());
+        assert!(store.open_at(&blob.sha256, 0, 1).is_err());
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub struct Collected {
 pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
     let before = now_ms() - i64::from(hours) * 3_600_000;
     let mut collected = Collected::default();
+    // A backup under way needs what its snapshot of the database knows: the next collection removes it.
+    let Some(_right) = hub.blobs.removal()? else {
+        tracing::info!("a backup is being made: garbage is collected after it");
+        return Ok(collected);
+    };
     // Only a deleted repository leaves directory objects behind, and finding them walks all commits.
     if hub.deleted.swap(false, Ordering::Relaxed) {
         collected.directories = hub.db.write(blobs::sweep_trees).await?;

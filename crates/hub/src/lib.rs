@@ -52,6 +52,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod backup;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod blobs;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod card;

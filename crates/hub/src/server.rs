@@ -40,6 +40,12 @@ pub enum HubError {
         /// The directory.
         path: PathBuf,
     },
+    /// A backup was being restored into the directory, and that did not finish.
+    #[error("restoring a backup into {} did not finish; run `opg hub restore` again", path.display())]
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file or socket.
     #[error("{what}: {source}")]
     Io {
@@ -86,6 +92,9 @@ impl ModelHub {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(HubError::Locked { path: dir }),
             Err(TryLockError::Error(source)) => return Err(io(format!("cannot lock {}", lock_path.display()))(source)),
+        }
+        if dir.join(crate::backup::RESTORING).exists() {
+            return Err(HubError::Restoring { path: dir });
         }
         let blobs = Arc::new(BlobStore::open(&dir)?);
         let database = Db::open(&dir.join("hub.sqlite"))?;

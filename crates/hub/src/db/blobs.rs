@@ -125,6 +125,21 @@ pub(crate) fn totals(db: &Connection) -> Found<(i64, u64)> {
     Ok(db.query_row(sql, [], |row| Ok((row.get("n")?, size_column(row, "total")?)))?)
 }
 
+/// Calls with every blob, and its content if that is in the database, until it answers false.
+pub(crate) fn each(db: &Connection, mut call: impl FnMut(Blob, Option<&[u8]>) -> bool) -> Found<()> {
+    let sql = "SELECT blobs.sha256, blobs.blake3, blobs.git, blobs.size, inline_blobs.body FROM blobs
+               LEFT JOIN inline_blobs ON inline_blobs.sha256 = blobs.sha256 ORDER BY blobs.sha256";
+    let mut statement = db.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref("body")?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        if !call(blob(row)?, body) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Drops the rows of blobs that nothing refers to and that are older than `before`, and returns the hashes of those whose
 /// bytes are in files. The rows go first: a file without a row is garbage, a row without a file would be a loss.
 pub(crate) fn sweep(tx: &Transaction<'_>, before: i64, most: usize) -> Found<Vec<Hash>> {

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 1;
 /// Readers that work at the same time.
 const READERS: usize = 8;
 
@@ -152,6 +152,22 @@ impl Db {
         });
         joined.await.map_err(DbError::from)?
     }
+}
+
+/// Writes a copy of one state of a database, which another process may be using, to a new file.
+pub(crate) fn snapshot(path: &Path, target: &Path) -> Found<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(60))?;
+    let got: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if got != VERSION {
+        return Err(DbError::Version {
+            path: path.to_owned(),
+            got,
+        });
+    }
+    connection.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
+    Ok(())
 }
 
 /// A 32-byte hash column.

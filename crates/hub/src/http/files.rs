@@ -17,10 +17,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use std::{
-    io::{self, Read as _, Seek as _, SeekFrom},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 use tokio::task::JoinHandle;
 
 /// Hash and size of a large file, which clients compare with what they have.
@@ -259,11 +256,10 @@ async fn content(hub: &Arc<Hub>, blob: Blob, span: Span) -> Answer<Body> {
     let store = Arc::clone(&hub.blobs);
     let reading = hub
         .blocking(move || {
-            let mut file = store.open_blob(&blob.sha256)?;
-            file.seek(SeekFrom::Start(span.start)).map_err(ApiError::internal)?;
+            let file = store.open_at(&blob.sha256, span.start, span.length)?;
             let hasher = (span.start == 0 && span.length == blob.size).then(blake3::Hasher::new);
             Ok(Reading {
-                file,
+                file: Box::new(file),
                 hasher,
                 blob,
                 left: span.length,
@@ -294,7 +290,7 @@ async fn content(hub: &Arc<Hub>, blob: Blob, span: Span) -> Answer<Body> {
 
 /// A file on its way out.
 struct Reading {
-    file: std::fs::File,
+    file: Box<dyn io::Read + Send>,
     /// Present if the whole file is sent.
     hasher: Option<blake3::Hasher>,
     blob: Blob,

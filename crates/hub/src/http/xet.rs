@@ -28,13 +28,7 @@ use axum::{
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{Read as _, Seek as _, SeekFrom},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, io::Read as _, path::PathBuf, sync::Arc};
 use subtle::ConstantTimeEq as _;
 
 /// Life of a token, seconds; clients ask for a new one.
@@ -301,9 +295,7 @@ fn build(hub: &Hub, file: &FileInfo, sources: Vec<Source>) -> Answer<(Built, Blo
                 at += size as u64;
             }
             Source::Stored { blob, start, size } => {
-                let mut stored = hub.blobs.open_blob(&blob)?;
-                stored.seek(SeekFrom::Start(start)).map_err(ApiError::internal)?;
-                let mut stored = stored.take(size);
+                let mut stored = hub.blobs.open_at(&blob, start, size)?;
                 let mut buffer = vec![0; CHUNK];
                 loop {
                     let n = stored.read(&mut buffer).map_err(ApiError::internal)?;
