@@ -54,6 +54,21 @@ pub struct Evm {
     block: BlockEnv,
 }
 
+/// A state that an [`Evm`] can go back to, and that can be read meanwhile.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    db: Db,
+    block: BlockEnv,
+}
+
+impl StateReader for Snapshot {
+    type Error = std::convert::Infallible;
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, Self::Error> {
+        self.db.storage_ref(address, slot)
+    }
+}
+
 impl fmt::Debug for Evm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Evm")
@@ -107,6 +122,21 @@ impl Evm {
             }
         }
         evm
+    }
+
+    /// The state as it is now, between two calls.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            db: self.db().clone(),
+            block: self.block.clone(),
+        }
+    }
+
+    /// Goes back (or over) to a state: as a chain whose newest blocks are replaced.
+    pub fn restore(&mut self, snapshot: &Snapshot) {
+        self.db_mut().clone_from(&snapshot.db);
+        self.block.clone_from(&snapshot.block);
     }
 
     fn db(&self) -> &Db {

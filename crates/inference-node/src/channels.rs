@@ -21,7 +21,10 @@ use opg_payments::{
     x402::{BatchAction, BatchPayload, SignedDeposit},
 };
 use opg_primitives::money::Amount;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Gas of a deposit: the larger of the two collectors, a token with votes, and a margin.
@@ -263,8 +266,12 @@ impl Desk {
     async fn send_deposit(&self, id: B256, key: B256, data: Vec<u8>) -> Result<B256, ApiError> {
         let (reply, fate) = oneshot::channel();
         let books = Arc::clone(&self.channels);
+        let booked = Arc::new(OnceLock::new());
+        let ours = Arc::clone(&booked);
         let record: RecordSent = Box::new(move |tx| {
             let commit = books.deposit_sent(id, key, tx).map_err(|error| error.to_string())?;
+            // Each record runs once.
+            let _ = ours.set(tx);
             Ok(vec![commit])
         });
         let relayed = Relayed {
@@ -281,18 +288,23 @@ impl Desk {
             Ok(Err(_)) => return Err(stopping()),
             Err(_) => return Err(deposit_unknown(id)),
         };
-        match fate {
-            Fate::Included { tx, success: true } => Ok(tx),
-            // A nonce that the token has seen is the token's to judge; here it only did not work this time.
-            Fate::Included { success: false, .. } | Fate::Never => {
-                if let Ok(commit) = self.channels.deposit_returned(id, key) {
-                    commit.durable().await?;
-                }
-                let message =
-                    "the deposit did not succeed on chain; nothing was charged. Send it again, or sign a new one.";
-                Err(ApiError::payment("deposit_failed", message).param("payload.deposit"))
-            }
+        if let Fate::Included { tx, success: true } = fate {
+            return Ok(tx);
         }
+        let Some(tx) = booked.get().copied() else {
+            // Nothing of ours was sent: a copy of this deposit was faster, and only that one may say that it came back.
+            return match self.channels.deposit(id, key) {
+                Some(DepositState::Sent { tx }) => self.wait_deposit(tx).await,
+                Some(DepositState::Confirmed { tx }) => Ok(tx.unwrap_or_default()),
+                _ => Err(deposit_unknown(id)),
+            };
+        };
+        // A nonce that the token has seen is the token's to judge; here it only did not work this time.
+        if let Ok(commit) = self.channels.deposit_returned(id, key, tx) {
+            commit.durable().await?;
+        }
+        let message = "the deposit did not succeed on chain; nothing was charged. Send it again, or sign a new one.";
+        Err(ApiError::payment("deposit_failed", message).param("payload.deposit"))
     }
 
     /// A copy of a deposit that is on its way: waits for the first.

@@ -19,7 +19,7 @@ use opg_contracts::{
 };
 use opg_payments::{
     channel::plan::{self, ChannelView, ClaimPolicy, Watchtower},
-    channels::ClaimRow,
+    channels::{ClaimRow, DepositState},
 };
 use opg_receipt::SignedReceipt;
 use serde_json::json;
@@ -126,8 +126,11 @@ impl Claimer {
         }
         for deposit in channels.open_deposits() {
             let (id, key) = (deposit.deposit.channel_id, deposit.key());
+            let DepositState::Sent { tx } = deposit.state else {
+                continue;
+            };
             // The channel was observed: a deposit that landed counts already. One that did not is sent again by its client.
-            if let Err(error) = channels.deposit_returned(id, key) {
+            if let Err(error) = channels.deposit_returned(id, key, tx) {
                 tracing::debug!(%error, channel = %id, "a deposit stays as it is");
             }
         }

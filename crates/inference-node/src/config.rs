@@ -14,6 +14,7 @@ use opg_primitives::{
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
+    fs::TryLockError,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -48,6 +49,15 @@ pub enum ConfigError {
         path: PathBuf,
         /// What is wrong; never the key.
         problem: String,
+    },
+    /// Another process serves with the same keys.
+    #[error(
+        "{}: another process serves with this key file. One node is one process: two would work on one payment twice and sign two receipts with one number",
+        path.display()
+    )]
+    Locked {
+        /// The key file.
+        path: PathBuf,
     },
     /// A value that cannot work.
     #[error("{field} {problem}")]
@@ -428,6 +438,10 @@ impl fmt::Debug for NodeKeys {
     }
 }
 
+/// Holds a key file for one process.
+#[derive(Debug)]
+pub(crate) struct KeyLock(#[expect(dead_code, reason = "held for its lock")] std::fs::File);
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFile {
@@ -487,6 +501,27 @@ impl NodeKeys {
             .open(path)
             .and_then(|mut f| f.write_all(text.as_bytes()))
             .map_err(error)
+    }
+
+    /// Keeps every other process from serving with this key file, whatever data folder it has: two journals would know nothing of
+    /// each other's payments and sequence numbers. Where the file system has no locks, that is logged and nothing is kept.
+    ///
+    /// # Errors
+    /// Another process serves with the file, or it cannot be read.
+    pub(crate) fn lock(path: &Path) -> Result<KeyLock, ConfigError> {
+        let file = |source| ConfigError::File {
+            path: path.into(),
+            source,
+        };
+        let open = std::fs::File::open(path).map_err(file)?;
+        match open.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ConfigError::Locked { path: path.into() }),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(%error, path = %path.display(), "the key file cannot be locked: start one node with it only");
+            }
+        }
+        Ok(KeyLock(open))
     }
 
     /// Account of the settlement key.
@@ -603,6 +638,10 @@ kind = "onnx"
         keys.save(&path).unwrap();
         assert_eq!(NodeKeys::load(&path).unwrap(), keys);
         assert!(keys.save(&path).is_err(), "an existing key is never overwritten");
+        let lock = NodeKeys::lock(&path).unwrap();
+        assert!(matches!(NodeKeys::lock(&path), Err(ConfigError::Locked { .. })));
+        drop(lock);
+        NodeKeys::lock(&path).unwrap();
         assert!(!format!("{keys:?}").contains("0808"));
         let secret = "ab".repeat(31);
         std::fs::write(&path, format!("{{\"receipt_key\":\"0x{secret}\"}}")).unwrap();

@@ -8,7 +8,7 @@ use crate::{
     channels::Desk,
     claims::Claimer,
     closed::keys::ClosedKeys,
-    config::{ConfigError, InferenceNodeConfig, Limits, NodeKeys},
+    config::{ConfigError, InferenceNodeConfig, KeyLock, Limits, NodeKeys},
     error::ApiError,
     facilitator::Sent,
     funds::Funds,
@@ -135,6 +135,8 @@ pub(crate) struct Node {
     /// Whether the node's bond covers its fees.
     pub(crate) bond: Bond,
     pub(crate) journal: Arc<Journal>,
+    /// No other process serves with these keys.
+    pub(crate) _keys: KeyLock,
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
@@ -218,6 +220,7 @@ impl InferenceNode {
     pub async fn start(config: InferenceNodeConfig) -> Result<Self, NodeError> {
         config.check()?;
         let keys = NodeKeys::load(&config.keys)?;
+        let lock = NodeKeys::lock(&config.keys)?;
         let node_id = config.node_id();
         let keyset = keys.keyset(node_id);
         let io = |what: String| move |source| NodeError::Io { what, source };
@@ -284,6 +287,7 @@ impl InferenceNode {
             bond: Bond::default(),
             chain,
             journal,
+            _keys: lock,
             reservations,
             store,
             metrics: Arc::new(Metrics::new()),

@@ -1,17 +1,21 @@
 //! Seeded schedules of everything that can happen to a channel (overlapping calls, copied headers, crashes that lose what was not
-//! synced, reorganised deposits and claims, late transactions, withdrawals at the worst moment, refunds) against a simple model of
-//! the chain, written from the contract's published rules and checking signatures as `ecrecover` does.
+//! synced, reorganised deposits and claims, late transactions, withdrawals at the worst moment, refunds), against two chains: a simple
+//! model of the contract's published rules that checks signatures as `ecrecover` does, and the contracts' own bytecode in an EVM that is
+//! set back when blocks go away. Beside the bytecode runs the model, so that neither may do what the other does not.
 //!
 //! At the end of each: the receiver got exactly what the books say, which is at least every acknowledged charge; the payer got back
 //! the rest, to the wei; no charged header was admitted a second time; an honest client was never stuck.
 //!
-//! `OPG_CHANNEL_SCHEDULES=10000 cargo test -p opg-payments --test channel_schedules` runs more of them.
+//! `cargo test --release -p opg-payments --test channel_schedules -- --ignored --nocapture` runs ten thousand schedules and a thousand
+//! withdrawal races against the contracts, and writes what came out to the file that `OPG_SCHEDULE_RESULTS` names
+//! (`bench/results/channel-schedules.json`). `OPG_CHANNEL_SCHEDULES` and `OPG_CHANNEL_SEED` run others.
 #![cfg(feature = "engine")]
 
 mod model;
 
 use alloy_primitives::{Address, B256, U256};
-use model::{Chain, Disk, Random, Tx};
+use model::{Chain, Disk, Model, Random, Rules, Tx, contracts::Contracts};
+use opg_contracts::addresses;
 use opg_payments::{
     channel::{ChannelConfig, ReceiverTerms, plan},
     channels::{Call, ChainState, ChannelError, Channels, DepositState, Mode, Ticket},
@@ -19,10 +23,14 @@ use opg_payments::{
     journal::Journal,
     signature::{SecretKey, address_of_secret},
     wallet::ChannelWallet,
-    x402::{BatchAction, BatchPayload, ChargeExtra},
+    x402::{BatchAction, BatchPayload, ChargeExtra, SignedDeposit},
 };
 use opg_primitives::money::Amount;
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const CHAIN: u64 = 10_740;
 const START: u128 = 100_000;
@@ -33,7 +41,7 @@ fn terms() -> ReceiverTerms {
     ReceiverTerms {
         receiver: Address::repeat_byte(3),
         receiver_authorizer: Address::repeat_byte(4),
-        token: Address::repeat_byte(5),
+        token: addresses::OPG,
         min_withdraw_delay: 3600,
     }
 }
@@ -58,11 +66,11 @@ struct Flight {
     streaming: Option<ChargeExtra>,
 }
 
-struct World {
+struct World<R> {
     random: Random,
     disk: Disk,
     channels: Option<Channels>,
-    chain: Chain,
+    chain: Chain<R>,
     buyers: Vec<Buyer>,
     flights: Vec<Flight>,
     tower: plan::Watchtower,
@@ -72,14 +80,16 @@ struct World {
     executed: u64,
     crashes: u64,
     refused_copies: u64,
+    reorganisations: u64,
+    races: u64,
 }
 
-impl World {
-    fn new(seed: u64) -> Self {
+impl<R: Rules> World<R> {
+    fn new(seed: u64, rules: impl FnOnce(Domain) -> R) -> Self {
         let mut random = Random::new(seed);
         let disk = Disk::default();
         let domain = Domain::batch_settlement(CHAIN);
-        let mut chain = Chain::new(domain);
+        let mut chain = Chain::new(domain, rules(domain));
         let buyers = [Mode::Stock, Mode::StockStream, Mode::Headroom]
             .into_iter()
             .enumerate()
@@ -128,6 +138,8 @@ impl World {
             executed: 0,
             crashes: 0,
             refused_copies: 0,
+            reorganisations: 0,
+            races: 0,
         };
         world.start();
         for buyer in 0..world.buyers.len() {
@@ -187,7 +199,7 @@ impl World {
         let BatchAction::Deposit(signed) = payload.action else {
             panic!()
         };
-        let check = |d: &opg_payments::x402::SignedDeposit| d.deposit.verify(&token, &permit2, &d.signature).is_ok();
+        let check = |d: &SignedDeposit| d.deposit.verify(&token, &permit2, &d.signature).is_ok();
         let Ok((state, commit)) = self.seller().begin_deposit(&signed, check) else {
             return;
         };
@@ -357,7 +369,7 @@ impl World {
                 .filter(|d| d.deposit.channel_id == id)
             {
                 let key = deposit.key();
-                if self.chain.nonce_used(DEPTH, key) {
+                if self.chain.nonce_used(DEPTH, config.payer, key) {
                     self.seller()
                         .deposit_confirmed(id, key, seen, time)
                         .unwrap()
@@ -370,7 +382,7 @@ impl World {
                     if self.chain.pending(tx) || self.chain.included(tx) {
                         continue;
                     }
-                    self.seller().deposit_returned(id, key).unwrap();
+                    self.seller().deposit_returned(id, key, tx).unwrap();
                 }
                 let hash = self.tx();
                 self.seller().deposit_sent(id, key, hash).unwrap().wait().unwrap();
@@ -378,8 +390,10 @@ impl World {
                     hash,
                     Tx::Deposit {
                         config,
-                        amount: deposit.deposit.amount.wei(),
-                        nonce: key,
+                        signed: Box::new(SignedDeposit {
+                            deposit: deposit.deposit,
+                            signature: deposit.signature,
+                        }),
                     },
                 );
             }
@@ -463,11 +477,25 @@ impl World {
 
     /// A payer takes its money out while it goes on calling; finalised as early as the contract allows.
     fn withdrawal_race(&mut self, buyer: usize) {
+        self.races += 1;
         let id = self.buyers[buyer].wallet.id();
-        let amount = 1 + u128::from(self.random.below(3000));
+        let now = self.chain.channel_at(0, id);
+        let available = now.balance.saturating_sub(now.total_claimed).wei();
+        // Often everything, which is what a thief would take.
+        let amount = match self.random.below(3) {
+            0 => available,
+            _ => available.min(u128::from(self.random.below(3000))),
+        };
         let hash = self.tx();
-        self.chain.send(hash, Tx::Initiate { id, amount }, 0);
-        let before = self.chain.channel_at(0, id).balance;
+        self.chain.send(
+            hash,
+            Tx::Initiate {
+                id,
+                amount: amount.max(1),
+            },
+            0,
+        );
+        let before = now.balance;
         for _ in 0..33 {
             if self.random.below(3) == 0 {
                 self.call(buyer);
@@ -479,8 +507,7 @@ impl World {
                 self.crash();
             }
             if self.random.below(10) == 0 {
-                self.chain
-                    .reorganise(1 + self.random.below(DEPTH as u64) as usize, self.random.next());
+                self.reorganise();
             }
             self.block();
         }
@@ -495,6 +522,12 @@ impl World {
         wallet.taken_out(before.saturating_sub(after));
         // Deposits that were confirmed meanwhile were counted when they were seen; the chain has the last word.
         wallet.balance = after;
+    }
+
+    fn reorganise(&mut self) {
+        self.reorganisations += 1;
+        let depth = 1 + self.random.below(DEPTH as u64) as usize;
+        self.chain.reorganise(depth, self.random.next());
     }
 
     fn finish_all(&mut self, buyer: usize) {
@@ -521,10 +554,7 @@ impl World {
             }
             74..77 => self.crash(),
             77..88 => self.block(),
-            88..92 => {
-                let depth = 1 + self.random.below(DEPTH as u64) as usize;
-                self.chain.reorganise(depth, self.random.next());
-            }
+            88..92 => self.reorganise(),
             92..95 => {
                 let amount = 1 + u128::from(self.random.below(3000));
                 self.deposit(buyer, amount);
@@ -536,7 +566,7 @@ impl World {
         }
     }
 
-    fn end(mut self) -> (u64, u64, u64) {
+    fn end(mut self) -> Totals {
         for buyer in 0..self.buyers.len() {
             self.finish_all(buyer);
         }
@@ -577,44 +607,178 @@ impl World {
             );
         }
         assert_eq!(self.chain.receiver(), owed);
-        (self.executed, self.crashes, self.refused_copies)
+        Totals {
+            calls: self.executed,
+            crashes: self.crashes,
+            copies: self.refused_copies,
+            reorganisations: self.reorganisations,
+            races: self.races,
+        }
     }
+}
+
+/// What schedules did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    calls: u64,
+    crashes: u64,
+    copies: u64,
+    reorganisations: u64,
+    /// Withdrawals while calls go on, finalised at the first moment.
+    races: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.crashes += other.crashes;
+        self.copies += other.copies;
+        self.reorganisations += other.reorganisations;
+        self.races += other.races;
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|n| n.parse().ok())
+}
+
+fn model(domain: Domain) -> Model {
+    Model::new(domain)
+}
+
+fn contracts(_: Domain) -> Contracts {
+    let terms = terms();
+    Contracts::new(CHAIN, terms.receiver, terms.receiver_authorizer)
+}
+
+/// Runs one seed after the other; on a failure names the seed.
+fn all<R: Rules>(seeds: std::ops::Range<u64>, rules: fn(Domain) -> R, run: fn(&mut World<R>)) -> Totals {
+    let mut totals = Totals::default();
+    let mut different = HashSet::new();
+    let started = Instant::now();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let ended = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed, rules);
+            run(&mut world);
+            world.end()
+        });
+        let Ok(ended) = ended else {
+            panic!("schedule {seed} failed: OPG_CHANNEL_SEED={seed} repeats it")
+        };
+        different.insert(ended.calls);
+        totals.add(ended);
+    }
+    println!("{count} schedules in {:.1?}: {totals:?}", started.elapsed());
+    assert!(different.len() > 3, "the schedules differ");
+    totals
+}
+
+fn schedule<R: Rules>(world: &mut World<R>) {
+    for _ in 0..120 {
+        world.step();
+    }
+}
+
+/// Calls, then a withdrawal race.
+fn race<R: Rules>(world: &mut World<R>) {
+    for _ in 0..12 {
+        let buyer = world.random.below(world.buyers.len() as u64) as usize;
+        world.call(buyer);
+        if !world.flights.is_empty() && world.random.below(3) > 0 {
+            let at = world.random.below(world.flights.len() as u64) as usize;
+            world.finish(at);
+        }
+    }
+    let buyer = world.random.below(world.buyers.len() as u64) as usize;
+    world.withdrawal_race(buyer);
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let first = number("OPG_CHANNEL_SEED").unwrap_or(0);
+    first..first + number("OPG_CHANNEL_SCHEDULES").unwrap_or(default)
+}
+
+/// The schedules did what they are for.
+fn check(totals: &Totals, schedules: u64) {
+    assert!(
+        totals.calls > 20 * schedules
+            && totals.crashes > 2 * schedules
+            && totals.copies > schedules
+            && totals.reorganisations > schedules
+            && totals.races > schedules / 2,
+        "{totals:?}"
+    );
 }
 
 #[test]
 fn no_schedule_loses_or_makes_money() {
-    let schedules = std::env::var("OPG_CHANNEL_SCHEDULES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(200_u64);
-    let first = std::env::var("OPG_CHANNEL_SEED")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0_u64);
-    let mut totals = (0, 0, 0);
-    let mut races = HashSet::new();
-    for seed in first..first + schedules {
-        let ended = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            for _ in 0..120 {
-                world.step();
-            }
-            world.end()
-        });
-        let Ok((executed, crashes, copies)) = ended else {
-            panic!("schedule {seed} failed: OPG_CHANNEL_SEED={seed} repeats it")
-        };
-        totals = (totals.0 + executed, totals.1 + crashes, totals.2 + copies);
-        races.insert(executed);
+    let seeds = seeds(200);
+    check(&all(seeds.clone(), model, schedule), seeds.end - seeds.start);
+}
+
+#[test]
+fn no_schedule_loses_or_makes_money_with_the_contracts() {
+    let seeds = seeds(20);
+    check(&all(seeds.clone(), contracts, schedule), seeds.end - seeds.start);
+}
+
+#[test]
+fn no_withdrawal_takes_what_is_owed() {
+    let totals = all(0..60, model, race);
+    assert_eq!(totals.races, 60);
+    let totals = all(0..20, contracts, race);
+    assert_eq!(totals.races, 20);
+}
+
+/// What the issue asks for: see the head of this file.
+#[test]
+#[ignore = "ten thousand schedules in an EVM take minutes in a release build"]
+fn ten_thousand_schedules_and_a_thousand_races_with_the_contracts() {
+    const SCHEDULES: u64 = 10_000;
+    const RACES: u64 = 1_000;
+    let timed = |totals: &dyn Fn() -> Totals| {
+        let started = Instant::now();
+        let totals = totals();
+        (totals, started.elapsed())
+    };
+    let (schedules, first) = timed(&|| spread(0..SCHEDULES, schedule));
+    check(&schedules, SCHEDULES);
+    let (races, second) = timed(&|| spread(0..RACES, race));
+    assert_eq!(races.races, RACES);
+    let figures = |count: u64, totals: Totals, took: Duration| {
+        serde_json::json!({
+            "schedules": count, "failures": 0, "seconds": took.as_secs(), "calls": totals.calls, "crashes": totals.crashes,
+            "copies_refused": totals.copies, "reorganisations": totals.reorganisations, "withdrawal_races": totals.races,
+        })
+    };
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown", |(_, name)| name.trim());
+    let document = serde_json::json!({
+        "name": "channel-schedules",
+        "command": "cargo test --release -p opg-payments --test channel_schedules -- --ignored --nocapture",
+        "machine": {"cpu": cpu, "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get)},
+        "chain": "bytecode of OPG, BatchSettlement and ERC3009DepositCollector from a genesis, in revm (Osaka), with the model beside it",
+        "schedules": figures(SCHEDULES, schedules, first),
+        "races": figures(RACES, races, second),
+    });
+    println!("{document:#}");
+    if let Ok(file) = std::env::var("OPG_SCHEDULE_RESULTS") {
+        std::fs::write(file, format!("{document:#}\n")).unwrap();
     }
-    println!(
-        "{schedules} schedules: {} calls, {} crashes, {} copies refused",
-        totals.0, totals.1, totals.2
-    );
-    // The schedules did what they are for.
-    assert!(
-        totals.0 > 20 * schedules && totals.1 > 2 * schedules && totals.2 > schedules,
-        "{totals:?}"
-    );
-    assert!(races.len() > 3);
+}
+
+/// Seeds on two threads.
+fn spread(seeds: std::ops::Range<u64>, run: fn(&mut World<Contracts>)) -> Totals {
+    let middle = (seeds.start + seeds.end) / 2;
+    let halves = [seeds.start..middle, middle..seeds.end];
+    let threads = halves.map(|half| std::thread::spawn(move || all(half, contracts, run)));
+    let mut totals = Totals::default();
+    for thread in threads {
+        totals.add(thread.join().unwrap());
+    }
+    totals
 }

@@ -132,13 +132,13 @@ impl Channels {
         })
     }
 
-    /// The transaction is known not to have carried it: it may be sent again.
+    /// Transaction `tx` is known not to have carried it: it may be sent again.
     ///
     /// # Errors
-    /// It was not sent, or is confirmed.
-    pub fn deposit_returned(&self, id: B256, key: B256) -> Result<Commit, ChannelError> {
+    /// It was not sent, or in another transaction, or is confirmed.
+    pub fn deposit_returned(&self, id: B256, key: B256, tx: B256) -> Result<Commit, ChannelError> {
         self.deposit_state(id, key, |state| {
-            matches!(state, DepositState::Sent { .. }).then_some(DepositState::Pending)
+            (state == DepositState::Sent { tx }).then_some(DepositState::Pending)
         })
     }
 

@@ -540,7 +540,14 @@ fn deposits_count_after_confirmation_and_once() {
         channels.begin_deposit(&signed, check).unwrap().0,
         DepositState::Sent { tx }
     );
-    channels.deposit_returned(id(1), nonce).unwrap();
+    // Who knows of another transaction knows nothing of this one: the deposit stays on its way.
+    assert!(
+        channels
+            .deposit_returned(id(1), nonce, B256::repeat_byte(0x77))
+            .is_err()
+    );
+    assert_eq!(channels.deposit(id(1), nonce), Some(DepositState::Sent { tx }));
+    channels.deposit_returned(id(1), nonce, tx).unwrap();
     channels.deposit_sent(id(1), nonce, tx).unwrap();
     channels.deposit_confirmed(id(1), nonce, balance(500), NOW).unwrap();
     assert!(channels.deposit_failed(id(1), nonce).is_err());

@@ -1,4 +1,6 @@
-//! A chain with the channel contract's rules, blocks that can be undone, and a disk that loses what was not synced.
+//! A chain whose blocks can be undone, over the channel contract's rules or the contract itself, and a disk that loses what was not synced.
+
+pub(crate) mod contracts;
 
 use alloy_primitives::{Address, B256, U256};
 use opg_payments::{
@@ -6,6 +8,7 @@ use opg_payments::{
     channels::{ChainState, ClaimRow, RefundPlan, Withdrawal},
     eip712::Domain,
     signature,
+    x402::SignedDeposit,
 };
 use opg_primitives::money::Amount;
 use redb::StorageBackend;
@@ -17,6 +20,10 @@ use std::{
 
 /// A withdrawal takes thirty blocks: time enough for the schedules' outages, late transactions and reorganisations.
 const BLOCK_SECONDS: u64 = 120;
+/// When the chain starts.
+pub(crate) const START_TIME: u64 = 1_000_000;
+/// Of every channel here.
+const WITHDRAW_DELAY: u64 = 3600;
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -44,8 +51,7 @@ impl Random {
 pub(crate) enum Tx {
     Deposit {
         config: ChannelConfig,
-        amount: u128,
-        nonce: B256,
+        signed: Box<SignedDeposit>,
     },
     Claim {
         rows: Vec<ClaimRow>,
@@ -64,8 +70,26 @@ pub(crate) enum Tx {
     },
 }
 
-#[derive(Debug, Clone, Default)]
-struct State {
+/// What transactions do, and what can be read afterwards. A copy is a state that one can go back to.
+pub(crate) trait Rules: Clone {
+    /// Carries out a transaction at this time. Whether it succeeds; if not, nothing has changed.
+    fn apply(&mut self, tx: &Tx, time: u64) -> bool;
+    /// A payer starts with this much.
+    fn fund(&mut self, who: Address, amount: u128);
+    fn channel(&self, id: B256) -> ChainState;
+    fn nonce_used(&self, payer: Address, nonce: B256) -> bool;
+    /// What an account has outside channels.
+    fn money(&self, who: Address) -> u128;
+    /// What the receiver was sent.
+    fn settled(&self) -> u128;
+    /// All money that there is.
+    fn total(&self) -> u128;
+}
+
+/// The contract's published rules.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    domain: Domain,
     channels: HashMap<B256, (ChannelConfig, ChainState)>,
     money: HashMap<Address, u128>,
     nonces: HashSet<B256>,
@@ -73,37 +97,52 @@ struct State {
     settled: u128,
 }
 
+impl Model {
+    pub(crate) fn new(domain: Domain) -> Self {
+        Self {
+            domain,
+            channels: HashMap::new(),
+            money: HashMap::new(),
+            nonces: HashSet::new(),
+            claimed: 0,
+            settled: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
-struct Block {
-    after: State,
+struct Block<R> {
+    after: R,
     txs: Vec<(B256, Tx)>,
     withdrawals: Vec<B256>,
 }
 
-pub(crate) struct Chain {
-    domain: Domain,
-    blocks: Vec<Block>,
+pub(crate) struct Chain<R> {
+    blocks: Vec<Block<R>>,
     pool: Vec<(B256, Tx, u64)>,
+    configs: HashMap<B256, ChannelConfig>,
+    domain: Domain,
     pub(crate) time: u64,
 }
 
-impl Chain {
-    pub(crate) fn new(domain: Domain) -> Self {
+impl<R: Rules> Chain<R> {
+    pub(crate) fn new(domain: Domain, rules: R) -> Self {
         let genesis = Block {
-            after: State::default(),
+            after: rules,
             txs: Vec::new(),
             withdrawals: Vec::new(),
         };
         Self {
-            domain,
             blocks: vec![genesis],
             pool: Vec::new(),
-            time: 1_000_000,
+            configs: HashMap::new(),
+            domain,
+            time: START_TIME,
         }
     }
 
     pub(crate) fn fund(&mut self, who: Address, amount: u128) {
-        self.blocks.last_mut().unwrap().after.money.insert(who, amount);
+        self.blocks.last_mut().unwrap().after.fund(who, amount);
     }
 
     pub(crate) fn height(&self) -> u64 {
@@ -111,6 +150,9 @@ impl Chain {
     }
 
     pub(crate) fn send(&mut self, hash: B256, tx: Tx, delay: u64) {
+        if let Tx::Deposit { config, .. } = &tx {
+            self.configs.insert(config.id(&self.domain), *config);
+        }
         self.pool.push((hash, tx, delay));
     }
 
@@ -131,24 +173,24 @@ impl Chain {
             .any(|b| b.txs.iter().any(|(h, _)| *h == hash))
     }
 
-    fn state(&self, depth: usize) -> &State {
+    fn state(&self, depth: usize) -> &R {
         &self.blocks[self.blocks.len().saturating_sub(1 + depth)].after
     }
 
     pub(crate) fn channel_at(&self, depth: usize, id: B256) -> ChainState {
-        self.state(depth).channels.get(&id).map(|c| c.1).unwrap_or_default()
+        self.state(depth).channel(id)
     }
 
-    pub(crate) fn nonce_used(&self, depth: usize, nonce: B256) -> bool {
-        self.state(depth).nonces.contains(&nonce)
+    pub(crate) fn nonce_used(&self, depth: usize, payer: Address, nonce: B256) -> bool {
+        self.state(depth).nonce_used(payer, nonce)
     }
 
     pub(crate) fn payer(&self, who: Address) -> u128 {
-        self.state(0).money.get(&who).copied().unwrap_or(0)
+        self.state(0).money(who)
     }
 
     pub(crate) fn receiver(&self) -> u128 {
-        self.state(0).settled
+        self.state(0).settled()
     }
 
     pub(crate) fn withdrawals_in_last_block(&self) -> Vec<B256> {
@@ -165,19 +207,16 @@ impl Chain {
                 later.push((hash, tx, delay - 1));
                 continue;
             }
-            let mut tried = state.clone();
-            if apply(&self.domain, &mut tried, &tx, self.time) {
-                state = tried;
-                if let Tx::Initiate { id, .. } = tx {
-                    withdrawals.push(id);
-                }
+            if state.apply(&tx, self.time)
+                && let Tx::Initiate { id, .. } = tx
+            {
+                withdrawals.push(id);
             }
             txs.push((hash, tx));
         }
         self.pool = later;
         // Conservation: nothing is made or lost by any transaction.
-        let before = total(self.state(0));
-        assert_eq!(total(&state), before);
+        assert_eq!(state.total(), self.state(0).total());
         self.blocks.push(Block {
             after: state,
             txs,
@@ -212,139 +251,168 @@ impl Chain {
     /// The payer withdraws all that is not claimed, after its delay.
     pub(crate) fn close(&mut self, id: B256) -> u128 {
         self.pool.clear();
-        let balance = self.channel_at(0, id).balance.wei();
-        let before = self
-            .state(0)
-            .channels
-            .get(&id)
-            .map(|(c, _)| self.payer(c.payer))
-            .unwrap_or(0);
+        let Some(payer) = self.configs.get(&id).map(|config| config.payer) else {
+            return 0;
+        };
+        let before = self.payer(payer);
         self.send(B256::ZERO, Tx::Settle, 0);
-        self.send(
-            B256::ZERO,
-            Tx::Initiate {
-                id,
-                amount: balance.max(1),
-            },
-            0,
-        );
+        // One that was announced before comes first.
+        if self.channel_at(0, id).withdrawal.is_some() {
+            self.time += WITHDRAW_DELAY;
+            self.send(B256::ZERO, Tx::Finalize { id }, 0);
+        }
         self.mine();
-        self.time += 3600;
-        self.send(B256::ZERO, Tx::Finalize { id }, 0);
-        self.mine();
-        let after = self
-            .state(0)
-            .channels
-            .get(&id)
-            .map(|(c, _)| self.payer(c.payer))
-            .unwrap_or(0);
-        after - before
+        let left = self.channel_at(0, id);
+        let amount = left.balance.saturating_sub(left.total_claimed).wei();
+        if amount > 0 {
+            self.send(B256::ZERO, Tx::Initiate { id, amount }, 0);
+            self.mine();
+            self.time += WITHDRAW_DELAY;
+            self.send(B256::ZERO, Tx::Finalize { id }, 0);
+            self.mine();
+        }
+        self.payer(payer) - before
     }
 }
 
-/// All money: with payers, in channels and not claimed, claimed or settled.
-fn total(state: &State) -> u128 {
-    let channels: u128 = state
-        .channels
-        .values()
-        .map(|(_, c)| c.balance.wei() - c.total_claimed.wei())
-        .sum();
-    state.money.values().sum::<u128>() + channels + state.claimed
-}
+impl Rules for Model {
+    fn apply(&mut self, tx: &Tx, time: u64) -> bool {
+        let mut tried = self.clone();
+        let done = tried.step(tx, time);
+        if done {
+            *self = tried;
+        }
+        done
+    }
 
-/// Whether the transaction succeeds; on failure the state is thrown away.
-fn apply(domain: &Domain, state: &mut State, tx: &Tx, time: u64) -> bool {
-    match tx {
-        Tx::Deposit { config, amount, nonce } => {
-            let money = state.money.entry(config.payer).or_default();
-            if *money < *amount || !state.nonces.insert(*nonce) {
-                return false;
-            }
-            *money -= amount;
-            let channel = &mut state
-                .channels
-                .entry(config.id(domain))
-                .or_insert((*config, ChainState::default()))
-                .1;
-            channel.balance = Amount(channel.balance.wei() + amount);
-            true
-        }
-        Tx::Claim { rows } => rows.iter().all(|row| claim(domain, state, row)),
-        Tx::Settle => {
-            state.settled = state.claimed;
-            true
-        }
-        Tx::Initiate { id, amount } => {
-            let Some((_, channel)) = state.channels.get_mut(id) else {
-                return false;
-            };
-            if channel.balance <= channel.total_claimed {
-                return false;
-            }
-            channel.withdrawal = Some(Withdrawal {
-                amount: Amount(*amount),
-                requested_at: time,
-            });
-            true
-        }
-        Tx::Finalize { id } => {
-            let Some((config, channel)) = state.channels.get_mut(id) else {
-                return false;
-            };
-            let Some(withdrawal) = channel.withdrawal else {
-                return false;
-            };
-            if time < withdrawal.requested_at + config.withdraw_delay {
-                return false;
-            }
-            let amount = withdrawal
-                .amount
-                .min(channel.balance.saturating_sub(channel.total_claimed))
-                .wei();
-            channel.withdrawal = None;
-            channel.balance = Amount(channel.balance.wei() - amount);
-            *state.money.entry(config.payer).or_default() += amount;
-            true
-        }
-        Tx::Refund { id, plan } => {
-            if plan.claim.as_ref().is_some_and(|row| !claim(domain, state, row)) {
-                return false;
-            }
-            let Some((config, channel)) = state.channels.get_mut(id) else {
-                return false;
-            };
-            let left = channel.balance.saturating_sub(channel.total_claimed);
-            if plan.nonce != channel.refund_nonce || plan.amount > left {
-                return false;
-            }
-            channel.refund_nonce += U256::from(1);
-            channel.balance = Amount(channel.balance.wei() - plan.amount.wei());
-            *state.money.entry(config.payer).or_default() += plan.amount.wei();
-            true
-        }
+    fn fund(&mut self, who: Address, amount: u128) {
+        self.money.insert(who, amount);
+    }
+
+    fn channel(&self, id: B256) -> ChainState {
+        self.channels.get(&id).map(|c| c.1).unwrap_or_default()
+    }
+
+    fn nonce_used(&self, _: Address, nonce: B256) -> bool {
+        self.nonces.contains(&nonce)
+    }
+
+    fn money(&self, who: Address) -> u128 {
+        self.money.get(&who).copied().unwrap_or(0)
+    }
+
+    fn settled(&self) -> u128 {
+        self.settled
+    }
+
+    /// With payers, in channels and not claimed, claimed or settled.
+    fn total(&self) -> u128 {
+        let unclaimed = |(_, c): &(ChannelConfig, ChainState)| c.balance.wei() - c.total_claimed.wei();
+        self.money.values().sum::<u128>() + self.channels.values().map(unclaimed).sum::<u128>() + self.claimed
     }
 }
 
-fn claim(domain: &Domain, state: &mut State, row: &ClaimRow) -> bool {
-    let id = row.config.id(domain);
-    let Some((_, channel)) = state.channels.get_mut(&id) else {
-        return false;
-    };
-    let voucher = Voucher {
-        channel_id: id,
-        max_claimable: row.entry.max_claimable,
-    };
-    // As the contract: the signer is recovered.
-    let signer = signature::recover(voucher.digest(domain), &row.signature);
-    let total = row.entry.total_claimed;
-    if signer != Ok(row.config.payer_authorizer) || total > row.entry.max_claimable || total > channel.balance {
-        return false;
+impl Model {
+    /// May leave anything behind if it fails.
+    fn step(&mut self, tx: &Tx, time: u64) -> bool {
+        match tx {
+            Tx::Deposit { config, signed } => {
+                let amount = signed.deposit.amount.wei();
+                let money = self.money.entry(config.payer).or_default();
+                if *money < amount || !self.nonces.insert(signed.deposit.nonce()) {
+                    return false;
+                }
+                *money -= amount;
+                let id = config.id(&self.domain);
+                let channel = self.channels.entry(id).or_insert((*config, ChainState::default()));
+                channel.1.balance = Amount(channel.1.balance.wei() + amount);
+                true
+            }
+            Tx::Claim { rows } => rows.iter().all(|row| self.claim(row)),
+            Tx::Settle => {
+                self.settled = self.claimed;
+                true
+            }
+            Tx::Initiate { id, amount } => {
+                let Some((_, channel)) = self.channels.get_mut(id) else {
+                    return false;
+                };
+                let available = channel.balance.saturating_sub(channel.total_claimed);
+                if channel.withdrawal.is_some() || Amount(*amount) > available || *amount == 0 {
+                    return false;
+                }
+                channel.withdrawal = Some(Withdrawal {
+                    amount: Amount(*amount),
+                    requested_at: time,
+                });
+                true
+            }
+            Tx::Finalize { id } => {
+                let Some((config, channel)) = self.channels.get_mut(id) else {
+                    return false;
+                };
+                let Some(withdrawal) = channel.withdrawal else {
+                    return false;
+                };
+                if time < withdrawal.requested_at + config.withdraw_delay {
+                    return false;
+                }
+                let available = channel.balance.saturating_sub(channel.total_claimed);
+                channel.withdrawal = None;
+                self.take_back(id, withdrawal.amount.min(available));
+                true
+            }
+            Tx::Refund { id, plan } => {
+                if plan.claim.as_ref().is_some_and(|row| !self.claim(row)) || plan.amount.is_zero() {
+                    return false;
+                }
+                let Some((_, channel)) = self.channels.get_mut(id) else {
+                    return false;
+                };
+                channel.refund_nonce += U256::from(1);
+                let amount = plan.amount.min(channel.balance.saturating_sub(channel.total_claimed));
+                if let Some(withdrawal) = &mut channel.withdrawal {
+                    if amount < withdrawal.amount {
+                        withdrawal.amount = withdrawal.amount.saturating_sub(amount);
+                    } else if !amount.is_zero() {
+                        channel.withdrawal = None;
+                    }
+                }
+                self.take_back(id, amount);
+                true
+            }
+        }
     }
-    if total > channel.total_claimed {
-        state.claimed += total.wei() - channel.total_claimed.wei();
+
+    fn take_back(&mut self, id: &B256, amount: Amount) {
+        let (config, channel) = self.channels.get_mut(id).unwrap();
+        channel.balance = channel.balance.saturating_sub(amount);
+        *self.money.entry(config.payer).or_default() += amount.wei();
+    }
+
+    fn claim(&mut self, row: &ClaimRow) -> bool {
+        let id = row.config.id(&self.domain);
+        let Some((_, channel)) = self.channels.get_mut(&id) else {
+            return false;
+        };
+        let total = row.entry.total_claimed;
+        // A row that claims no more than was claimed before is passed over.
+        if total <= channel.total_claimed {
+            return true;
+        }
+        let voucher = Voucher {
+            channel_id: id,
+            max_claimable: row.entry.max_claimable,
+        };
+        // As the contract: the signer is recovered.
+        let signer = signature::recover(voucher.digest(&self.domain), &row.signature);
+        if signer != Ok(row.config.payer_authorizer) || total > row.entry.max_claimable || total > channel.balance {
+            return false;
+        }
+        self.claimed += total.wei() - channel.total_claimed.wei();
         channel.total_claimed = total;
+        true
     }
-    true
 }
 
 /// A disk that, in a crash, keeps an arbitrary subset of what was not synced.
