@@ -21,6 +21,7 @@ mod native;
 mod npm;
 mod openssl;
 mod process;
+mod static_check;
 mod steps;
 mod tests_step;
 mod toolchain;
@@ -70,6 +71,9 @@ enum Command {
         /// Only compare; fail if the committed artifacts differ
         #[arg(long)]
         check: bool,
+        /// Only analyse them with Slither; fail on findings that are not reviewed (needs Node and Python)
+        #[arg(long, conflicts_with = "check")]
+        analyze: bool,
     },
     /// Installs the native libraries and prints where they are
     Setup {
@@ -225,7 +229,13 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
                 .run()?;
             Ok(ok)
         }
-        Command::Contracts { check } => {
+        Command::Contracts { analyze: true, .. } => {
+            let mut steps = Steps::default();
+            let context = steps.must("setup", || Context::set_up(false, context::Report::Quiet))?;
+            static_check::step(&context, &mut steps);
+            Ok(steps.finish("contracts"))
+        }
+        Command::Contracts { check, .. } => {
             let context = Context::set_up(false, context::Report::Quiet)?;
             contracts::run(&context, check)?;
             Ok(ok)
@@ -240,6 +250,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             let mut steps = Steps::default();
             let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
             contracts::step(&context, &mut steps);
+            static_check::step(&context, &mut steps);
             tests_step::wallets(&context, &mut steps);
             let options = tests_step::Options {
                 heavy: args.heavy,

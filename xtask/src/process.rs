@@ -68,6 +68,24 @@ impl Cmd {
         Ok(())
     }
 
+    /// Runs it without showing its output, of which an error has the end.
+    pub(crate) fn quiet(mut self) -> Result<()> {
+        const LINES: usize = 20;
+        let shown = self.show();
+        eprintln!("$ {shown}");
+        let output = self
+            .inner
+            .output()
+            .wrap_err_with(|| format!("cannot start `{shown}`"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let lines: Vec<&str> = said.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+            bail!("`{shown}` failed ({}):\n{}", output.status, end.join("\n"));
+        }
+        Ok(())
+    }
+
     /// Runs it, copying one of its streams to ours and showing each line to `line` as well.
     pub(crate) fn watch(mut self, stream: Stream, mut line: impl FnMut(&str)) -> Result<()> {
         let shown = self.show();
