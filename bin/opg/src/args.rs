@@ -981,6 +981,17 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Show what the OPG that an account holds and has staked unlocks at gateways: its feature tier
+    Tier {
+        /// Whose [default: the wallet's]
+        address: Option<Address>,
+        /// The wallet
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
     /// Show or set what this wallet may spend on calls; a limit that is not named stays as it is
     Limits {
         /// The most that one call may cost, in OPG; `none` removes the limit

@@ -8,7 +8,7 @@ use alloy::{
 };
 use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256};
 use alloy_sol_types::SolCall;
-use opg_contracts::{FeeVault, ModelRegistry, OPG, addresses};
+use opg_contracts::{FeatureTiers, FeeVault, ModelRegistry, OPG, addresses};
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
     money::Amount,
@@ -50,6 +50,23 @@ pub enum Asset {
     Opg,
 }
 
+/// A feature tier (`FeatureTiers`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tier {
+    /// Its number, from 0.
+    pub index: u64,
+    /// Least OPG held and staked.
+    pub threshold: Amount,
+    /// What the account holds and has staked.
+    pub weight: Amount,
+    /// Taken off a gateway's own fee, basis points.
+    pub discount_bps: u16,
+    /// Rate limit.
+    pub requests_per_minute: u32,
+    /// Size limit of one request.
+    pub max_request_bytes: u32,
+}
+
 /// A transaction in a final block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sent {
@@ -88,6 +105,23 @@ impl Client {
         Ok(Balances {
             native: amount(native)?,
             opg: amount(opg)?,
+        })
+    }
+
+    /// What the OPG that an account holds and has staked unlocks at gateways. They ask for the account that signs a request.
+    ///
+    /// # Errors
+    /// If no full node answers.
+    pub async fn tier(&self, account: Address) -> Result<Tier, ClientError> {
+        let call = FeatureTiers::tierOfCall { account };
+        let found = self.view(addresses::FEATURE_TIERS, call).await?;
+        Ok(Tier {
+            index: found.index.saturating_to(),
+            threshold: Amount(found.tier.threshold),
+            weight: amount(found.weight)?,
+            discount_bps: found.tier.discountBps,
+            requests_per_minute: found.tier.requestsPerMinute,
+            max_request_bytes: found.tier.maxRequestBytes,
         })
     }
 

@@ -70,7 +70,7 @@ mod validator;
 mod wallet;
 
 pub use crate::{
-    chain::{Asset, Balances, Credits, Sent},
+    chain::{Asset, Balances, Credits, Sent, Tier},
     channel::ChannelOffer,
     chat::{Chat, ChatEvent, ChatRequest, ChatStream, FunctionCall, Message, ToolCall},
     closed::NewModel,

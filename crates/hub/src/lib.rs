@@ -75,8 +75,6 @@ mod metrics;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod names;
 mod pages;
-#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
-mod rate;
 mod server;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod siwe;

@@ -7,9 +7,9 @@ use crate::{
     gc::{self, Collected},
     http,
     metrics::Metrics,
-    rate::Rates,
     state::Hub,
 };
+use opg_rate_limit::Buckets;
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -113,7 +113,7 @@ impl ModelHub {
             blobs,
             link_key,
             metrics: Metrics::new(),
-            rates: Rates::default(),
+            rates: Buckets::default(),
             publishing: RwLock::new(()),
             parts: Mutex::default(),
             facets: Mutex::default(),

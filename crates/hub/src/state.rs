@@ -13,13 +13,13 @@ use crate::{
     error::{Answer, ApiError},
     metrics::Metrics,
     names::{NameError, RepoKind, RepoName},
-    rate::{Key, Rates, network},
     tree::Hash,
 };
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{HeaderValue, StatusCode, header, request::Parts},
 };
+use opg_rate_limit::{Buckets, Limit, subscriber};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ pub(crate) struct Hub {
     /// Key of the signatures in upload links.
     pub(crate) link_key: [u8; 32],
     pub(crate) metrics: Metrics,
-    pub(crate) rates: Rates,
+    pub(crate) rates: Buckets<Key>,
     /// Read while a blob is published and recorded, written while garbage is removed: a blob that comes again while it is
     /// being removed must not lose its file.
     pub(crate) publishing: RwLock<()>,
@@ -130,6 +130,14 @@ fn bearer(parts: &Parts) -> Answer<Option<&str>> {
         .ok_or_else(|| ApiError::unauthorized("Invalid credentials in Authorization header"))
 }
 
+/// Whose rate it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Account(String),
+    Network(IpAddr),
+    SignIn(IpAddr),
+}
+
 /// 429 with the time to wait.
 pub(crate) fn too_many(wait: Duration) -> ApiError {
     let seconds = wait.as_secs() + 1;
@@ -150,12 +158,12 @@ impl FromRequestParts<Arc<Hub>> for Caller {
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-        let network = network(address);
+        let network = subscriber(address);
         let limits = &hub.config.limits;
         let Some(token) = bearer(parts)? else {
             let key = Key::Network(network);
             hub.rates
-                .take(key, limits.anonymous_requests, Instant::now())
+                .take(key, 1.0, Limit::per_minute(limits.anonymous_requests), Instant::now())
                 .map_err(too_many)?;
             return Ok(Self { account: None, network });
         };
@@ -165,13 +173,13 @@ impl FromRequestParts<Arc<Hub>> for Caller {
             // Guessing tokens uses up the network's rate.
             let key = Key::Network(network);
             hub.rates
-                .take(key, limits.anonymous_requests, Instant::now())
+                .take(key, 1.0, Limit::per_minute(limits.anonymous_requests), Instant::now())
                 .map_err(too_many)?;
             return Err(ApiError::unauthorized("Invalid credentials in Authorization header"));
         };
         let key = Key::Account(account.address.clone());
         hub.rates
-            .take(key, limits.account_requests, Instant::now())
+            .take(key, 1.0, Limit::per_minute(limits.account_requests), Instant::now())
             .map_err(too_many)?;
         Ok(Self {
             account: Some(account),

@@ -5,7 +5,7 @@ use crate::rpc::{Rpc, RpcError, quantity};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use opg_contracts::{
-    EvidenceRegistry, NodeRegistry, addresses,
+    EvidenceRegistry, FeatureTiers, NodeRegistry, addresses,
     evidence::{self, EvidenceRecord, PolicyEpoch},
     state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader},
     x402::{self, ChannelStanding},
@@ -146,6 +146,12 @@ impl Chain {
     async fn evidence_grace(&self) -> Result<u64, RpcError> {
         let grace = self.view(addresses::EVIDENCE_REGISTRY, EvidenceRegistry::graceCall {});
         Ok(grace.await?.to::<u64>())
+    }
+
+    /// What an account's OPG unlocks.
+    pub(crate) async fn tier(&self, account: Address) -> Result<FeatureTiers::Tier, RpcError> {
+        let call = FeatureTiers::tierOfCall { account };
+        Ok(self.view(addresses::FEATURE_TIERS, call).await?.tier)
     }
 
     /// The endpoint that a node has registered.

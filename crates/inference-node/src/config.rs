@@ -147,6 +147,8 @@ pub struct Limits {
     pub proof_seconds: u64,
     /// Answers that may wait for their proof; more requests of mode zk get 503.
     pub proof_queue: usize,
+    /// Whether payers are held to the rate and size that their OPG unlocks (`FeatureTiers`); without it, whoever pays is served.
+    pub feature_tiers: bool,
 }
 
 impl Default for Limits {
@@ -165,6 +167,7 @@ impl Default for Limits {
             shutdown_seconds: 30,
             proof_seconds: 600,
             proof_queue: 256,
+            feature_tiers: false,
         }
     }
 }

@@ -69,6 +69,7 @@ mod server;
 mod settle;
 mod store;
 mod submit;
+mod tiers;
 mod time;
 mod work;
 

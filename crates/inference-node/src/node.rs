@@ -22,6 +22,7 @@ use crate::{
     settle::{Relayed, SettleNow, Settler},
     store::{Store, StoreError},
     submit::Submitter,
+    tiers::Tiers,
     time::{unix_millis, unix_seconds},
 };
 use axum::http::StatusCode;
@@ -134,6 +135,8 @@ pub(crate) struct Node {
     pub(crate) funds: Arc<Funds>,
     /// Whether the node's bond covers its fees.
     pub(crate) bond: Bond,
+    /// Tiers of payers, if they count here.
+    pub(crate) tiers: Option<Tiers>,
     pub(crate) journal: Arc<Journal>,
     /// No other process serves with these keys.
     pub(crate) _keys: KeyLock,
@@ -285,6 +288,7 @@ impl InferenceNode {
             catalogue,
             funds: Arc::new(Funds::new(chain.clone())),
             bond: Bond::default(),
+            tiers: config.limits.feature_tiers.then(|| Tiers::new(chain.clone())),
             chain,
             journal,
             _keys: lock,

@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use opg_contracts::addresses;
 use opg_payments::{
     channel::ReceiverTerms,
+    eip712::Domain,
     eip3009::{self, Authorization},
     permit2::{Permit, Witness},
     receipt_payment::Domains,
@@ -178,6 +179,29 @@ impl Cashier {
             min_grade: terms.min_grade,
         };
         SignedQuote::sign(quote, &self.key)
+    }
+
+    /// The account whose key signed a payment: what a request merely names gives no tier and uses up nobody's rate. Contract wallets have none,
+    /// as the chain alone can check their signatures.
+    pub(crate) fn authenticated(&self, verified: &Verified) -> Result<Address, ApiError> {
+        let account = match verified {
+            Verified::Single(single) => single.signed_by_payer.then(|| single.signed.payer()),
+            Verified::Channel(call) => {
+                let (voucher, config) = (&call.payload.voucher, &call.payload.config);
+                // A payer may let another key of its own sign; only itself has its tier.
+                let signer = voucher.voucher.recover(
+                    &Domain::batch_settlement(self.chain_id),
+                    &voucher.signature,
+                    config.payer,
+                );
+                signer.is_ok().then_some(config.payer)
+            }
+        };
+        account.ok_or_else(|| {
+            let message =
+                "this node holds callers to the tier of the account that signs: pay with the key of the payer itself";
+            ApiError::payment("tier_unauthenticated", message).param("payload.signature")
+        })
     }
 
     /// Signs a quote for a request and wraps it into x402's offers: batch-settlement, upto, exact.

@@ -177,6 +177,10 @@ impl Node {
                 "too many receipts wait to become final; nothing was charged",
             ));
         }
+        if let Some(tiers) = &self.tiers {
+            let account = self.cashier.authenticated(&verified)?;
+            tiers.admit(account, call.body.len()).await?;
+        }
         match verified {
             Verified::Single(single) => {
                 let payer = single.signed.payer();

@@ -2,64 +2,34 @@
 //!
 //! Addresses are not kept: a bucket is found by a hash under a key that lives as long as the process.
 
+use opg_rate_limit::{Buckets, Limit, subscriber};
 use std::{
-    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
-
-/// Most buckets; those that are full again go first.
-const BUCKETS: usize = 100_000;
 
 /// Buckets of one kind of request.
 #[derive(Debug)]
 pub(crate) struct Rates {
-    per_minute: u32,
+    limit: Limit,
     key: RandomState,
-    buckets: Mutex<HashMap<u64, (f64, Instant)>>,
+    buckets: Buckets<u64>,
 }
 
 impl Rates {
     pub(crate) fn new(per_minute: u32) -> Self {
         Self {
-            per_minute,
+            limit: Limit::per_minute(per_minute),
             key: RandomState::new(),
-            buckets: Mutex::default(),
+            buckets: Buckets::default(),
         }
     }
 
     /// Takes one request of an address; else how long to wait.
     pub(crate) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        let bucket = self.key.hash_one(network(address));
-        let most = f64::from(self.per_minute);
-        let speed = most / 60.0;
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= BUCKETS && !buckets.contains_key(&bucket) {
-            // One that was not touched for a minute is full again.
-            buckets.retain(|_, (_, at)| now.saturating_duration_since(*at) < Duration::from_secs(60));
-            if buckets.len() >= BUCKETS {
-                return Err(Duration::from_secs(60));
-            }
-        }
-        let (level, at) = buckets.entry(bucket).or_insert((most, now));
-        let elapsed = now.saturating_duration_since(*at).as_secs_f64();
-        *level = (*level + elapsed * speed).min(most);
-        *at = now;
-        if *level < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - *level) / speed));
-        }
-        *level -= 1.0;
-        Ok(())
-    }
-}
-
-/// What one subscriber controls: an IPv4 address, the first 64 bits of an IPv6 one.
-fn network(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()) | 0xffff_ffff_0000_0000,
-        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        self.buckets
+            .take(self.key.hash_one(subscriber(address)), 1.0, self.limit, now)
     }
 }
 

@@ -6,7 +6,7 @@ use opg_client::{Asset, Client, Network, Purse, Wallet};
 use opg_primitives::{ids::NodeId, money::Amount};
 use serde_json::json;
 
-use super::{client, wallet};
+use super::{client, staking::percent, wallet};
 use crate::{
     args::{FaucetArgs, WalletCommand},
     failure::Failure,
@@ -29,6 +29,24 @@ pub(crate) async fn run(command: WalletCommand, output: Output) -> Result<ExitCo
                 None => wallet(&key, Some(client.network()))?.address(),
             };
             balance(&client, address, output).await?;
+        }
+        WalletCommand::Tier { address, key, network } => {
+            let client = client(&network)?;
+            let address = match address {
+                Some(address) => address,
+                None => wallet(&key, Some(client.network()))?.address(),
+            };
+            let tier = client.tier(address).await?;
+            output.result(&tier, || {
+                facts([
+                    ("account", address.to_string()),
+                    ("OPG held and staked", tier.weight.to_string()),
+                    ("tier", format!("{}, from {} OPG on", tier.index, tier.threshold)),
+                    ("requests a minute", tier.requests_per_minute.to_string()),
+                    ("bytes of a request", tier.max_request_bytes.to_string()),
+                    ("discount", percent(tier.discount_bps)),
+                ])
+            })?;
         }
         WalletCommand::Limits {
             per_call,

@@ -45,7 +45,7 @@ const DRAINED: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) node: Arc<Shared>,
-    limit: Mutex<RateLimit>,
+    limit: RateLimit,
     filters: Mutex<Filters>,
     sockets: Arc<Semaphore>,
     /// Calls that execute contracts, at once: the rest of the node needs the cores too.
@@ -57,7 +57,7 @@ impl Front {
     pub(crate) fn new(node: Arc<Shared>, stop: CancellationToken) -> Arc<Self> {
         let l = &node.limits;
         Arc::new(Self {
-            limit: Mutex::new(RateLimit::new(l.rpc_per_second, l.rpc_burst, l.rpc_loopback_factor)),
+            limit: RateLimit::new(l.rpc_per_second, l.rpc_burst, l.rpc_loopback_factor),
             filters: Mutex::new(Filters::new(l.filters, Duration::from_secs(l.filter_expiry_secs))),
             sockets: Arc::new(Semaphore::new(l.ws_connections)),
             executing: Semaphore::new(2 * std::thread::available_parallelism().map_or(1, |n| n.get())),
@@ -98,11 +98,7 @@ impl Front {
 
     /// Takes tokens of the client's bucket.
     fn admit(&self, address: IpAddr, calls: usize) -> Result<(), (Duration, RpcError)> {
-        let taken = self
-            .limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(address, calls, Instant::now());
+        let taken = self.limit.take(address, calls, Instant::now());
         taken.map_err(|wait| {
             self.node.metrics.rpc_limited.inc();
             (

@@ -9,9 +9,8 @@ use crate::{
     },
     error::{Answer, ApiError},
     names::{RepoKind, check_claim},
-    rate::Key,
     siwe::Message,
-    state::{Caller, Hub, too_many},
+    state::{Caller, Hub, Key, too_many},
     time::{iso, now_ms},
 };
 use axum::{
@@ -21,6 +20,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use opg_rate_limit::Limit;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -86,7 +86,7 @@ pub(super) async fn validate_yaml(_: Caller, JsonBody(body): JsonBody<Card>) -> 
 fn sign_in_rate(hub: &Hub, caller: &Caller) -> Answer<()> {
     let key = Key::SignIn(caller.network);
     hub.rates
-        .take(key, hub.config.limits.sign_ins, Instant::now())
+        .take(key, 1.0, Limit::per_minute(hub.config.limits.sign_ins), Instant::now())
         .map_err(too_many)
 }
 

@@ -7,6 +7,7 @@ use opg_contracts::{addresses, slots, system_tx::pending_word};
 use opg_inference_node::config::Exposure;
 use opg_payments::{
     eip3009::Authorization,
+    signature::SecretKey,
     x402::{self, SettleResponse},
 };
 use opg_primitives::{ids::payment_id, money::Amount};
@@ -312,4 +313,36 @@ async fn a_contract_wallet_pays_before_the_work_and_the_chain_judges_its_signatu
     let settle: SettleResponse = x402::decode_header(response.headers()[x402::PAYMENT_RESPONSE].as_bytes()).unwrap();
     assert_eq!((settle.payer, settle.transaction.len()), (Some(good), 66));
     assert_eq!(error(call(bad).await).await.1, "payment_bad_signature");
+}
+
+/// Where tiers count, the account that signs is held to its own, before anything is charged; what cannot be known is refused as such.
+#[tokio::test(flavor = "multi_thread")]
+async fn payers_are_held_to_their_tier() {
+    let mut h = Harness::with(|c| c.limits.feature_tiers = true).await;
+    h.chain.lock().tier = (2, 1_000);
+    let body = digits();
+    for _ in 0..2 {
+        assert_eq!(h.paid(INFER, &body).await.status(), 200);
+    }
+    let asked = h.chain.calls("eth_call");
+    let (status, code, _) = error(h.paid(INFER, &body).await).await;
+    assert_eq!((status, code.as_str()), (429, "tier_rate"));
+    assert_eq!(asked, h.chain.calls("eth_call"), "the tier is remembered");
+
+    // The rate of an account that did not sign is not used up: the payment is refused for its signature.
+    let other = Address::repeat_byte(0x77);
+    let offer = h.offer(INFER, &body).await;
+    let forged = h.pay(offer, |authorization| authorization.from = other);
+    let (_, code, _) = error(h.post(INFER, body.to_string(), Some(&forged)).await).await;
+    assert_eq!(code, "tier_unauthenticated");
+
+    // Another account, whose tier takes small requests only.
+    h.wallet = SecretKey::from_byte_array(&[0x66; 32]).unwrap();
+    h.chain.lock().set_balance(h.payer(), Amount(OPG));
+    h.chain.lock().tier = (2, 10);
+    let (status, code, _) = error(h.paid(INFER, &body).await).await;
+    assert_eq!((status, code.as_str()), (413, "tier_request_size"));
+    // Only what ran was charged.
+    h.until("two receipts", |chain| chain.receipts.len() == 2).await;
+    assert_eq!(h.chain.lock().receipts.len(), 2);
 }
