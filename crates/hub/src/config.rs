@@ -1,7 +1,9 @@
 //! Configuration (TOML) of a hub. Unknown keys are refused.
 
+use crate::quota::Quota;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -58,6 +60,9 @@ pub struct HubConfig {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// Accounts, by address in lower case, that may store more or less than `limits` says.
+    #[serde(default)]
+    pub quotas: BTreeMap<String, Quota>,
 }
 
 /// Bounds on what one client, or all of them, can make the hub do.
@@ -78,9 +83,9 @@ pub struct Limits {
     pub files: usize,
     /// Size of an upload's part, bytes; files above it are uploaded in parts.
     pub part_bytes: u64,
-    /// Most bytes that a name space may store; 0 for no bound.
+    /// Most bytes that an account may store, in all its name spaces; 0 for no bound.
     pub owner_bytes: u64,
-    /// Most repositories of a name space.
+    /// Most repositories of an account, in all its name spaces.
     pub owner_repos: u64,
     /// Requests a minute of one account.
     pub account_requests: u32,
@@ -130,6 +135,7 @@ impl HubConfig {
             data_dir,
             public_url: None,
             limits: Limits::default(),
+            quotas: BTreeMap::new(),
         }
     }
 
@@ -181,6 +187,13 @@ impl HubConfig {
                 "public_url",
                 "must be set when listening on all addresses: clients need one to come back to",
             );
+        }
+        let address = |name: &str| {
+            name.strip_prefix("0x")
+                .is_some_and(|hex| hex.len() == 40 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        };
+        if !self.quotas.keys().all(|account| address(account)) {
+            return no("quotas", "must be named by addresses in lower case");
         }
         let limits = &self.limits;
         if limits.part_bytes < 1 << 20 {

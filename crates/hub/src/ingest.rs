@@ -2,14 +2,19 @@
 
 use crate::{
     blobs::{BlobError, Hasher, Incoming, describe, expect_hash},
-    db::blobs::{self, INLINE_LIMIT},
+    db::{
+        blobs::{self, INLINE_LIMIT},
+        repos,
+    },
     error::{Answer, ApiError},
+    quota,
     state::Hub,
     tree::{Blob, Hash},
 };
 use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use rusqlite::Transaction;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -105,22 +110,38 @@ pub(crate) async fn publish(hub: &Arc<Hub>, repo: i64, incoming: Incoming, blob:
         let _publishing = hub.publishing.read().await;
         let store = Arc::clone(&hub.blobs);
         hub.blocking(move || Ok(store.publish(incoming, &blob)?)).await?;
-        hub.db.write(move |tx| Ok(blobs::add(tx, repo, &blob, None)?)).await
+        let shared = Arc::clone(&hub);
+        hub.db
+            .write(move |tx| {
+                blobs::add(tx, repo, &blob, None)?;
+                allowed(tx, &shared, repo)
+            })
+            .await
     })
     .await;
     done.map_err(ApiError::internal)?
 }
 
 /// Stores small blobs, all in one transaction. Each must be at most [`INLINE_LIMIT`] bytes.
-pub(crate) async fn store_small(hub: &Hub, repo: i64, small: Vec<(Blob, Vec<u8>)>) -> Answer<()> {
+pub(crate) async fn store_small(hub: &Arc<Hub>, repo: i64, small: Vec<(Blob, Vec<u8>)>) -> Answer<()> {
+    let shared = Arc::clone(hub);
     hub.db
         .write(move |tx| {
             for (blob, content) in &small {
                 blobs::add(tx, repo, blob, Some(content))?;
             }
-            Ok(())
+            allowed(tx, &shared, repo)
         })
         .await
+}
+
+/// Refuses, and so undoes the transaction, if an account now stores more than it may. Uploads are refused before they
+/// begin; this is for several that began together.
+fn allowed(tx: &Transaction<'_>, hub: &Hub, repo: i64) -> Answer<()> {
+    match repos::owner(tx, repo)? {
+        Some(owner) => quota::check_bytes(tx, &hub.config, &owner, 0),
+        None => Err(ApiError::repo_not_found()),
+    }
 }
 
 /// Stores content that is in memory, and lets a repository use it.

@@ -75,6 +75,8 @@ mod metrics;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod names;
 mod pages;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod quota;
 mod server;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod siwe;

@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     pub(crate) commits: Counter,
     pub(crate) conflicts: Counter,
     pub(crate) refused_blobs: Counter,
+    pub(crate) quota_refusals: Counter,
     pub(crate) damaged_reads: Counter,
     pub(crate) collected: Counter,
     pub(crate) in_flight: Gauge,
@@ -65,6 +66,7 @@ impl Metrics {
             commits: Counter::default(),
             conflicts: Counter::default(),
             refused_blobs: Counter::default(),
+            quota_refusals: Counter::default(),
             damaged_reads: Counter::default(),
             collected: Counter::default(),
             in_flight: Gauge::default(),
@@ -91,6 +93,11 @@ impl Metrics {
             "refused_blobs",
             "Uploads with another hash or size than announced",
             metrics.refused_blobs.clone(),
+        );
+        registry.register(
+            "quota_refusals",
+            "Requests refused because an account has all that it may have",
+            metrics.quota_refusals.clone(),
         );
         registry.register(
             "damaged_reads",

@@ -74,6 +74,20 @@ impl Hub {
         kib / 1024.0
     }
 
+    /// Seconds of processor time that it used until now.
+    pub(crate) fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("/proc");
+        // After the name in parentheses: state is the first, user and system time are the 12th and 13th.
+        let rest = stat.rsplit_once(") ").expect("a name").1;
+        let ticks: f64 = rest
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse::<f64>().expect("ticks"))
+            .sum();
+        ticks / 100.0
+    }
+
     /// Creates a repository of the account and returns its name.
     pub(crate) async fn create(&self, name: &str) -> String {
         let answer: serde_json::Value = self

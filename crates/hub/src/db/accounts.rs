@@ -122,6 +122,11 @@ pub(crate) fn claim_of(db: &Connection, name: &str) -> Found<Option<(String, Str
     Ok(db.query_row(sql, [name], row).optional()?)
 }
 
+/// The account behind a name space: who claimed the name or founded the organisation, else the space itself, an address.
+pub(crate) fn owner_of(db: &Connection, space: &str) -> Found<String> {
+    Ok(claim_of(db, space)?.map_or_else(|| space.to_owned(), |(_, owner)| owner))
+}
+
 /// Members of an organisation with their roles.
 pub(crate) fn members(db: &Connection, org: &str) -> Found<Vec<(String, String)>> {
     let mut statement = db.prepare_cached("SELECT address, role FROM members WHERE org = ?1 ORDER BY address")?;

@@ -107,16 +107,14 @@ pub(crate) fn set_check(tx: &Transaction<'_>, sha256: &Hash, format: &str, resul
     Ok(())
 }
 
-/// Bytes of all blobs a repository uses, and those of a name space.
-pub(crate) fn used(db: &Connection, repo: i64, owner: &str) -> Found<(u64, u64)> {
-    let sql =
-        "SELECT COALESCE(SUM(blobs.size), 0) AS total FROM blob_refs JOIN blobs ON blobs.sha256 = blob_refs.sha256
-               WHERE blob_refs.repo = ?1";
-    let of_repo = db.query_row(sql, [repo], |row| size_column(row, "total"))?;
+/// Bytes of all blobs that the repositories of an account use, in all its name spaces.
+pub(crate) fn used_by(db: &Connection, account: &str) -> Found<u64> {
     let sql = "SELECT COALESCE(SUM(blobs.size), 0) AS total FROM blobs WHERE sha256 IN
-               (SELECT blob_refs.sha256 FROM blob_refs JOIN repos ON repos.id = blob_refs.repo WHERE repos.owner = ?1)";
-    let of_owner = db.query_row(sql, [owner], |row| size_column(row, "total"))?;
-    Ok((of_repo, of_owner))
+               (SELECT blob_refs.sha256 FROM blob_refs JOIN repos ON repos.id = blob_refs.repo
+                WHERE repos.owner = ?1 OR repos.owner IN (SELECT name FROM names WHERE names.owner = ?1))";
+    Ok(db
+        .prepare_cached(sql)?
+        .query_row([account], |row| size_column(row, "total"))?)
 }
 
 /// Number and bytes of all blobs.

@@ -276,3 +276,17 @@ pub(crate) fn count(db: &Connection, kind: RepoKind, owner: Option<&str>) -> Fou
     let sql = "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND (?2 IS NULL OR owner = ?2)";
     Ok(db.query_row(sql, (kind.as_str(), owner), |row| row.get(0))?)
 }
+
+/// Number of repositories of an account, of every kind and in all its name spaces.
+pub(crate) fn count_of(db: &Connection, account: &str) -> Found<u64> {
+    let sql = "SELECT COUNT(*) FROM repos
+               WHERE repos.owner = ?1 OR repos.owner IN (SELECT name FROM names WHERE names.owner = ?1)";
+    let count: i64 = db.prepare_cached(sql)?.query_row([account], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The name space of a repository.
+pub(crate) fn owner(db: &Connection, id: i64) -> Found<Option<String>> {
+    let mut statement = db.prepare_cached("SELECT owner FROM repos WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| row.get(0)).optional()?)
+}

@@ -65,6 +65,16 @@ pub(super) async fn whoami(caller: Caller) -> Answer<Json<Value>> {
     })))
 }
 
+/// What the caller's account stores, and may store.
+pub(super) async fn usage(State(hub): State<Arc<Hub>>, caller: Caller) -> Answer<Json<crate::quota::Usage>> {
+    let (shared, address) = (Arc::clone(&hub), caller.account()?.address.clone());
+    let usage = hub
+        .db
+        .read(move |db| Ok(crate::quota::usage(db, &shared.config, &address)))
+        .await?;
+    usage.map(Json)
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Card {
     content: String,

@@ -2,7 +2,6 @@
 
 use super::{Ctx, FilePath, REPO_COMMIT, commits::file_at};
 use crate::{
-    blobs::CHUNK,
     db::blobs,
     error::{Answer, ApiError},
     inspect,
@@ -17,12 +16,18 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use std::{io, sync::Arc};
+use std::{
+    io::{self, Read as _},
+    sync::Arc,
+};
 use tokio::task::JoinHandle;
 
 /// Hash and size of a large file, which clients compare with what they have.
 pub(super) const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 pub(super) const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+/// Bytes read at a time.
+const PIECE: u64 = 256 << 10;
+
 /// The network's name of a model file.
 pub(super) const MODEL_ROOT: HeaderName = HeaderName::from_static("x-opg-root");
 /// BLAKE3 of the whole file.
@@ -305,8 +310,12 @@ impl Reading {
 
     /// The next bytes. Blocks.
     fn piece(&mut self) -> io::Result<Bytes> {
-        let mut piece = vec![0; usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK)];
-        self.file.read_exact(&mut piece)?;
+        let size = self.left.min(PIECE);
+        // Not zeroed first; and small enough to stay in the processor's cache until it is hashed and sent.
+        let mut piece = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        if self.file.by_ref().take(size).read_to_end(&mut piece)? as u64 != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.left -= piece.len() as u64;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&piece);

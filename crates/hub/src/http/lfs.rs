@@ -7,7 +7,7 @@ use super::{Ctx, JsonBody, Params, RepoPath, commits::sha256};
 use crate::{
     db::{blobs, repos::Repo},
     error::{Answer, ApiError},
-    ingest,
+    ingest, quota,
     state::{Hub, Want},
     time::now,
     tree::Hash,
@@ -80,22 +80,12 @@ impl Link {
     }
 }
 
-/// Refuses if a name space would store more than it may.
-pub(super) async fn check_quota(hub: &Hub, repo: &Repo, more: u64) -> Answer<()> {
-    let most = hub.config.limits.owner_bytes;
-    if most == 0 {
-        return Ok(());
-    }
-    let (id, owner) = (repo.id, repo.name.owner.clone());
-    let (_, used) = hub.db.read(move |db| blobs::used(db, id, &owner)).await?;
-    if used.saturating_add(more) > most {
-        return Err(ApiError::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "QuotaReached",
-            format!("{} stores {used} bytes and may store {most}", repo.name.owner),
-        ));
-    }
-    Ok(())
+/// Refuses if the account of a repository would store more than it may.
+pub(super) async fn check_quota(hub: &Arc<Hub>, repo: &Repo, more: u64) -> Answer<()> {
+    let (shared, owner) = (Arc::clone(hub), repo.name.owner.clone());
+    hub.db
+        .read(move |db| Ok(quota::check_bytes(db, &shared.config, &owner, more)))
+        .await?
 }
 
 #[derive(Debug, Deserialize)]

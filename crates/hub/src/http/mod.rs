@@ -145,6 +145,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/api/opg/auth/token", post(account::create_token))
         .route("/api/opg/tokens", get(account::tokens))
         .route("/api/opg/tokens/{id}", delete(account::revoke_token))
+        .route("/api/opg/usage", get(account::usage))
         .route("/api/opg/names/{name}", put(account::claim))
         .route("/api/opg/organizations/{org}", put(account::found))
         .route(
@@ -220,6 +221,9 @@ async fn observe(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     let status = response.status();
+    if status == StatusCode::INSUFFICIENT_STORAGE {
+        hub.metrics.quota_refusals.inc();
+    }
     tracing::debug!(%method, route, status = status.as_u16(), "request");
     hub.metrics.request(&route, status.as_u16(), started.elapsed());
     response

@@ -6,6 +6,7 @@ use crate::{
     db::{history, repos},
     error::{Answer, ApiError},
     names::{RepoKind, RepoName},
+    quota,
     state::{Caller, Hub, Want},
 };
 use axum::{
@@ -78,22 +79,15 @@ pub(super) async fn create(
     let private = private(body.private, body.visibility.as_deref())?.unwrap_or(false);
     let (first, objects) = commit::first(&caller.writer()?.name)?;
     let answer = json!({"url": url(&hub, kind, &name), "name": name.to_string(), "id": name.to_string()});
-    let (wanted, most) = (
-        name.clone(),
-        i64::try_from(hub.config.limits.owner_repos).unwrap_or(i64::MAX),
-    );
+    let (wanted, shared) = (name.clone(), Arc::clone(&hub));
     let made = hub
         .db
         .write(move |tx| {
-            if repos::count(tx, kind, Some(&wanted.owner))? >= most {
-                return Err(ApiError::forbidden(format!(
-                    "{} has {most} repositories, the most it may have",
-                    wanted.owner
-                )));
-            }
+            // First whether it exists: who has all it may have still gets the URL of what it has.
             let Some(id) = repos::create(tx, kind, &wanted, private)? else {
-                return Ok(false);
+                return Ok::<_, ApiError>(false);
             };
+            quota::check_created(tx, &shared.config, &wanted.owner)?;
             history::add_commit(tx, id, &first, &objects)?;
             history::add_ref(tx, id, "branch", "main", &first.oid, None)?;
             history::touch(tx, id, "main", &first.oid)?;
@@ -151,10 +145,18 @@ pub(super) async fn rename(
     let to = RepoName::new(&to.owner.to_ascii_lowercase(), &to.name)?;
     let repo = hub.repo(kind, &from.owner, &from.name, &caller, Want::Admin).await?;
     may_create(&caller, &to.owner)?;
-    let target = to.clone();
+    let (target, shared) = (to.clone(), Arc::clone(&hub));
     let done = hub
         .db
-        .write(move |tx| Ok::<_, ApiError>(repos::rename(tx, &repo, &target)?))
+        .write(move |tx| {
+            let done = repos::rename(tx, &repo, &target)?;
+            if done && !repo.name.owner.eq_ignore_ascii_case(&target.owner) {
+                // It may come from another account.
+                quota::check_created(tx, &shared.config, &target.owner)?;
+                quota::check_bytes(tx, &shared.config, &target.owner, 0)?;
+            }
+            Ok::<_, ApiError>(done)
+        })
         .await?;
     if done {
         return Ok(Json(json!({"url": url(&hub, kind, &to), "name": to.to_string()})));
