@@ -847,7 +847,7 @@ pub(crate) struct InjectKeyArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PriceArgs {
     /// OPG a call
-    #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
+    #[arg(long, visible_alias = "price", default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
     pub(crate) per_call: Amount,
     /// OPG a million input tokens
     #[arg(long, default_value = "0", value_parser = Amount::parse_opg, value_name = "OPG")]
@@ -1224,6 +1224,14 @@ pub(crate) enum ModelsCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+    /// Upload a folder as a model's newest version, and register it on chain
+    Push(PushArgs),
+    /// Download a model, every byte checked
+    Pull(PullArgs),
+    /// Say on a model's page that it should not be used any more, and why
+    Deprecate(DeprecateArgs),
+    /// Remove a model from the hub; its registration on chain stays
+    Rm(RemoveArgs),
     /// Register a provider's model, so that nodes can serve it through their proxies
     RegisterClosed(RegisterClosedArgs),
     /// Register an exact integer program of a model, so that nodes can serve it in mode zk; for the model's creator
@@ -1243,6 +1251,111 @@ pub(crate) enum ModelsCommand {
         #[command(flatten)]
         network: NetworkArgs,
     },
+}
+
+/// Which hub.
+#[derive(Debug, Args)]
+pub(crate) struct HubArgs {
+    /// URL of the hub [default: the network's]
+    #[arg(long, env = "HF_ENDPOINT", value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+/// Options of `opg models push`.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Folder with the model's files; hidden ones are left out
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// `owner/name`: the owner is your address, your name at the hub, or an organisation
+    pub(crate) name: String,
+    /// The reference price of a new model; of one that is registered, what it becomes
+    #[command(flatten)]
+    pub(crate) price: PriceArgs,
+    /// The model costs nothing
+    #[arg(long)]
+    pub(crate) free: bool,
+    /// Your part of each charge, in basis points, at most 3,000
+    #[arg(long, visible_alias = "royalty", value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=3_000))]
+    pub(crate) royalty_bps: Option<u16>,
+    /// License, written into the metadata of the uploaded README.md
+    #[arg(long)]
+    pub(crate) license: Option<String>,
+    /// The file that is the model, if the folder has several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Title of the version
+    #[arg(long, short, default_value = "Upload with opg models push")]
+    pub(crate) message: String,
+    /// Upload, and register nothing
+    #[arg(long)]
+    pub(crate) no_register: bool,
+    /// Check the files and print the root; upload and register nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The hub
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// The creator's wallet
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Options of `opg models pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// `owner/name[@revision]` or a 64-hex content root
+    pub(crate) model: String,
+    /// Where to [default: a folder with the model's name]
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The hub
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Options of `opg models deprecate`.
+#[derive(Debug, Args)]
+pub(crate) struct DeprecateArgs {
+    /// `owner/name`
+    pub(crate) name: String,
+    /// Why, and what to use instead
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// The hub
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Wallet of an account that may change the repository
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Options of `opg models rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// `owner/name`
+    pub(crate) name: String,
+    /// Really: all revisions are lost
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The hub
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Wallet of an account that may delete the repository
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The network
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 /// How an answer is to be proven.

@@ -189,7 +189,7 @@ fn a_split_network_is_a_folder_per_role() {
     let dir = cli.path("net");
     let (split, _) = expect(&cli.run(&["up", "--split", &dir, "--json", "--port-base", "21000"]), 0);
     let split: Value = serde_json::from_str(&split).unwrap();
-    assert_eq!(split["roles"].as_array().unwrap().len(), 6);
+    assert_eq!(split["roles"].as_array().unwrap().len(), 7);
     for role in ["validator-0", "validator-3", "inference"] {
         for file in ["config.toml", "keys.json"] {
             assert!(Path::new(&dir).join(role).join(file).exists(), "{role}/{file}");
@@ -201,9 +201,10 @@ fn a_split_network_is_a_folder_per_role() {
     assert_eq!(network["nodes"][0]["url"], "http://127.0.0.1:21065");
     assert_eq!(network["metrics"][0], "http://127.0.0.1:21555/metrics");
     assert_eq!(network["router"], "http://127.0.0.1:21055");
-    for absent in ["hub", "web"] {
-        assert!(network.get(absent).is_none(), "{absent}");
-    }
+    assert_eq!(network["hub"], "http://127.0.0.1:21155");
+    assert!(network.get("web").is_none());
+    // The hub has the demo models before anything runs.
+    assert!(Path::new(&dir).join("hub/data/hub.sqlite").exists());
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

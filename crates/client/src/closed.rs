@@ -1,4 +1,4 @@
-//! What it takes to offer a provider's model: its registration, and what a node asks for it.
+//! What it takes to offer a model, one of files or a provider's: its registration, and what a node asks for it.
 
 use crate::{Client, ClientError, Sent, Wallet, wallet::random_bytes};
 use alloy_primitives::{B256, keccak256};
@@ -66,6 +66,30 @@ impl Client {
             },
         };
         self.call(wallet, addresses::MODEL_REGISTRY, reveal.abi_encode().into())
+            .await
+    }
+
+    /// Changes royalty and reference price of a model; for its creator, and not more often than the registry's notice.
+    ///
+    /// # Errors
+    /// If the wallet is not the creator's, or the last change is too young.
+    pub async fn set_terms(
+        &self,
+        wallet: &Wallet,
+        root: ModelRoot,
+        royalty_bps: u16,
+        price: &Price,
+    ) -> Result<Sent, ClientError> {
+        let call = ModelRegistry::setTermsCall {
+            modelRoot: root.0,
+            royaltyBps: royalty_bps,
+            price: ModelRegistry::Price {
+                perCall: price.per_call.wei(),
+                perMtokIn: price.per_mtok_in.wei(),
+                perMtokOut: price.per_mtok_out.wei(),
+            },
+        };
+        self.call(wallet, addresses::MODEL_REGISTRY, call.abi_encode().into())
             .await
     }
 

@@ -93,11 +93,11 @@ pub use crate::{
     pay::{Authorized, Job, Paid, Quoted},
     purse::{Channel, Purse, PurseError},
     receipt_file::Stage,
-    registry::Model,
+    registry::{Model, Registered},
     rpc::{Rpc, RpcError},
     slashing::{CaseStatus, Fault, FaultReport, Judgement, MAX_CASES, SlashingCase},
     staking::{Position, Positions, StakingState, Unbonding, Validator},
-    status::{EndpointStatus, NodeStatus},
+    status::{EndpointStatus, HubStatus, NodeStatus},
     validator::{NewValidator, RegistrationError},
     wallet::{Wallet, WalletError},
 };

@@ -194,6 +194,9 @@ pub struct NetworkFile {
     /// Base URL of the router, with its Oblivious HTTP relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<String>,
+    /// Base URL of the model hub: the value of `HF_ENDPOINT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
     /// Prometheus endpoints.
     #[serde(default)]
     pub metrics: Vec<String>,

@@ -49,6 +49,19 @@ pub struct Model {
     pub details: serde_json::Value,
 }
 
+/// What the registry says about a root, whoever serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registered {
+    /// Name in the registry, cleaned for printing.
+    pub name: String,
+    /// Who gets the royalty.
+    pub creator: Address,
+    /// Royalty in basis points of the charge.
+    pub royalty_bps: u16,
+    /// The creator's reference price.
+    pub price: Price,
+}
+
 #[derive(Debug, Deserialize)]
 struct ModelList {
     data: Vec<serde_json::Value>,
@@ -111,6 +124,25 @@ impl Client {
             return Err(unknown());
         }
         Ok(model)
+    }
+
+    /// The registration of a root; `None` if nobody has registered it.
+    ///
+    /// # Errors
+    /// If every full node is away.
+    pub async fn registration(&self, root: ModelRoot) -> Result<Option<Registered>, ClientError> {
+        let call = ModelRegistry::modelsCall { modelRoot: root.0 };
+        let model = self.view(addresses::MODEL_REGISTRY, call).await?;
+        Ok((!model.creator.is_zero()).then(|| Registered {
+            name: crate::text::one_line(&model.name, 200),
+            creator: model.creator,
+            royalty_bps: model.royaltyBps,
+            price: Price {
+                per_call: Amount(model.price.perCall),
+                per_mtok_in: Amount(model.price.perMtokIn),
+                per_mtok_out: Amount(model.price.perMtokOut),
+            },
+        }))
     }
 
     /// Terms for paying `asked`: without the node's list, so that the hot path makes few calls.

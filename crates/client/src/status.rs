@@ -36,7 +36,40 @@ pub struct NodeStatus {
     pub error: Option<String>,
 }
 
+/// The model hub.
+#[derive(Debug, Clone, Serialize)]
+pub struct HubStatus {
+    /// Base URL.
+    pub url: String,
+    /// Whether `/health` says yes.
+    pub healthy: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 impl Client {
+    /// Why a service is not healthy; `None` if it is.
+    async fn ill(&self, url: &str) -> Option<String> {
+        let asked = self.http.get(format!("{url}/health")).timeout(crate::HEALTH_TIMEOUT);
+        match asked.send().await {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("HTTP {}", answer.status())),
+            Err(error) => Some(root_cause(&error)),
+        }
+    }
+
+    /// Asks the model hub for its health; `None` if the network has none. Never fails.
+    pub async fn hub(&self) -> Option<HubStatus> {
+        let url = self.network().file.hub.clone()?;
+        let error = self.ill(&url).await;
+        Some(HubStatus {
+            url,
+            healthy: error.is_none(),
+            error,
+        })
+    }
+
     /// Asks every full node how far it is. Never fails: what does not answer is listed as such.
     pub async fn full_nodes(&self) -> Vec<EndpointStatus> {
         let ask = |index: usize| async move {
@@ -66,17 +99,7 @@ impl Client {
     pub async fn inference_nodes(&self) -> Vec<NodeStatus> {
         let nodes = self.network().file.nodes.iter().filter(|node| node.role == "inference");
         futures::future::join_all(nodes.map(|node| async move {
-            let sent = self
-                .http
-                .get(format!("{}/health", node.url))
-                .timeout(crate::HEALTH_TIMEOUT)
-                .send()
-                .await;
-            let error = match sent {
-                Ok(answer) if answer.status().is_success() => None,
-                Ok(answer) => Some(format!("HTTP {}", answer.status())),
-                Err(error) => Some(root_cause(&error)),
-            };
+            let error = self.ill(&node.url).await;
             NodeStatus {
                 id: node.id,
                 url: node.url.clone(),

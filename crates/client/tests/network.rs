@@ -43,6 +43,7 @@ fn description() -> NetworkFile {
         chain_id: 10_740,
         genesis: PathBuf::from("genesis.json"),
         rpc: vec!["http://127.0.0.1:8545".into()],
+        hub: None,
         router: None,
         metrics: vec![],
         contracts: Contracts::of(&genesis()),

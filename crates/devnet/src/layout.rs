@@ -6,6 +6,7 @@
 //! validator-N/{config.toml, keys.json, operator.key, data/}
 //! inference/{config.toml, keys.json, operator.key, data/}
 //! router/config.toml
+//! hub/{config.toml, data/}
 //! ```
 //! `genesis.json` is written last: a folder without it is one whose making was interrupted, and is completed with
 //! the keys that are there already.
@@ -21,9 +22,10 @@ use opg_client::{Contracts, KeyRef, NETWORK_FILE, Network, NetworkFile, NodeEntr
 use opg_consensus::keys::{BlsKey, IdentityKey, ValidatorKeys, proof_of_possession};
 use opg_contracts::{DevelopmentRoot, EvidenceSetup, GenesisFile, ValidatorEntry, possession_namespace};
 use opg_full_node::config::{FullNodeConfig, Keys, KeysFile, PeerConfig};
+use opg_hub::config::{ChainConfig, HubConfig};
 use opg_inference_node::config::{
-    AttestationConfig, AttesterName, ChannelSettings, InferenceNodeConfig, Limits, MIN_WITHDRAW_DELAY, ModelConfig,
-    ModelKind, NodeKeys, SoftwareConfig, SoftwareFormatName,
+    AttestationConfig, AttesterName, ChannelSettings, HubModel, InferenceNodeConfig, Limits, MIN_WITHDRAW_DELAY,
+    ModelConfig, ModelKind, ModelStoreConfig, NodeKeys, SoftwareConfig, SoftwareFormatName,
 };
 use opg_models::Format;
 use opg_router::config::RouterConfig;
@@ -44,6 +46,7 @@ pub(crate) struct Layout {
     pub(crate) validators: Vec<PathBuf>,
     pub(crate) inference: PathBuf,
     pub(crate) router: PathBuf,
+    pub(crate) hub: PathBuf,
 }
 
 impl Layout {
@@ -91,6 +94,7 @@ impl Layout {
                 genesis: dir.join("genesis.json"),
                 rpc: Vec::new(),
                 router: None,
+                hub: None,
                 metrics: Vec::new(),
                 contracts: Contracts::of(&genesis),
                 wallet: None,
@@ -103,7 +107,14 @@ impl Layout {
             validators,
             inference: dir.join("inference").join("config.toml"),
             router: dir.join("router").join("config.toml"),
+            hub: dir.join("hub").join("config.toml"),
         };
+        if !layout.hub.exists() {
+            // A folder from before networks had a hub.
+            let ports = layout.ports()?;
+            let count = u16::try_from(layout.validators.len()).unwrap_or(u16::MAX);
+            write_new_hub(&layout.hub, ports, count)?;
+        }
         if !layout.router.exists() {
             // A folder from before networks had a router.
             layout.write_router(layout.ports()?)?;
@@ -132,6 +143,10 @@ impl Layout {
         let router = self.router()?.listen;
         self.network.router = Some(format!("http://{router}"));
         self.network.metrics.push(format!("http://{router}/metrics"));
+        let hub = self.hub()?;
+        let url = hub.public_url.unwrap_or_else(|| format!("http://{}", hub.listen));
+        self.network.metrics.push(format!("{url}/metrics"));
+        self.network.hub = Some(url);
         let key = |name: &str| -> Result<KeyRef, DevnetError> {
             let key_file = self.dir.join(name);
             Ok(KeyRef {
@@ -159,6 +174,11 @@ impl Layout {
     /// Configuration of the router.
     pub(crate) fn router(&self) -> Result<RouterConfig, DevnetError> {
         RouterConfig::load(&self.router).map_err(|error| malformed(&self.router, error))
+    }
+
+    /// Configuration of the hub.
+    pub(crate) fn hub(&self) -> Result<HubConfig, DevnetError> {
+        HubConfig::load(&self.hub).map_err(|error| malformed(&self.hub, error))
     }
 
     /// Writes the router's configuration: all full nodes of this network, and nodes on this machine.
@@ -194,9 +214,21 @@ impl Layout {
             rpc.push(format!("http://{}", config.rpc));
             write_full_node(path, config)?;
         }
+        let mut hub = self.hub()?;
+        let before = format!("http://{}", hub.listen);
+        hub.listen = ports.hub();
+        if let Some(chain) = &mut hub.chain {
+            chain.rpc.clone_from(&rpc);
+        }
+        write_hub(&self.hub, hub)?;
         let mut config = self.inference_node()?;
         config.listen = ports.inference();
         config.rpc.clone_from(&rpc);
+        for url in config.model_store.iter_mut().flat_map(|store| &mut store.hubs) {
+            if *url == before {
+                *url = format!("http://{}", ports.hub());
+            }
+        }
         write_inference_node(&self.inference, &config)?;
         let mut config = self.router()?;
         config.listen = ports.router();
@@ -273,6 +305,28 @@ fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) 
         seed: Wallet::random()?.secret_key().secret_bytes().into(),
     };
     let evidence = evidence_setup(&software, wallet(dir.join("treasury.key"))?.address())?;
+    let models = DEMO_MODELS
+        .iter()
+        .map(|model| {
+            let root = model.root().map_err(|error| DevnetError::Genesis(error.to_string()))?;
+            Ok(ModelConfig {
+                name: model.name.into(),
+                path: PathBuf::new(),
+                kind: match model.format {
+                    Format::Gguf => ModelKind::Gguf,
+                    _ => ModelKind::Onnx,
+                },
+                program: model.program_path(Path::new("../models")),
+                upstream: None,
+                hub: Some(HubModel {
+                    root,
+                    repository: None,
+                    revision: None,
+                    file: None,
+                }),
+            })
+        })
+        .collect::<Result<Vec<_>, DevnetError>>()?;
     let config = InferenceNodeConfig {
         chain_id: genesis::CHAIN_ID,
         operator,
@@ -299,22 +353,15 @@ fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) 
             attester: AttesterName(Choice::Software),
             software: Some(software),
         }),
-        models: DEMO_MODELS
-            .iter()
-            .map(|model| ModelConfig {
-                name: model.name.into(),
-                path: model.path(Path::new("../models")),
-                kind: match model.format {
-                    Format::Gguf => ModelKind::Gguf,
-                    _ => ModelKind::Onnx,
-                },
-                program: model.program_path(Path::new("../models")),
-                upstream: None,
-            })
-            .collect(),
+        model_store: Some(ModelStoreConfig::new(
+            "model-cache".into(),
+            vec![format!("http://{}", ports.hub())],
+        )),
+        models,
     };
     write_inference_node(&inference.join("config.toml"), &config)?;
     write_router(&dir.join("router").join("config.toml"), ports, validators)?;
+    write_new_hub(&dir.join("hub").join("config.toml"), ports, validators)?;
 
     let accounts = Accounts {
         demo: wallet(dir.join("demo.key"))?.address(),
@@ -434,13 +481,35 @@ fn write_router(path: &Path, ports: Ports, validators: u16) -> Result<(), Devnet
     Ok(write_atomically(path, text.as_bytes())?)
 }
 
+/// Writes the configuration of a hub that reads the chain from all full nodes.
+fn write_new_hub(path: &Path, ports: Ports, validators: u16) -> Result<(), DevnetError> {
+    if let Some(folder) = path.parent() {
+        make_dir(folder)?;
+    }
+    let mut config = HubConfig::new(ports.hub(), "data".into());
+    config.chain = Some(ChainConfig {
+        chain_id: genesis::CHAIN_ID,
+        rpc: (0..validators).map(|i| format!("http://{}", ports.rpc(i))).collect(),
+    });
+    write_hub(path, config)
+}
+
+fn write_hub(path: &Path, mut config: HubConfig) -> Result<(), DevnetError> {
+    config.data_dir = relative(path, config.data_dir);
+    let text = config.to_toml().map_err(|error| malformed(path, error))?;
+    Ok(write_atomically(path, text.as_bytes())?)
+}
+
 pub(crate) fn write_inference_node(path: &Path, config: &InferenceNodeConfig) -> Result<(), DevnetError> {
     let mut config = config.clone();
     config.keys = relative(path, config.keys);
     config.data_dir = relative(path, config.data_dir);
+    if let Some(store) = &mut config.model_store {
+        store.dir = relative(path, std::mem::take(&mut store.dir));
+    }
     for model in &mut config.models {
-        // A provider's model has no file.
-        if model.upstream.is_none() {
+        // A provider's model has no file, and one that is fetched none of its own.
+        if model.upstream.is_none() && model.hub.is_none() {
             model.path = relative(path, std::mem::take(&mut model.path));
         }
         model.program = model.program.take().map(|program| relative(path, program));

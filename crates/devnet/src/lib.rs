@@ -1,7 +1,7 @@
 //! A whole network on one machine: `opg up`.
 //!
-//! [`Devnet::up`] makes a folder with keys, a genesis file, the demo models and a configuration per role, starts four full nodes and an
-//! inference node in this process, and gives a [`Running`] network once a block is final everywhere. [`Devnet::split`] writes the same
+//! [`Devnet::up`] makes a folder with keys, a genesis file, the demo models and a configuration per role, starts four full nodes, a model
+//! hub, a router and an inference node in this process, and gives a [`Running`] network once a block is final everywhere. [`Devnet::split`] writes the same
 //! folder and starts nothing: each role then runs as a process of its own from its configuration file.
 //!
 //! # Invariants
@@ -24,7 +24,7 @@
 //! ```
 //!
 //! # Status
-//! Full nodes, a router and one inference node; other roles join with their issues (D20). Epochs, staking, slashing and governance are on, with
+//! Full nodes, a router, a model hub and one inference node, which has its models from the hub; other roles join with their issues (D20). Epochs, staking, slashing and governance are on, with
 //! periods for development; [`Devnet::join`] makes the files of one more full node.
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod assets;
 mod error;
 mod genesis;
 mod home;
+mod hub;
 mod join;
 mod join_inference;
 mod layout;
@@ -80,6 +81,15 @@ impl Devnet {
         parameters: Option<&Path>,
     ) -> Result<Split, DevnetError> {
         split::split(dir, validators, port_base, parameters)
+    }
+
+    /// Puts the demo models into the hub of a network that [`Devnet::split`] wrote and that does not run, so that its roles
+    /// can be started in any order.
+    ///
+    /// # Errors
+    /// If the network runs, or the hub's folder cannot be written.
+    pub async fn stock(dir: &Path) -> Result<(), DevnetError> {
+        hub::stock_offline(dir).await
     }
 
     /// Writes keys and configuration of one more full node of `network` into `out`.

@@ -28,6 +28,12 @@ impl Ports {
         local(self.0 + 55)
     }
 
+    /// The model hub.
+    #[must_use]
+    pub fn hub(self) -> SocketAddr {
+        local(self.0 + 155)
+    }
+
     /// The inference node.
     #[must_use]
     pub fn inference(self) -> SocketAddr {
@@ -44,7 +50,7 @@ impl Ports {
     pub fn all(self, validators: u16) -> impl Iterator<Item = SocketAddr> {
         (0..validators)
             .flat_map(move |i| [self.rpc(i), self.p2p(i), self.metrics(i)])
-            .chain([self.router(), self.inference()])
+            .chain([self.router(), self.inference(), self.hub()])
     }
 }
 
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(ports.rpc(0).port(), 8_545);
         assert_eq!(ports.router().port(), 8_600);
         assert_eq!(ports.inference().port(), 8_610);
+        assert_eq!(ports.hub().port(), 8_700);
         assert_eq!(ports.metrics(0).port(), 9_100);
         let mut all: Vec<_> = ports.all(16).collect();
         let count = all.len();

@@ -20,7 +20,7 @@ pub struct Split {
 /// One process.
 #[derive(Debug, Clone, Serialize)]
 pub struct SplitRole {
-    /// `full`, `inference` or `router`, as in `opg node full`.
+    /// `full`, `hub`, `inference` or `router`, as in `opg node full`.
     pub kind: &'static str,
     /// Its configuration.
     pub config: PathBuf,
@@ -45,6 +45,10 @@ pub(crate) fn split(
     });
     let roles = full
         .chain([
+            SplitRole {
+                kind: "hub",
+                config: layout.hub.clone(),
+            },
             SplitRole {
                 kind: "inference",
                 config: layout.inference.clone(),

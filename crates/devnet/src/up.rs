@@ -8,11 +8,12 @@ use std::{
 
 use opg_client::{Client, Network, remember};
 use opg_full_node::{FullNode, FullNodeHandle};
+use opg_hub::ModelHub;
 use opg_inference_node::InferenceNode;
 use opg_router::RouterHandle;
 use tempfile::TempDir;
 
-use crate::{DevnetError, layout::Layout, lock::DirLock};
+use crate::{DevnetError, hub, layout::Layout, lock::DirLock};
 
 /// A slow machine takes seconds; one that needs longer than this does not work.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,6 +41,7 @@ pub struct Running {
     full_nodes: Vec<FullNodeHandle>,
     inference: InferenceNode,
     router: RouterHandle,
+    hub: ModelHub,
     started: Duration,
     // Dropped in this order: the lock before the folder it lies in.
     _lock: DirLock,
@@ -65,13 +67,19 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
     );
 
     let mut full_nodes = Vec::new();
-    let inference = InferenceNode::start(layout.inference_node()?);
+    let (hub_config, inference_config) = (layout.hub()?, layout.inference_node()?);
     let full = futures::future::join_all(layout.full_nodes()?.into_iter().map(FullNode::start));
-    // Together: the inference node loads its models while the validators open their databases.
+    // Together: the hub gets the demo models, and the inference node gets them from it, while the validators open their databases.
     let inference = async {
-        inference
+        let hub = ModelHub::start(hub_config)
             .await
-            .map_err(|error| DevnetError::role("inference node", error))
+            .map_err(|error| DevnetError::role("model hub", error))?;
+        hub::stock(&hub, &layout.dir).await?;
+        tracing::info!(elapsed_ms = start.elapsed().as_millis(), "model hub is started");
+        let inference = InferenceNode::start(inference_config)
+            .await
+            .map_err(|error| DevnetError::role("inference node", error))?;
+        Ok::<_, DevnetError>((hub, inference))
     };
     let full = async {
         for (i, node) in full.await.into_iter().enumerate() {
@@ -80,7 +88,7 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
         tracing::info!(elapsed_ms = start.elapsed().as_millis(), "validators are started");
         Ok(())
     };
-    let (inference, ()) = futures::try_join!(inference, full)?;
+    let ((hub, inference), ()) = futures::try_join!(inference, full)?;
     tracing::info!(elapsed_ms = start.elapsed().as_millis(), "inference node is started");
 
     let router = opg_router::start(layout.router()?)
@@ -104,6 +112,7 @@ pub(crate) async fn up(options: Options) -> Result<Running, DevnetError> {
         full_nodes,
         inference,
         router,
+        hub,
         started,
         _lock: lock,
         _temporary: temporary,
@@ -127,7 +136,11 @@ fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>), DevnetError> 
 
 /// A taken port would show much later, as a validator that never connects.
 fn check_ports(layout: &Layout) -> Result<(), DevnetError> {
-    let mut addresses = vec![layout.inference_node()?.listen, layout.router()?.listen];
+    let mut addresses = vec![
+        layout.inference_node()?.listen,
+        layout.router()?.listen,
+        layout.hub()?.listen,
+    ];
     for config in layout.full_nodes()? {
         addresses.extend([config.rpc, config.p2p]);
         addresses.extend(config.metrics);
@@ -197,6 +210,9 @@ impl Running {
         if let Some(router) = &file.router {
             lines.push(format!("router     {router} (relay of sealed requests at /ohttp)"));
         }
+        if let Some(hub) = &file.hub {
+            lines.push(format!("model hub  {hub} (HF_ENDPOINT={hub})"));
+        }
         if let Some(wallet) = &file.wallet {
             lines.push(format!(
                 "wallet     {} (key in {})",
@@ -228,9 +244,11 @@ impl Running {
     pub async fn shutdown(self) -> Result<(), DevnetError> {
         let router = self.router.shutdown().await;
         let inference = self.inference.shutdown().await;
+        let hub = self.hub.shutdown().await;
         let full = futures::future::join_all(self.full_nodes.into_iter().map(FullNodeHandle::shutdown)).await;
         router.map_err(|error| DevnetError::role("router", error))?;
         inference.map_err(|error| DevnetError::role("inference node", error))?;
+        hub.map_err(|error| DevnetError::role("model hub", error))?;
         for (i, result) in full.into_iter().enumerate() {
             result.map_err(|error| DevnetError::role(format!("validator {i}"), error))?;
         }

@@ -29,7 +29,7 @@ fn every_key_and_file_is_there_and_the_genesis_is_sound() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("net");
     let split = Devnet::split(&dir, Some(5), Some(22_000), None).unwrap();
-    assert_eq!(split.roles.len(), 7);
+    assert_eq!(split.roles.len(), 8);
     let found = files(&dir);
     for name in [
         "genesis.json",

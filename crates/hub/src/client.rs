@@ -1,5 +1,11 @@
-//! What a client of the hub needs beyond HTTP: signing in with a wallet's key, and downloading a model that is checked
-//! against its content root.
+//! What a client of the hub needs beyond HTTP: signing in with a wallet's key, uploading a folder as a version, and
+//! downloading a model that is checked against its content root.
+
+pub mod folder;
+pub mod push;
+
+pub use folder::{Folder, FolderError, LocalFile};
+pub use push::{Pushed, Session};
 
 use crate::siwe::{Message, Scope, address_of};
 use opg_models::{FileHasher, Format, Manifest, ManifestError, ModelRoot};
@@ -51,12 +57,30 @@ pub enum ClientError {
     /// The manifest of what came cannot be made.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// An answer that no hub gives.
+    #[error("the hub's answer is not understood: {0}")]
+    Answer(String),
+    /// The model card.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A life of a token that is no time.
     #[error("a token cannot live {days} days")]
     Days {
         /// Days asked for.
         days: u32,
     },
+}
+
+impl ClientError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Http(error) => !error.is_builder(),
+            Self::Refused { status, .. } => matches!(status, 429 | 500..=599),
+            _ => false,
+        }
+    }
 }
 
 /// An access token.

@@ -57,12 +57,25 @@ pub struct HubConfig {
     /// on. Upload links and sign-in messages name it.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// The chain on which models are registered and paid; without it, prices and earnings are not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainConfig>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
     /// Accounts, by address in lower case, that may store more or less than `limits` says.
     #[serde(default)]
     pub quotas: BTreeMap<String, Quota>,
+}
+
+/// The network whose registry and ledger the hub reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainConfig {
+    /// Chain id, checked against the full nodes.
+    pub chain_id: u64,
+    /// JSON-RPC URLs of full nodes, in order of preference. What the hub shows is as good as they are.
+    pub rpc: Vec<String>,
 }
 
 /// Bounds on what one client, or all of them, can make the hub do.
@@ -134,12 +147,21 @@ impl HubConfig {
             listen,
             data_dir,
             public_url: None,
+            chain: None,
             limits: Limits::default(),
             quotas: BTreeMap::new(),
         }
     }
 
-    /// Reads and checks a file.
+    /// The file's text.
+    ///
+    /// # Errors
+    /// Never for a configuration that [`check`](Self::check) accepts: every field has a TOML form.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    /// Reads and checks a file. A relative `data_dir` is relative to the file's folder, as in every role's configuration.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -148,10 +170,11 @@ impl HubConfig {
             path: path.to_owned(),
             source,
         })?;
-        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Toml {
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Toml {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
+        config.data_dir = path.parent().unwrap_or(Path::new(".")).join(&config.data_dir);
         config.check()?;
         Ok(config)
     }
@@ -194,6 +217,9 @@ impl HubConfig {
         };
         if !self.quotas.keys().all(|account| address(account)) {
             return no("quotas", "must be named by addresses in lower case");
+        }
+        if self.chain.as_ref().is_some_and(|chain| chain.rpc.is_empty()) {
+            return no("chain.rpc", "needs at least one URL of a full node");
         }
         let limits = &self.limits;
         if limits.part_bytes < 1 << 20 {

@@ -46,8 +46,8 @@
 //! ```
 //!
 //! # Status
-//! Complete for one process with SQLite and a directory of blobs. Not here yet: PostgreSQL, S3, verified ranges (bao),
-//! prices and earnings from the chain, pull requests and discussions.
+//! Complete for one process with SQLite and a directory of blobs; with a chain in its configuration it shows who registered a
+//! model, its terms and its earnings. Not here yet: PostgreSQL, S3, verified ranges (bao), pull requests and discussions.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -57,6 +57,8 @@ pub mod backup;
 pub mod blobs;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod card;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod chain;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod client;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -90,6 +92,7 @@ pub mod validate;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod xet;
 
+pub use chain::BooksError;
 pub use db::DbError;
 pub use gc::Collected;
 pub use server::{HubError, ModelHub};

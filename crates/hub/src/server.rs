@@ -2,6 +2,7 @@
 
 use crate::{
     blobs::{BlobError, BlobStore},
+    chain::{BooksError, Chain},
     config::{ConfigError, HubConfig},
     db::{self, Db, DbError},
     gc::{self, Collected},
@@ -34,6 +35,9 @@ pub enum HubError {
     /// The blobs.
     #[error(transparent)]
     Blobs(#[from] BlobError),
+    /// What models have earned.
+    #[error(transparent)]
+    Books(#[from] BooksError),
     /// Another process uses the directory.
     #[error("{} is in use by another process", path.display())]
     Locked {
@@ -72,6 +76,7 @@ pub struct ModelHub {
     address: SocketAddr,
     server: JoinHandle<io::Result<()>>,
     collector: JoinHandle<()>,
+    follower: Option<JoinHandle<()>>,
     /// Held as long as the process uses the directory.
     _lock: File,
 }
@@ -98,6 +103,8 @@ impl ModelHub {
         }
         let blobs = Arc::new(BlobStore::open(&dir)?);
         let database = Db::open(&dir.join("hub.sqlite"))?;
+        let chain = config.chain.clone().map(|chain| Chain::open(&dir, chain)).transpose()?;
+        let chain = chain.map(Arc::new);
         let link_key = database.write(|tx| db::secret(tx, "upload_links")).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -120,7 +127,9 @@ impl ModelHub {
             inspecting: Semaphore::new(1),
             deleted: AtomicBool::new(true),
             stopping: stopping.clone(),
+            chain: chain.clone(),
         });
+        let follower = chain.map(|chain| tokio::spawn(chain.run(stopping.clone())));
         let app = http::router(Arc::clone(&hub)).into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move {
             axum::serve(listener, app)
@@ -134,6 +143,7 @@ impl ModelHub {
             address,
             server,
             collector,
+            follower,
             _lock: lock,
         })
     }
@@ -166,6 +176,10 @@ impl ModelHub {
     pub async fn shutdown(self) -> Result<(), HubError> {
         self.hub.stopping.cancel();
         self.collector.abort();
+        // It stops by itself between two transactions; one that waits for a full node need not be waited for.
+        if let Some(follower) = self.follower {
+            follower.abort();
+        }
         let seconds = self.hub.config.limits.shutdown_seconds;
         let mut server = self.server;
         match tokio::time::timeout(Duration::from_secs(seconds), &mut server).await {

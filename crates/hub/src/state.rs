@@ -2,6 +2,7 @@
 
 use crate::{
     blobs::{BlobError, BlobStore},
+    chain::Chain,
     config::HubConfig,
     db::{
         Db, DbError,
@@ -55,6 +56,8 @@ pub(crate) struct Hub {
     /// Whether a repository was deleted since directory objects were last collected.
     pub(crate) deleted: AtomicBool,
     pub(crate) stopping: CancellationToken,
+    /// The chain on which models are registered, if the hub is told of one.
+    pub(crate) chain: Option<Arc<Chain>>,
 }
 
 /// Tags with how many repositories have them.

@@ -67,6 +67,14 @@ impl ServedModel {
         }
     }
 
+    /// What the root is the hash of, if the node has the model's files.
+    pub(crate) fn manifest(&self) -> Option<&opg_models::Manifest> {
+        match &self.engine {
+            Engine::Loaded(model) => Some(&model.manifest),
+            Engine::Closed(_) => None,
+        }
+    }
+
     /// The provider that answers, if one does.
     pub(crate) const fn closed(&self) -> Option<&Closed> {
         match &self.engine {
@@ -203,6 +211,16 @@ pub enum CatalogueError {
         /// What is wrong.
         reason: String,
     },
+    /// The file changed between its check and its use.
+    #[error("model {name}: the file loaded has root {got}, expected {expected}")]
+    OtherRoot {
+        /// Name in the configuration.
+        name: String,
+        /// Root in the configuration.
+        expected: ModelRoot,
+        /// Root of the file.
+        got: ModelRoot,
+    },
     /// The model is not on chain: a receipt for it would be refused.
     #[error("model {name} (root {root}) is not registered on chain")]
     Unregistered {
@@ -266,9 +284,21 @@ impl Catalogue {
                 programs.insert(model.name.clone(), load_program(&model.name, path)?);
             }
         }
-        let models = Models::load(&specs, &options)?;
+        let loaded = Models::load(&specs, &options)?;
+        for model in models {
+            let got = loaded.get(&model.name).map(|loaded| loaded.root);
+            if let (Some(hub), Some(got)) = (&model.hub, got)
+                && hub.root != got
+            {
+                return Err(CatalogueError::OtherRoot {
+                    name: model.name.clone(),
+                    expected: hub.root,
+                    got,
+                });
+            }
+        }
         Ok(Loaded {
-            models,
+            models: loaded,
             closed,
             programs,
         })

@@ -1,6 +1,9 @@
 //! Configuration (TOML) and key file (JSON) of an inference node.
 
-pub use crate::closed::config::ClosedConfig;
+pub use crate::{
+    closed::config::ClosedConfig,
+    supply::{HubModel, ModelStoreConfig},
+};
 use alloy_primitives::{Address, B256, U256};
 pub use opg_payments::channel::{MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY};
 use opg_payments::{
@@ -99,7 +102,7 @@ impl ModelKind {
 pub struct ModelConfig {
     /// `owner/name`, as registered on chain.
     pub name: String,
-    /// The model's file; none for kind `upstream`.
+    /// The model's file; none for kind `upstream` and for models that are fetched.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub path: PathBuf,
     /// What runs it.
@@ -111,6 +114,9 @@ pub struct ModelConfig {
     /// Where the model is, for kind `upstream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<ClosedConfig>,
+    /// Which model to fetch, instead of a path: see [`ModelStoreConfig`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubModel>,
 }
 
 fn is_empty(path: &Path) -> bool {
@@ -251,6 +257,9 @@ pub struct InferenceNodeConfig {
     /// How the node attests its keys; without it, mode tee is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<AttestationConfig>,
+    /// Cache and sources of models that are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_store: Option<ModelStoreConfig>,
     /// Models to serve.
     pub models: Vec<ModelConfig>,
 }
@@ -322,8 +331,11 @@ impl InferenceNodeConfig {
         let base = path.parent().unwrap_or(Path::new("."));
         config.keys = base.join(&config.keys);
         config.data_dir = base.join(&config.data_dir);
+        if let Some(store) = &mut config.model_store {
+            store.dir = base.join(&store.dir);
+        }
         for model in &mut config.models {
-            if model.upstream.is_none() {
+            if model.upstream.is_none() && model.hub.is_none() {
                 model.path = base.join(&model.path);
             }
             model.program = model.program.take().map(|program| base.join(program));
@@ -368,9 +380,17 @@ impl InferenceNodeConfig {
             if let Some(problem) = model.problem() {
                 return bad("models.upstream", &problem);
             }
+            if model.hub.is_some() && self.model_store.is_none() {
+                return bad("model_store", "is needed for models with a section hub");
+            }
             if model.program.is_some() && model.kind != ModelKind::Onnx {
                 return bad("models.program", "goes with models of kind onnx");
             }
+        }
+        if let Some(store) = &self.model_store
+            && let Err(error) = store.sources()
+        {
+            return bad("model_store", &error.to_string());
         }
         if let Some(attestation) = &self.attestation
             && (attestation.attester.0 == opg_attester::Choice::Software) != attestation.software.is_some()

@@ -36,6 +36,9 @@
 //!
 //! Models of kind `upstream` are a provider's: the module `closed` asks it, and the receipt says what came from where.
 //!
+//! Models are files of this machine, or named by their root and fetched from hubs and other nodes (`model_store`); every byte is
+//! hashed before it is loaded, and what was fetched is given to other nodes at `/v1/model-files`.
+//!
 //! Status: mode `none` over ONNX and Llama-architecture GGUF models, mode `zk` for ONNX models with a registered integer program, mode
 //! `tee` with an attester; paid by x402 `batch-settlement`, `upto` and `exact`; a facilitator for others (`/facilitator`); sealed requests through the node's Oblivious HTTP gateway. Mode `replay` is refused by name.
 #![forbid(unsafe_code)]
@@ -67,8 +70,10 @@ mod relay;
 mod rpc;
 mod server;
 mod settle;
+mod share;
 mod store;
 mod submit;
+mod supply;
 mod tiers;
 mod time;
 mod work;
@@ -76,3 +81,4 @@ mod work;
 pub use catalogue::CatalogueError;
 pub use node::{InferenceNode, NodeError};
 pub use rpc::RpcError;
+pub use supply::SupplyError;

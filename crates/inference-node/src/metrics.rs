@@ -1,5 +1,6 @@
 //! Prometheus metrics.
 
+use opg_model_store::{Outcome, Source};
 use opg_payments::reserve::State;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
 use prometheus_client::{
@@ -31,6 +32,14 @@ pub(crate) struct RouteLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct WordLabel {
     state: &'static str,
+}
+
+/// What became of asking a source of models.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SourceLabels {
+    kind: &'static str,
+    source: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone)]
@@ -66,6 +75,9 @@ pub(crate) struct Metrics {
     outbox: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) tokens: Counter,
+    model_sources: Family<SourceLabels, Counter>,
+    model_bytes: Family<SourceLabels, Counter>,
+    pub(crate) model_bytes_shared: Counter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -100,6 +112,9 @@ impl Metrics {
             outbox: Gauge::default(),
             in_flight: Gauge::default(),
             tokens: Counter::default(),
+            model_sources: Family::default(),
+            model_bytes: Family::default(),
+            model_bytes_shared: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Answered requests", metrics.requests.clone());
@@ -137,7 +152,24 @@ impl Metrics {
         registry.register("outbox", "Receipts that are not final yet", metrics.outbox.clone());
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("tokens", "Tokens generated", metrics.tokens.clone());
+        let sources = metrics.model_sources.clone();
+        registry.register("model_sources", "Outcomes of asking sources of models", sources);
+        let fetched = metrics.model_bytes.clone();
+        registry.register("model_bytes_fetched", "Bytes of models that sources sent", fetched);
+        let shared = metrics.model_bytes_shared.clone();
+        registry.register("model_bytes_shared", "Bytes of models given to other nodes", shared);
         Self { registry, ..metrics }
+    }
+
+    /// What became of asking a source, which the configuration names, for a model.
+    pub(crate) fn model_source(&self, source: &Source, outcome: Outcome, bytes: u64) {
+        let labels = SourceLabels {
+            kind: source.kind().as_str(),
+            source: source.url().to_owned(),
+            outcome: outcome.as_str(),
+        };
+        self.model_bytes.get_or_create(&labels).inc_by(bytes);
+        self.model_sources.get_or_create(&labels).inc();
     }
 
     pub(crate) fn request(&self, route: &'static str, status: u16, took: Duration) {

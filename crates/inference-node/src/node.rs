@@ -20,8 +20,10 @@ use crate::{
     rpc::{Rpc, RpcError},
     server,
     settle::{Relayed, SettleNow, Settler},
+    share::Share,
     store::{Store, StoreError},
     submit::Submitter,
+    supply::{self, SupplyError},
     tiers::Tiers,
     time::{unix_millis, unix_seconds},
 };
@@ -65,6 +67,9 @@ pub enum NodeError {
     /// A model cannot be served.
     #[error(transparent)]
     Model(#[from] CatalogueError),
+    /// A model is not here and cannot be fetched.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
     /// The attester of the configuration cannot be used.
     #[error("attestation: {0}")]
     Attester(#[from] opg_attester::AttestError),
@@ -143,6 +148,10 @@ pub(crate) struct Node {
     pub(crate) reservations: Arc<Reservations>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Models for other nodes.
+    pub(crate) share: Option<Share>,
+    /// Held for its lock.
+    pub(crate) _cache: Option<Arc<opg_model_store::Cache>>,
     /// Evidence of the keyset.
     pub(crate) attestation: Arc<Attestation>,
     /// API keys of closed models.
@@ -239,12 +248,25 @@ impl InferenceNode {
         // Before anything else waits: a machine without the hardware that is configured must not serve.
         let attester = config.attestation.as_ref().map(attest::open).transpose()?;
         let config_digest = hash::sha256(config.to_toml().as_bytes());
-        let models = config.models.clone();
-        let models = tokio::task::spawn_blocking(move || Catalogue::load(&models));
+        let metrics = Arc::new(Metrics::new());
+        let loading = {
+            let (config, metrics) = (config.clone(), Arc::clone(&metrics));
+            async move {
+                let (models, cache) = supply::fetch(&config, &metrics).await?;
+                let paths = models.clone();
+                let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&paths)).await;
+                let loaded = loaded.map_err(|_| NodeError::Task("loading of the models"))??;
+                Ok::<_, NodeError>((loaded, models, cache))
+            }
+        };
+        // Ends with the start: who stops waiting for a hub that is away must not keep the cache locked.
+        let loading = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(loading));
         let chain = Chain::new(Arc::new(Rpc::new(config.rpc.clone())?));
         wait_for_chain(&chain, &config, keyset.digest().0, node_id).await?;
-        let models = models.await.map_err(|_| NodeError::Task("loading of the models"))??;
-        let catalogue = Arc::new(Catalogue::open(models, &chain, node_id).await?);
+        let (loaded, models, cache) = loading.await.map_err(|_| NodeError::Task("loading of the models"))??;
+        let catalogue = Arc::new(Catalogue::open(loaded, &chain, node_id).await?);
+        let shares = config.model_store.as_ref().is_some_and(|store| store.share);
+        let share = shares.then(|| Share::of(&models, &catalogue));
 
         let listener = TcpListener::bind(config.listen)
             .await
@@ -294,7 +316,9 @@ impl InferenceNode {
             _keys: lock,
             reservations,
             store,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            share,
+            _cache: cache,
             attestation: Arc::default(),
             closed_keys: ClosedKeys::open(
                 config.chain_id,

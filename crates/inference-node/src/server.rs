@@ -2,7 +2,7 @@
 
 use crate::{
     body, chat, closed, error::ApiError, facilitator, gateway, infer, node::Node, payment::PaidBy, rpc::RpcError,
-    time::unix_seconds, work::internal,
+    share, time::unix_seconds, work::internal,
 };
 use axum::{
     Json, Router,
@@ -51,6 +51,8 @@ fn plain(node: Arc<Node>) -> Router {
         .route("/v1/keyset", get(keyset))
         .route(closed::keys::PATH, post(closed::keys::inject))
         .route("/v1/models/{*name}", get(model))
+        .route("/v1/model-files/{root}", get(share::manifest))
+        .route("/v1/model-files/{root}/{sha256}", get(share::file))
         .route("/v1/receipts/{id}", get(receipt))
         .route("/v1/receipts/{id}/proof", get(proof))
         .route("/facilitator/supported", get(facilitator::supported))

@@ -51,7 +51,7 @@ pub fn port_base() -> (u16, PortLock) {
         if file.try_lock().is_err() {
             continue;
         }
-        // a network uses base … base + 65 and base + 555 … base + 559; below the range of ephemeral ports
+        // a network uses base … base + 155 and base + 555 … base + 559; below the range of ephemeral ports
         let base = 10_000 + slot * 600;
         return (base, PortLock(file));
     }

@@ -13,6 +13,7 @@ struct Split {
     rpc: Vec<Rpc>,
     validators: Vec<Option<Opg>>,
     node: Option<Opg>,
+    hub: Option<Opg>,
 }
 
 impl Split {
@@ -33,6 +34,7 @@ impl Split {
             rpc,
             validators: vec![None, None, None, None],
             node: None,
+            hub: None,
         }
     }
 
@@ -43,7 +45,11 @@ impl Split {
         self.validators[i] = Some(Opg::start(&logs, &format!("validator-{i}"), self.home.path(), &args));
     }
 
+    /// The node fetches its models from the hub, which may come up after it.
     fn start_node(&mut self) {
+        let (hub, logs) = (self.dir.join("hub/config.toml"), self.home.path().join("logs"));
+        let args = ["node", "hub", "--config", text(&hub)];
+        self.hub = Some(Opg::start(&logs, "hub", self.home.path(), &args));
         let config = self.dir.join("inference/config.toml");
         let logs = self.home.path().join("logs");
         let args = ["node", "inference", "--config", text(&config)];

@@ -32,12 +32,11 @@ async fn pay_run_receipt_verify_finalise_check() {
             .as_str()
             .is_some_and(|url| url.starts_with("http://127.0.0.1:"))
     );
-    for absent in ["hub", "web"] {
-        assert!(
-            network.get(absent).is_none(),
-            "{absent} is not built and must not be announced (D20)"
-        );
-    }
+    assert!(
+        network.get("web").is_none(),
+        "web is not built and must not be announced (D20)"
+    );
+    models_come_from_the_hub(&dir, &network).await;
     let node = &network["nodes"][0];
     let node_id: B256 = node["id"].as_str().expect("id").parse().expect("id");
     let node_url = node["url"].as_str().expect("url");
@@ -251,6 +250,36 @@ async fn pay_run_receipt_verify_finalise_check() {
     );
     let of_node = vault.credited(operator, node_id).call().await.expect("credit");
     assert!(of_node >= U256::from(parts.node.wei()));
+}
+
+/// The demo models are at the hub, under the roots of the registry, and the inference node has fetched them from there.
+async fn models_come_from_the_hub(dir: &Path, network: &Value) {
+    let hub = network["hub"].as_str().expect("hub");
+    let genesis = read_json(&dir.join("genesis.json"));
+    let models = genesis["models"].as_array().expect("models");
+    assert_eq!(models.len(), 4);
+    for model in models {
+        let name = model["name"].as_str().expect("name");
+        let url = format!("{hub}/api/opg/models/{name}/root");
+        let at_hub: Value = reqwest::get(&url).await.expect("hub").json().await.expect("json");
+        assert_eq!(at_hub["root"], model["root"], "{name}");
+        let sha256 = at_hub["manifest"]["files"][0]["sha256"].as_str().expect("sha256");
+        let cached = dir
+            .join("inference/model-cache/files")
+            .join(sha256.trim_start_matches("0x"));
+        assert!(cached.exists(), "{name} is not in the node's cache");
+    }
+    let node = network["nodes"][0]["url"].as_str().expect("url");
+    let metrics = reqwest::get(format!("{node}/metrics")).await.expect("node");
+    let metrics = metrics.text().await.expect("text");
+    let fetched = format!("opg_inference_model_sources_total{{kind=\"hub\",source=\"{hub}\",outcome=\"whole\"}} 4");
+    assert!(metrics.contains(&fetched), "{fetched} in\n{metrics}");
+    // And gives them to others, by root.
+    let root = models[0]["root"].as_str().expect("root");
+    let shared = reqwest::get(format!("{node}/v1/model-files/{root}"))
+        .await
+        .expect("node");
+    assert_eq!(shared.status(), 200);
 }
 
 /// Mode zk: the model's exact integer program answers, every full node verifies the proof before it votes, and the file proves the

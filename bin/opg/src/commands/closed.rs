@@ -29,7 +29,8 @@ use crate::{
 const KEY_ID: u8 = 1;
 
 impl PriceArgs {
-    const fn price(&self) -> Price {
+    /// The same as a value.
+    pub(crate) const fn price(&self) -> Price {
         Price {
             per_call: self.per_call,
             per_mtok_in: self.per_mtok_in,

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use alloy_primitives::B256;
 use opg_client::Model;
-use opg_primitives::money::Price;
+use opg_primitives::money::{Amount, Price};
 use opg_zkml::{ParameterSet, RegisteredModel};
 use serde_json::{Value, json};
 
-use super::{client, closed, wallet, zk};
+use super::{client, closed, hub_models, wallet, zk};
 use crate::{
     args::ModelsCommand,
     failure::Failure,
@@ -38,12 +38,28 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
         }
         ModelsCommand::Show { model, network } => {
             let client = client(&network)?;
-            let model = client.model(&model).await?;
+            let model = match client.model(&model).await {
+                // Not of the genesis, and no node lists it: the hub may know which model it is.
+                Err(opg_client::ClientError::UnknownModel { model }) => {
+                    let root = hub_models::root_at_hub(&client, &model).await;
+                    let unknown = opg_client::ClientError::UnknownModel { model: model.clone() };
+                    client.model(&root.ok_or(unknown)?.to_string()).await?
+                }
+                other => other?,
+            };
             let programs = client.programs(model.root).await?;
+            let earnings = hub_models::earnings(&client, &model.name, model.root).await;
             let mut document = json!(model);
             document["programs"] = json!(programs);
-            output.result(&document, || show(&model, &programs))?;
+            if let Some(earnings) = &earnings {
+                document["earnings"] = earnings.clone();
+            }
+            output.result(&document, || show(&model, &programs, earnings.as_ref()))?;
         }
+        ModelsCommand::Push(args) => return hub_models::push(args, output).await,
+        ModelsCommand::Pull(args) => return hub_models::pull(args, output).await,
+        ModelsCommand::Deprecate(args) => return hub_models::deprecate(args, output).await,
+        ModelsCommand::Rm(args) => return hub_models::remove(args, output).await,
         ModelsCommand::RegisterClosed(args) => return closed::register(args, output).await,
         ModelsCommand::RegisterProgram {
             model,
@@ -98,7 +114,7 @@ fn report_text(bytes: &[u8]) -> Option<String> {
     (!outputs.is_empty()).then(|| report.to_string())
 }
 
-fn show(model: &Model, programs: &[B256]) -> String {
+fn show(model: &Model, programs: &[B256], earnings: Option<&Value>) -> String {
     let mut rows = vec![
         ("model", model.name.clone()),
         ("root", model.root.to_string()),
@@ -115,6 +131,21 @@ fn show(model: &Model, programs: &[B256]) -> String {
     }
     for program in programs {
         rows.push(("program", program.to_string()));
+    }
+    if let Some(earnings) = earnings {
+        let opg = |key: &str| {
+            let wei = earnings
+                .get(key)
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse().ok());
+            Amount(wei.unwrap_or(0))
+        };
+        let calls = earnings.get("calls").and_then(Value::as_u64).unwrap_or(0);
+        let (earned, waiting) = (opg("earned"), opg("waiting"));
+        rows.push((
+            "earned",
+            format!("{earned} OPG by {calls} paid calls, {waiting} OPG not paid in yet"),
+        ));
     }
     let details = ["kind", "inputs", "outputs", "context_length", "architecture"];
     for name in details {

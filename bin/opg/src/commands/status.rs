@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<ExitCode, Failure> {
     let client: Client = client(&args.network)?;
     let network = client.network();
-    let (full, inference) = futures::join!(client.full_nodes(), client.inference_nodes());
+    let (full, inference, hub) = futures::join!(client.full_nodes(), client.inference_nodes(), client.hub());
     let balances = match &network.file.wallet {
         Some(wallet) => client
             .balances(wallet.address)
@@ -25,8 +25,10 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<ExitCode, Fa
             .map(|balances| (wallet.address, balances)),
         None => None,
     };
-    let up = full.iter().all(|node| node.error.is_none()) && inference.iter().all(|node| node.healthy);
-    let document = json!({
+    let up = full.iter().all(|node| node.error.is_none())
+        && inference.iter().all(|node| node.healthy)
+        && hub.as_ref().is_none_or(|hub| hub.healthy);
+    let mut document = json!({
         "up": up,
         "dir": network.dir,
         "chain_id": network.file.chain_id,
@@ -34,6 +36,9 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<ExitCode, Fa
         "inference_nodes": inference,
         "wallet": balances.map(|(address, balances)| json!({ "address": address, "opg": balances.opg, "native": balances.native })),
     });
+    if let Some(hub) = &hub {
+        document["hub"] = json!(hub);
+    }
     output.result(&document, || {
         let mut text = facts([
             ("network", network.dir.display().to_string()),
@@ -54,6 +59,15 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<ExitCode, Fa
                 format!("inference node {}", short(node.id)),
                 node.url.clone(),
                 node.error.clone().unwrap_or_else(|| "up".into()),
+                "-".into(),
+                "-".into(),
+            ]);
+        }
+        if let Some(hub) = &hub {
+            services.add_row([
+                "model hub".into(),
+                hub.url.clone(),
+                hub.error.clone().unwrap_or_else(|| "up".into()),
                 "-".into(),
                 "-".into(),
             ]);

@@ -12,6 +12,7 @@ use crate::{args::UpArgs, demo, failure::Failure, output::Output};
 pub(crate) async fn run(args: UpArgs, output: Output) -> Result<ExitCode, Failure> {
     if let Some(dir) = &args.split {
         let split = Devnet::split(dir, args.validators, args.port_base, args.parameters.as_deref())?;
+        Devnet::stock(dir).await?;
         output.result(&split, || {
             let mut text = format!("network written to {}; start each role with\n", split.dir.display());
             for role in &split.roles {

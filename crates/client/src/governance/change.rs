@@ -524,7 +524,7 @@ impl Client {
                     None => Call::new(addresses::TREASURY, Treasury::spendNativeCall { to, amount }),
                 }
             }
-            Change::Tier { .. } => self.tier(change).await?,
+            Change::Tier { .. } => self.tier_change(change).await?,
             Change::Oracle { min_feeds, max_age } => {
                 something(min_feeds.is_some() || max_age.is_some(), "--min-feeds or --max-age")?;
                 let (feeds, age) = futures::try_join!(
@@ -666,7 +666,7 @@ impl Client {
         ))
     }
 
-    async fn tier(&self, change: &Change) -> Result<Call, ClientError> {
+    async fn tier_change(&self, change: &Change) -> Result<Call, ClientError> {
         let Change::Tier {
             index,
             threshold,

@@ -134,6 +134,7 @@ pub(crate) async fn start(tricks: Tricks) -> (Arc<Node>, Network) {
         genesis: "genesis.json".into(),
         // The first endpoint is dead: the client must go on to the next.
         rpc: vec!["http://127.0.0.1:9/rpc".into(), format!("{url}/rpc")],
+        hub: None,
         router: None,
         metrics: vec![],
         contracts: Contracts::PREDEPLOYED,

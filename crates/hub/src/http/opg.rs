@@ -1,7 +1,9 @@
-//! The network's view of a revision: content roots of its models, and hashes of all its files.
+//! The network's view of a revision: content roots of its models, hashes of all its files, and what the chain says about
+//! them: creator, price, royalty, earnings.
 
 use super::{Params, RepoPath};
 use crate::{
+    chain::{Chain, Registration},
     db::history,
     error::{Answer, ApiError},
     inspect::{self, Model},
@@ -12,7 +14,7 @@ use crate::{
 use axum::{
     Json,
     extract::{OriginalUri, Path, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -132,4 +134,77 @@ pub(super) async fn manifest(
         "files": list,
         "models": models.iter().map(describe).collect::<Vec<_>>(),
     })))
+}
+
+/// The chain that this hub follows, or why there is none.
+fn chain(hub: &Hub) -> Answer<&Chain> {
+    hub.chain.as_deref().ok_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "NoChain",
+            "this hub follows no chain: it does not know registrations and earnings",
+        )
+    })
+}
+
+/// The models of a revision that have a name on chain.
+async fn named(hub: &Hub, caller: &Caller, (owner, name): (String, String), uri: &Uri) -> Answer<(Value, Vec<Model>)> {
+    let repo = hub.repo(RepoKind::Model, &owner, &name, caller, Want::See).await?;
+    let params = Params::of(uri);
+    let commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
+    let tree = commit.tree;
+    let files = hub.db.read(move |db| history::files(db, &tree)).await?;
+    let mut models = inspect::models(hub, &files, MODELS).await?;
+    models.retain(|model| model.named.is_some());
+    Ok((json!({"id": repo.name.to_string(), "revision": commit.oid}), models))
+}
+
+/// A registration as the API shows it; null for a model that nobody has registered.
+fn registered(found: Option<Registration>) -> Value {
+    found.map_or(Value::Null, |found| json!(found))
+}
+
+/// Who registered the models of a revision, and on what terms.
+pub(super) async fn registration(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(path): RepoPath,
+    OriginalUri(uri): OriginalUri,
+) -> Answer<Json<Value>> {
+    let (mut answer, models) = named(&hub, &caller, path, &uri).await?;
+    let chain = chain(&hub)?;
+    let mut list = Vec::new();
+    for model in &models {
+        let Some((root, _)) = &model.named else { continue };
+        let found = chain.registration(*root).await?;
+        list.push(json!({"path": model.path, "root": root, "registration": registered(found)}));
+    }
+    answer["models"] = list.into();
+    Ok(Json(answer))
+}
+
+/// What the models of a revision have earned, up to the block that is named. Amounts in wei, decimal texts.
+pub(super) async fn earnings(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(path): RepoPath,
+    OriginalUri(uri): OriginalUri,
+) -> Answer<Json<Value>> {
+    let (mut answer, models) = named(&hub, &caller, path, &uri).await?;
+    let chain = chain(&hub)?;
+    let (mut list, mut block) = (Vec::new(), None);
+    for model in &models {
+        let Some((root, _)) = &model.named else { continue };
+        let (sums, at) = chain.earnings(*root).await?;
+        let found = chain.registration(*root).await?;
+        // Read one after the other: what all of them are complete to is the first one's.
+        block = block.or(at);
+        list.push(json!({
+            "path": model.path, "root": root, "calls": sums.calls, "charged": sums.charged, "earned": sums.earned,
+            "waiting": sums.waiting, "registration": registered(found),
+        }));
+    }
+    answer["models"] = list.into();
+    answer["block"] = block.into();
+    Ok(Json(answer))
 }

@@ -161,6 +161,23 @@ pub(super) async fn put(
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(json!({"part": part}))))
 }
 
+/// Parts that are here, with their tags: what an upload that broke off need not send again.
+pub(super) async fn listed(
+    State(hub): State<Arc<Hub>>,
+    Path((repo, oid)): Path<(i64, String)>,
+    OriginalUri(uri): OriginalUri,
+) -> Answer<Json<Value>> {
+    let link = Link::check(&hub, repo, &oid, &Params::of(&uri))?;
+    let known = lock(&hub.parts).get(&(link.repo, link.sha256)).map(Arc::clone);
+    let parts: Vec<Value> = known.map_or_else(Vec::new, |upload| {
+        let done = lock(&upload.done);
+        done.iter()
+            .map(|(part, etag)| json!({"partNumber": part, "etag": etag}))
+            .collect()
+    });
+    Ok(Json(json!({"oid": oid, "parts": parts})))
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Completion {
     oid: String,

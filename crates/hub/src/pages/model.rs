@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     card,
+    chain::{Earnings, Registration},
     db::{
         history::{self, Commit},
         repos::{self, Repo},
@@ -24,7 +25,7 @@ use axum::{
 };
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Most files and versions of one page.
 const FILES: usize = 500;
@@ -105,17 +106,24 @@ async fn show_card(hub: &Hub, kind: RepoKind, path: (String, String), caller: &C
     let text = inspect::card_text(hub, &view.files).await?;
     let (yaml, markdown) = card::split(&text);
     let problem = yaml.and_then(|yaml| card::read_yaml(yaml).err());
+    // A value of the owner's, in one line.
+    let deprecated = yaml
+        .and_then(|yaml| card::read_yaml(yaml).ok())
+        .and_then(|yaml| yaml.get("deprecated").and_then(Value::as_str).map(str::to_owned))
+        .map(|reason| reason.chars().take(300).collect::<String>());
     let models = inspect::models(hub, &view.files, 50).await?;
+    let standing = standing(hub, &models).await;
     let body = html! {
         div class="columns" {
             article class="card" {
+                @if let Some(reason) = &deprecated { p class="bad" { "Deprecated: " (reason) } }
                 @if let Some(problem) = problem { p class="bad" { "The card's metadata was not read: " (problem) } }
                 @if markdown.trim().is_empty() { p class="soft" { "No model card. Add a README.md." } }
                 (PreEscaped(card::render(markdown)))
             }
             aside {
-                @for model in &models { (panel(model)) }
-                (snippets(hub, &view, &models))
+                @for model in &models { (panel(model)) (market(model, &standing)) }
+                (snippets(hub, &view, &models, &standing))
             }
         }
     };
@@ -164,8 +172,54 @@ fn panel(model: &Model) -> Markup {
     }
 }
 
+/// Registration and earnings of the models that are registered, by path; nothing where the chain does not answer: a page is
+/// shown without them.
+type Standing = BTreeMap<String, (Registration, Earnings)>;
+
+async fn standing(hub: &Hub, models: &[Model]) -> Standing {
+    let mut found = Standing::new();
+    let Some(chain) = &hub.chain else { return found };
+    for model in models {
+        let Some((root, _)) = &model.named else { continue };
+        match (chain.registration(*root).await, chain.earnings(*root).await) {
+            (Ok(Some(registration)), Ok((earnings, _))) => {
+                found.insert(model.path.clone(), (registration, earnings));
+            }
+            (Ok(None), _) => {}
+            // The next one would wait as long.
+            _ => break,
+        }
+    }
+    found
+}
+
+/// What a model costs, and what it has brought its creator.
+fn market(model: &Model, standing: &Standing) -> Markup {
+    let Some((terms, earnings)) = standing.get(&model.path) else {
+        return html! {};
+    };
+    let price = &terms.price;
+    html! {
+        section class="panel" {
+            h2 { "On the network" }
+            dl {
+                dt { "Creator" } dd { code class="hash" { (terms.creator) } }
+                @if !terms.name.is_empty() { dt { "Registered as" } dd { (terms.name) } }
+                @if !price.per_call.is_zero() { dt { "Price" } dd { (price.per_call) " OPG a call" } }
+                @if !price.per_mtok_in.is_zero() || !price.per_mtok_out.is_zero() {
+                    dt { "Price" } dd { (price.per_mtok_in) " OPG in, " (price.per_mtok_out) " OPG out, a million tokens" }
+                }
+                dt { "Royalty" } dd { (terms.royalty_bps / 100) "." (format!("{:02}", terms.royalty_bps % 100)) " %" }
+                dt { "Paid calls" } dd { (count(earnings.calls)) }
+                dt { "Earned" } dd { (earnings.earned) " OPG" }
+                @if !earnings.waiting.is_zero() { dt { "Waits for payment" } dd { (earnings.waiting) " OPG" } }
+            }
+        }
+    }
+}
+
 /// Lines that work when pasted.
-fn snippets(hub: &Hub, view: &View, models: &[Model]) -> Markup {
+fn snippets(hub: &Hub, view: &View, models: &[Model], standing: &Standing) -> Markup {
     let (url, name) = (&hub.public_url, &view.repo.name);
     let kind = if view.repo.kind == RepoKind::Dataset {
         " --repo-type dataset"
@@ -196,9 +250,23 @@ fn snippets(hub: &Hub, view: &View, models: &[Model]) -> Markup {
                         p class="soft" { "Its name on the network:" }
                         pre { "curl " (url) "/api/opg/models/" (name) "/manifest" }
                     }
+                    @for model in models.iter().filter(|m| standing.contains_key(&m.path)).take(1) {
+                        @if let Some((root, _)) = &model.named {
+                            p class="soft" { "Terms and nodes, and a paid, checked answer:" }
+                            pre { "opg models show " (root) (paid(model, &root.to_string())) }
+                        }
+                    }
                 }
             }
         }
+}
+
+/// A call of a model whose input is known: of a chat model.
+fn paid(model: &Model, root: &str) -> String {
+    match model.report.format {
+        ModelFormat::Gguf => format!("\nopg chat {root} \"Hello\" --max-tokens 32"),
+        _ => String::new(),
+    }
 }
 
 pub(super) async fn files(

@@ -101,7 +101,13 @@ impl ModelConfig {
             }
             (None, ModelKind::Upstream) => Some("is needed for models of kind upstream".to_owned()),
             (Some(_), _) => Some("goes with models of kind upstream".to_owned()),
-            (None, _) if self.path.as_os_str().is_empty() => Some(format!("{:?} has no path", self.name)),
+            (None, _) if self.hub.is_some() && self.path.as_os_str().is_empty() => None,
+            (None, _) if self.hub.is_some() => {
+                Some(format!("{:?} has a path and a section hub; choose one", self.name))
+            }
+            (None, _) if self.path.as_os_str().is_empty() => {
+                Some(format!("{:?} has neither a path nor a section hub", self.name))
+            }
             (None, _) => None,
         }
     }

@@ -76,9 +76,11 @@ impl Harness {
             channels: Default::default(),
             facilitator_for_others: false,
             attestation: None,
+            model_store: None,
             models: vec![
                 ModelConfig {
                     upstream: None,
+                    hub: None,
                     name: ONNX.into(),
                     path: fixture("digits/digits_mlp.onnx"),
                     kind: ModelKind::Onnx,
@@ -86,6 +88,7 @@ impl Harness {
                 },
                 ModelConfig {
                     upstream: None,
+                    hub: None,
                     name: CHAT.into(),
                     path: fixture("tiny-llama/trained-Q8_0.gguf"),
                     kind: ModelKind::Gguf,

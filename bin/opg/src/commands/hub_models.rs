@@ -1,0 +1,521 @@
+//! `opg models push`, `pull`, `deprecate` and `rm`: models at the network's hub, and their registration on chain.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use alloy_primitives::B256;
+use opg_client::{Client, Network, NewModel, Registered, Wallet};
+use opg_hub::{
+    client::{ClientError as HubError, Folder, FolderError, Session},
+    names::{RepoName, check_path},
+};
+use opg_model_store::{FetchError, fetch_file};
+use opg_models::{FileEntry, Format, Manifest, ModelRoot};
+use opg_primitives::money::Price;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{client, wallet};
+use crate::{
+    args::{DeprecateArgs, HubArgs, PullArgs, PushArgs, RemoveArgs},
+    failure::Failure,
+    output::{Output, facts},
+};
+
+/// Largest answer of a hub, bytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// Label of the token that a command needs.
+const LABEL: &str = "opg models";
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        Self::input(error)
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// `owner/name` and, behind an `@`, a revision.
+fn repository(text: &str) -> Result<(RepoName, Option<&str>), Failure> {
+    let (name, revision) = match text.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (text, None),
+    };
+    let (owner, name) = name
+        .split_once('/')
+        .ok_or_else(|| Failure::usage(format!("expected owner/name, got {text:?}")))?;
+    let name = RepoName::new(&owner.to_ascii_lowercase(), name).map_err(Failure::input)?;
+    Ok((name, revision))
+}
+
+/// The hub that the arguments mean: `--hub` or `HF_ENDPOINT`, else the network's.
+fn hub_url(args: &HubArgs, network: Option<&Network>) -> Result<String, Failure> {
+    let named = args
+        .hub
+        .clone()
+        .or_else(|| network.and_then(|network| network.file.hub.clone()));
+    let url = named.ok_or_else(|| Failure::usage("the network has no hub; name one with --hub URL"))?;
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+async fn read_folder(dir: &Path) -> Result<Folder, Failure> {
+    let dir = dir.to_owned();
+    let read = tokio::task::spawn_blocking(move || Folder::read(&dir)).await;
+    Ok(read.map_err(Failure::failed)??)
+}
+
+/// A JSON document of the hub, within bounds.
+async fn ask_hub(url: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
+    let url = reqwest::Url::parse_with_params(&format!("{url}{path}"), query).map_err(Failure::input)?;
+    let mut answer = reqwest::get(url.clone()).await.map_err(Failure::failed)?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(Failure::failed)? {
+        if bytes.len() + piece.len() > MAX_ANSWER {
+            return Err(Failure::Failed(eyre::eyre!("{url}: more than {MAX_ANSWER} bytes")));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if !answer.status().is_success() {
+        let reason = document.pointer("/error/message").and_then(Value::as_str);
+        return Err(Failure::Failed(eyre::eyre!(
+            "the hub answered {}: {}",
+            answer.status().as_u16(),
+            opg_client::text::one_line(reason.unwrap_or("no reason given"), 300)
+        )));
+    }
+    Ok(document)
+}
+
+/// `opg models push`.
+pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Failure> {
+    let (name, revision) = repository(&args.name)?;
+    if revision.is_some() {
+        return Err(Failure::usage("a push makes a revision; leave out what follows the @"));
+    }
+    let spinner = output.spinner("hashing and checking the files");
+    let read = read_folder(&args.folder).await;
+    spinner.finish_and_clear();
+    let mut folder = read?;
+    if let Some(license) = &args.license {
+        folder.set_card("license", license)?;
+    }
+    let (file, root, _) = folder.model(args.file.as_deref())?;
+    let (file, price) = (file.to_owned(), args.price.price());
+    let mut document = json!({
+        "name": name.to_string(), "file": file, "root": root, "files": folder.files.len(), "bytes": folder.size(),
+        "price": price, "royalty_bps": args.royalty_bps,
+    });
+    if args.dry_run {
+        output.result(&document, || {
+            facts([
+                ("model", format!("{name}, {file}")),
+                ("root", root.to_string()),
+                ("files", format!("{}, {} bytes", folder.files.len(), folder.size())),
+                ("uploaded", "no (--dry-run)".to_owned()),
+            ])
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = client(&args.network)?;
+    let wallet = wallet(&args.key, Some(client.network()))?;
+    let hub = hub_url(&args.hub, Some(client.network()))?;
+    let before = client.registration(root).await?;
+    if before.is_none() && costs_nothing(&price) && !args.free {
+        return Err(Failure::usage(
+            "a new model needs a price: --price (OPG a call), or --per-mtok-in and --per-mtok-out; --free if it is to cost nothing",
+        ));
+    }
+    let spinner = output.spinner(format!("uploading to {hub}"));
+    let pushed = in_session(&hub, &wallet, client.network().genesis.chain_id, async |session| {
+        session.push(&name, &folder, &args.message).await
+    })
+    .await;
+    spinner.set_message("registering");
+    let registered = match &pushed {
+        Ok(_) => register(&client, &wallet, &args, (root, &name.to_string()), (before, &price)).await,
+        Err(_) => Ok((Registration::Kept, None)),
+    };
+    spinner.finish_and_clear();
+    let pushed = pushed?;
+    document["hub"] = json!(hub);
+    document["revision"] = json!(pushed.revision);
+    document["unchanged"] = json!(pushed.unchanged);
+    document["sent"] = json!(pushed.sent);
+    let (registration, sent) = registered.map_err(|failure| {
+        // The upload is done, and the next run does not repeat it.
+        let text = format!(
+            "uploaded as revision {}, but not registered: {failure}",
+            pushed.revision
+        );
+        match failure {
+            Failure::Input(_) => Failure::usage(text),
+            Failure::Failed(_) => Failure::Failed(eyre::eyre!(text)),
+        }
+    })?;
+    document["registration"] = json!(registration.word());
+    if let Some(sent) = &sent {
+        document["transaction"] = json!(sent.hash);
+        document["block"] = json!(sent.block);
+    }
+    output.result(&document, || {
+        let mut rows = vec![
+            ("model", format!("{name}, {file}")),
+            ("root", root.to_string()),
+            (
+                "revision",
+                match pushed.unchanged {
+                    true => format!("{} (already there)", pushed.revision),
+                    false => format!("{} ({} bytes sent)", pushed.revision, pushed.sent),
+                },
+            ),
+            ("page", format!("{hub}/{name}")),
+            ("registered", registration.sentence()),
+        ];
+        if let Some(sent) = &sent {
+            rows.push(("transaction", format!("{} in block {}", sent.hash, sent.block)));
+        }
+        facts(rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a push did on chain.
+enum Registration {
+    /// The root is new.
+    New,
+    /// Its creator has changed the terms.
+    Terms,
+    /// Nothing had to be done.
+    Kept,
+    /// Somebody else has registered these bytes: the upload shares that record (D6).
+    Shared(Registered),
+    /// Not wanted.
+    Skipped,
+}
+
+impl Registration {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Terms => "terms",
+            Self::Kept => "kept",
+            Self::Shared(_) => "shared",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::New => "now".into(),
+            Self::Terms => "already there; price and royalty changed".into(),
+            Self::Kept => "already there".into(),
+            Self::Shared(other) => format!("by {} before: royalties go there", other.creator),
+            Self::Skipped => "no (--no-register)".into(),
+        }
+    }
+}
+
+const fn costs_nothing(price: &Price) -> bool {
+    price.per_call.is_zero() && price.per_mtok_in.is_zero() && price.per_mtok_out.is_zero()
+}
+
+async fn register(
+    client: &Client,
+    wallet: &Wallet,
+    args: &PushArgs,
+    (root, name): (ModelRoot, &str),
+    (before, price): (Option<Registered>, &Price),
+) -> Result<(Registration, Option<opg_client::Sent>), Failure> {
+    if args.no_register {
+        return Ok((Registration::Skipped, None));
+    }
+    match before {
+        None => {
+            let model = NewModel {
+                root,
+                name: name.to_owned(),
+                uri: String::new(),
+                royalty_bps: args.royalty_bps.unwrap_or(0),
+                price: *price,
+            };
+            let sent = client.register_model(wallet, &model).await?;
+            Ok((Registration::New, Some(sent)))
+        }
+        Some(other) if other.creator != wallet.address() => Ok((Registration::Shared(other), None)),
+        Some(own) => {
+            // What is not named stays.
+            let price = if costs_nothing(price) && !args.free {
+                own.price
+            } else {
+                *price
+            };
+            let royalty_bps = args.royalty_bps.unwrap_or(own.royalty_bps);
+            if (price, royalty_bps) == (own.price, own.royalty_bps) {
+                return Ok((Registration::Kept, None));
+            }
+            let sent = client.set_terms(wallet, root, royalty_bps, &price).await?;
+            Ok((Registration::Terms, Some(sent)))
+        }
+    }
+}
+
+/// Signs in, does something, and revokes the token whatever came of it.
+async fn in_session<T>(
+    hub: &str,
+    wallet: &Wallet,
+    chain_id: u64,
+    work: impl AsyncFnOnce(&Session) -> Result<T, HubError>,
+) -> Result<T, Failure> {
+    let http = reqwest::Client::new();
+    let session = Session::open(http, hub, wallet.secret_key(), LABEL, chain_id).await?;
+    let done = work(&session).await;
+    if let Err(error) = session.close().await {
+        tracing::warn!(%error, "the token of this command is not revoked; it ends within a day");
+    }
+    Ok(done?)
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    revision: String,
+    files: Vec<ListedFile>,
+}
+
+#[derive(Deserialize)]
+struct ListedFile {
+    path: String,
+    size: u64,
+    sha256: B256,
+    format: Option<String>,
+    servable: bool,
+}
+
+/// `opg models pull`.
+pub(crate) async fn pull(args: PullArgs, output: Output) -> Result<ExitCode, Failure> {
+    let client = client(&args.network)?;
+    let hub = hub_url(&args.hub, Some(client.network()))?;
+    let wanted: Option<ModelRoot> = args.model.parse().ok();
+    let (name, revision) = match wanted {
+        Some(root) => {
+            let known = client.registration(root).await?;
+            let known = known.ok_or_else(|| Failure::usage(format!("model {root} is not registered")))?;
+            let name = repository(&known.name).map_err(|_| {
+                Failure::usage(format!(
+                    "model {root} is registered as {:?}, which is no name at a hub",
+                    known.name
+                ))
+            })?;
+            (name.0, None)
+        }
+        None => repository(&args.model)?,
+    };
+    let listed = ask_hub(
+        &hub,
+        &format!("/api/opg/models/{name}/manifest"),
+        &[("revision", revision.unwrap_or("main"))],
+    )
+    .await?;
+    let listed: Listed = serde_json::from_value(listed).map_err(Failure::failed)?;
+    let mut models = Vec::new();
+    for file in &listed.files {
+        check_path(&file.path).map_err(Failure::failed)?;
+        let format = file.format.as_deref().and_then(|format| format.parse::<Format>().ok());
+        if let Some(format) = format.filter(|_| file.servable) {
+            // Computed from what will be checked, not taken from the hub.
+            let root = root_of(format, file)?;
+            models.push((file.path.clone(), root, client.registration(root).await?));
+        }
+    }
+    if let Some(root) = wanted
+        && !models.iter().any(|(_, got, _)| *got == root)
+    {
+        return Err(Failure::Failed(eyre::eyre!(
+            "revision {} of {name} at {hub} does not have the model {root}; name the revision that has it: {name}@REVISION",
+            listed.revision
+        )));
+    }
+    let out = args.out.unwrap_or_else(|| PathBuf::from(&name.name));
+    let http = reqwest::Client::new();
+    let spinner = output.spinner("downloading");
+    let mut bytes = 0;
+    for file in &listed.files {
+        spinner.set_message(file.path.clone());
+        bytes += fetch(&http, (&hub, &name, &listed.revision), file, &out).await?;
+    }
+    spinner.finish_and_clear();
+    let document = json!({
+        "name": name.to_string(), "revision": listed.revision, "dir": out, "files": listed.files.len(), "received": bytes,
+        "models": models.iter().map(|(path, root, registered)| json!({"path": path, "root": root, "registration": registered}))
+            .collect::<Vec<_>>(),
+    });
+    output.result(&document, || {
+        let mut rows = vec![
+            ("model", format!("{name}, revision {}", listed.revision)),
+            (
+                "files",
+                format!("{} in {}, {bytes} bytes received", listed.files.len(), out.display()),
+            ),
+        ];
+        for (path, root, registered) in &models {
+            rows.push(("root", format!("{root} ({path})")));
+            rows.push((
+                "creator",
+                registered
+                    .as_ref()
+                    .map_or_else(|| "not registered".into(), |r| r.creator.to_string()),
+            ));
+        }
+        facts(rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn root_of(format: Format, file: &ListedFile) -> Result<ModelRoot, Failure> {
+    let entry = FileEntry {
+        path: format.canonical_path().to_owned(),
+        size: file.size,
+        sha256: file.sha256,
+    };
+    Manifest::new(format, format.canonical_path(), vec![entry])
+        .and_then(|manifest| manifest.root())
+        .map_err(Failure::failed)
+}
+
+/// Gets one file unless it is there already; returns the bytes received.
+async fn fetch(
+    http: &reqwest::Client,
+    (hub, name, revision): (&str, &RepoName, &str),
+    file: &ListedFile,
+    out: &Path,
+) -> Result<u64, Failure> {
+    let to = out.join(&file.path);
+    let here = to.clone();
+    let there = tokio::task::spawn_blocking(move || std::fs::File::open(here).ok().and_then(|file| hash(file).ok()))
+        .await
+        .map_err(Failure::failed)?;
+    if there == Some((file.size, file.sha256)) {
+        return Ok(0);
+    }
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(Failure::input)?;
+    }
+    let mut url = reqwest::Url::parse(hub).map_err(Failure::input)?;
+    url.path_segments_mut()
+        .map_err(|()| Failure::usage(format!("--hub: {hub:?} is no URL")))?
+        .pop_if_empty()
+        .extend([name.owner.as_str(), name.name.as_str(), "resolve", revision])
+        .extend(file.path.split('/'));
+    let expected = FileEntry {
+        path: file.path.clone(),
+        size: file.size,
+        sha256: file.sha256,
+    };
+    Ok(fetch_file(http, url.as_str(), &expected, &to).await?)
+}
+
+fn hash(mut file: std::fs::File) -> std::io::Result<(u64, B256)> {
+    use std::io::Read as _;
+    let mut hasher = opg_models::FileHasher::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            n => hasher.update(&piece[..n]),
+        };
+    }
+    let entry = hasher.finish("");
+    Ok((entry.size, entry.sha256))
+}
+
+/// `opg models deprecate`.
+pub(crate) async fn deprecate(args: DeprecateArgs, output: Output) -> Result<ExitCode, Failure> {
+    let (name, _) = repository(&args.name)?;
+    let network = Network::discover(args.network.dir.as_deref())?;
+    let (wallet, hub) = (wallet(&args.key, Some(&network))?, hub_url(&args.hub, Some(&network))?);
+    let pushed = in_session(&hub, &wallet, network.genesis.chain_id, async |session| {
+        session
+            .set_card(&name, "deprecated", &args.reason, "Deprecate this model")
+            .await
+    })
+    .await?;
+    let document = json!({"name": name.to_string(), "hub": hub, "deprecated": args.reason, "revision": pushed.revision,
+        "unchanged": pushed.unchanged});
+    output.result(&document, || {
+        facts([
+            ("model", name.to_string()),
+            ("deprecated", args.reason.clone()),
+            ("revision", pushed.revision.clone()),
+        ])
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `opg models rm`.
+pub(crate) async fn remove(args: RemoveArgs, output: Output) -> Result<ExitCode, Failure> {
+    let (name, revision) = repository(&args.name)?;
+    if revision.is_some() {
+        return Err(Failure::usage(
+            "revisions are immutable; only a whole repository can be removed",
+        ));
+    }
+    if !args.yes {
+        return Err(Failure::usage(format!(
+            "this deletes {name} with all its revisions from the hub, and nodes that have not fetched it cannot; its registration on \
+             chain stays. Repeat with --yes, or say that it is out of date with `opg models deprecate`"
+        )));
+    }
+    let network = Network::discover(args.network.dir.as_deref())?;
+    let (wallet, hub) = (wallet(&args.key, Some(&network))?, hub_url(&args.hub, Some(&network))?);
+    in_session(&hub, &wallet, network.genesis.chain_id, async |session| {
+        session.delete(&name).await
+    })
+    .await?;
+    let document = json!({"name": name.to_string(), "hub": hub, "removed": true});
+    output.result(&document, || {
+        format!("{name} is removed from {hub}; its registration on chain stays")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The root of a model by its name at the network's hub, if there is one and it knows the name. The registry has to agree.
+pub(crate) async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoot> {
+    let hub = client.network().file.hub.as_deref()?;
+    let (name, revision) = repository(asked).ok()?;
+    let query = [("revision", revision.unwrap_or("main"))];
+    let answer = ask_hub(hub, &format!("/api/opg/models/{name}/root"), &query)
+        .await
+        .ok()?;
+    answer.get("root")?.as_str()?.parse().ok()
+}
+
+/// What the network's hub says that a model has earned; `None` where it does not know.
+pub(crate) async fn earnings(client: &Client, name: &str, root: ModelRoot) -> Option<Value> {
+    let hub = client.network().file.hub.as_deref()?;
+    let (name, _) = repository(name).ok()?;
+    let answer = ask_hub(hub, &format!("/api/opg/models/{name}/earnings"), &[])
+        .await
+        .ok()?;
+    let models = answer.get("models")?.as_array()?;
+    let own = models.iter().find(|model| {
+        let text = model.get("root").and_then(Value::as_str);
+        text.and_then(|text| text.parse::<ModelRoot>().ok()) == Some(root)
+    })?;
+    let of = |key: &str| own.get(key).cloned().unwrap_or_default();
+    Some(json!({
+        "calls": of("calls"), "charged": of("charged"), "earned": of("earned"), "waiting": of("waiting"),
+        "block": answer.get("block"),
+    }))
+}

@@ -1,0 +1,175 @@
+//! What the network's chain says about models: who registered them, on what terms, and what they have earned.
+//!
+//! Registrations are read when they are asked for. Earnings are summed from the ledger by a task that follows final blocks
+//! ([`follow`]) into a database of its own ([`books`]): it may be deleted, and is then made again from the chain.
+
+mod books;
+mod follow;
+
+pub use books::BooksError;
+pub(crate) use books::Earnings;
+
+use crate::{
+    config::ChainConfig,
+    error::{Answer, ApiError},
+};
+use alloy_primitives::{Address, B256};
+use axum::http::StatusCode;
+use books::Books;
+use opg_client::{ClientError, EvmChain};
+use opg_contracts::{ModelRegistry, addresses};
+use opg_models::ModelRoot;
+use opg_primitives::money::{Amount, Price};
+use serde::Serialize;
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+/// How old a registration may be when it is shown.
+const FRESH: Duration = Duration::from_secs(10);
+/// Registrations remembered.
+const REMEMBERED: usize = 10_000;
+/// Between two looks for new blocks.
+const POLL: Duration = Duration::from_millis(500);
+/// After a failure.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Longest wait for a full node when somebody waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A model in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Registration {
+    /// Who gets the royalty.
+    pub(crate) creator: Address,
+    /// Royalty of each charge, basis points.
+    pub(crate) royalty_bps: u16,
+    /// The creator's reference price, wei.
+    pub(crate) price: Price,
+    /// Name in the registry.
+    pub(crate) name: String,
+    /// Seconds since 1970.
+    pub(crate) registered_at: u64,
+}
+
+/// Registrations with when they were read.
+type Remembered = HashMap<ModelRoot, (Instant, Option<Registration>)>;
+
+/// The chain as this hub sees it.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    config: ChainConfig,
+    /// Connected when a full node has answered with the right chain id.
+    evm: OnceCell<EvmChain>,
+    books: Arc<Books>,
+    known: Mutex<Remembered>,
+}
+
+impl Chain {
+    /// Opens the books in `dir`. No full node is asked yet.
+    pub(crate) fn open(dir: &Path, config: ChainConfig) -> Result<Self, BooksError> {
+        Ok(Self {
+            config,
+            evm: OnceCell::new(),
+            books: Arc::new(Books::open(&dir.join("chain.sqlite"))?),
+            known: Mutex::default(),
+        })
+    }
+
+    async fn evm(&self) -> Result<&EvmChain, ClientError> {
+        let connect = || EvmChain::connect(self.config.rpc.clone(), self.config.chain_id);
+        self.evm.get_or_try_init(connect).await
+    }
+
+    /// Follows the chain until it is told to stop.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            let step = async {
+                let evm = self.evm().await?;
+                follow::step(evm, &self.books).await
+            };
+            let step = tokio::select! {
+                () = stop.cancelled() => return,
+                step = step => step,
+            };
+            let pause = match step {
+                Ok(more) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("following the chain again");
+                    }
+                    if more { Duration::ZERO } else { POLL }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "earnings are not up to date: the chain cannot be followed; trying again");
+                    }
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The registration of a model; `None` if there is none. At most ten seconds old.
+    pub(crate) async fn registration(&self, root: ModelRoot) -> Answer<Option<Registration>> {
+        let known = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known
+                .get(&root)
+                .filter(|(at, _)| at.elapsed() < FRESH)
+                .map(|(_, found)| found.clone())
+        };
+        if let Some(found) = known {
+            return Ok(found);
+        }
+        let read = async {
+            let call = ModelRegistry::modelsCall { modelRoot: root.0 };
+            self.evm().await?.view(addresses::MODEL_REGISTRY, call).await
+        };
+        let away = |reason: String| {
+            tracing::warn!(reason, "the registry cannot be read");
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ChainUnavailable",
+                "no full node of the network answers this hub; try again later",
+            )
+        };
+        let model = match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(model)) => model,
+            Ok(Err(error)) => return Err(away(error.to_string())),
+            Err(_) => return Err(away("no answer".into())),
+        };
+        let found = (!model.creator.is_zero()).then(|| Registration {
+            creator: model.creator,
+            royalty_bps: model.royaltyBps,
+            price: Price {
+                per_call: Amount(model.price.perCall),
+                per_mtok_in: Amount(model.price.perMtokIn),
+                per_mtok_out: Amount(model.price.perMtokOut),
+            },
+            name: model.name.chars().filter(|c| !c.is_control()).take(200).collect(),
+            registered_at: model.registeredAt.to(),
+        });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(root, (Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    /// What a model has earned up to a block; `None` for the block if none was read yet.
+    pub(crate) async fn earnings(&self, root: ModelRoot) -> Answer<(Earnings, Option<u64>)> {
+        let books = Arc::clone(&self.books);
+        let read = tokio::task::spawn_blocking(move || books.earnings(B256::from(root.0.0)));
+        read.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
+    }
+}
