@@ -69,6 +69,7 @@ pub(crate) fn join(network: &Network, out: &Path, options: InferenceOptions) -> 
             kind,
             program: None,
             upstream: None,
+            hub: None,
         });
     }
     let free = || {
@@ -104,6 +105,7 @@ pub(crate) fn join(network: &Network, out: &Path, options: InferenceOptions) -> 
         channels: Default::default(),
         facilitator_for_others: false,
         attestation: None,
+        model_store: None,
         models,
     };
     config.check().map_err(|error| crate::layout::malformed(&path, error))?;
