@@ -9,12 +9,14 @@ import {Price} from "./Types.sol";
 /// A reveal is final once {claimWindow} seconds have passed; until then an older commitment to the same root takes it over, so
 /// that delaying somebody's reveal does not steal the model.
 contract ModelRegistry {
-    /// @notice A registered model. `previousRoyaltyBps` is the royalty before the last change, at `changedAt`.
+    /// @notice A registered model. `previousRoyaltyBps` is the royalty before the last change, at `changedAt`; `closed` whether it is a provider's
+    /// ({markClosed}).
     struct Model {
         address creator;
         uint16 royaltyBps;
         uint16 previousRoyaltyBps;
         uint40 changedAt;
+        bool closed;
         Price price;
         uint40 registeredAt;
         uint64 committedAt;
@@ -30,6 +32,8 @@ contract ModelRegistry {
     uint256 public constant MAX_URI = 512;
     /// @notice Longest registration report of a program, bytes.
     uint256 public constant MAX_REPORT = 4096;
+    /// @notice Longest provider, host and name of a closed model together, bytes.
+    uint256 public constant MAX_CLOSED = 1024;
     /// @notice Most programs of one model.
     uint256 public constant MAX_PROGRAMS = 16;
     /// @notice Highest royalty, basis points of the charge.
@@ -56,11 +60,15 @@ contract ModelRegistry {
     );
     /// @notice The creator changed royalty and reference price.
     event TermsSet(bytes32 indexed modelRoot, uint16 royaltyBps, Price price);
+    /// @notice A model is known to be a provider's.
+    event ModelClosed(bytes32 indexed modelRoot, string provider, string host, string model);
     /// @notice The model has another creator.
     event CreatorTransferred(bytes32 indexed modelRoot, address indexed from, address indexed to);
     /// @notice The creator registered an exact integer program of the model, with the report of how close it is to the model.
     event ProgramRegistered(bytes32 indexed modelRoot, bytes32 indexed program, string report);
 
+    /// @notice A closed model has no royalty.
+    error ClosedRoyalty(bytes32 modelRoot);
     /// @notice No such commitment of the sender.
     error UnknownCommitment(bytes32 commitment);
     /// @notice The commitment is too young.
@@ -121,6 +129,7 @@ contract ModelRegistry {
         _checkRoyalty(royaltyBps);
 
         Model storage model = models[modelRoot];
+        require(!model.closed || royaltyBps == 0, ClosedRoyalty(modelRoot));
         bool first = model.creator == address(0);
         require(
             first || (committedAt < model.committedAt && block.timestamp < uint256(model.registeredAt) + claimWindow),
@@ -146,6 +155,7 @@ contract ModelRegistry {
     function setTerms(bytes32 modelRoot, uint16 royaltyBps, Price calldata price) external onlyCreator(modelRoot) {
         _checkRoyalty(royaltyBps);
         Model storage model = models[modelRoot];
+        require(!model.closed || royaltyBps == 0, ClosedRoyalty(modelRoot));
         uint256 earliest = uint256(model.changedAt) + termsNotice;
         require(block.timestamp >= earliest, TermsTooSoon(earliest));
         model.previousRoyaltyBps = model.royaltyBps;
@@ -153,6 +163,45 @@ contract ModelRegistry {
         model.changedAt = uint40(block.timestamp);
         model.price = price;
         emit TermsSet(modelRoot, royaltyBps, price);
+    }
+
+    /// @notice Says that a model is a provider's, reached through nodes that pay for it. Anyone may, because it is proved: its root is the hash of
+    /// what it is called where. Whoever registered it made nothing, so its royalty ends with the usual notice, and its charges are split as
+    /// what passes through ({ReceiptLedger.setClosedWeights}).
+    function markClosed(string calldata provider, string calldata host, string calldata model) external {
+        bytes32 modelRoot = closedRoot(provider, host, model);
+        Model storage found = models[modelRoot];
+        require(found.creator != address(0) && !found.closed, InvalidModel());
+        found.closed = true;
+        if (found.royaltyBps != 0) {
+            found.previousRoyaltyBps = found.royaltyBps;
+            found.royaltyBps = 0;
+            found.changedAt = uint40(block.timestamp);
+        }
+        emit ModelClosed(modelRoot, provider, host, model);
+    }
+
+    /// @notice The root of a provider's model (docs/specs/receipt.md): SHA-256 over the tag and the three parts, each behind its length.
+    function closedRoot(string calldata provider, string calldata host, string calldata model)
+        public
+        pure
+        returns (bytes32)
+    {
+        bytes memory tag = "opg/closed-model/v1";
+        uint256 length = bytes(provider).length + bytes(host).length + bytes(model).length;
+        require(length <= MAX_CLOSED, InvalidModel());
+        return sha256(
+            bytes.concat(
+                bytes1(uint8(tag.length)),
+                tag,
+                bytes8(uint64(bytes(provider).length)),
+                bytes(provider),
+                bytes8(uint64(bytes(host).length)),
+                bytes(host),
+                bytes8(uint64(bytes(model).length)),
+                bytes(model)
+            )
+        );
     }
 
     /// @notice Gives the model, with its future royalties, to another account.
@@ -189,6 +238,12 @@ contract ModelRegistry {
     /// @notice The model's creator; zero if it is not registered.
     function creatorOf(bytes32 modelRoot) external view returns (address) {
         return models[modelRoot].creator;
+    }
+
+    /// @notice The model's creator, zero if it is not registered, and whether it is closed.
+    function payeeOf(bytes32 modelRoot) external view returns (address creator, bool closed) {
+        Model storage model = models[modelRoot];
+        return (model.creator, model.closed);
     }
 
     /// @notice The creator's reference price; zero if the model is not registered.

@@ -117,8 +117,8 @@ contract ReceiptLedger is Governed {
         uint40 due;
     }
 
-    /// @notice What governance may change, within bounds; one slot. Windows are seconds of escrow by mode; the other four are the weights
-    /// by which a charge without its royalty is shared.
+    /// @notice What governance may change, within bounds; one slot. Windows are seconds of escrow by mode; then come the weights
+    /// by which a charge without its royalty is shared, and those for closed models, whose price passes through to their provider.
     struct Rules {
         uint40 windowNone;
         uint40 windowTee;
@@ -128,6 +128,10 @@ contract ReceiptLedger is Governed {
         uint16 auditors;
         uint16 treasury;
         uint16 router;
+        uint8 closedNode;
+        uint8 closedAuditors;
+        uint8 closedTreasury;
+        uint8 closedRouter;
     }
 
     /// @notice Longest escrow window.
@@ -138,6 +142,10 @@ contract ReceiptLedger is Governed {
     uint256 public constant MIN_NODE_PERCENT = 60;
     /// @notice Most that auditors, treasury and router each get, percent of the weights.
     uint256 public constant MAX_OTHER_PERCENT = 20;
+    /// @notice The same for closed models.
+    uint256 public constant MIN_CLOSED_NODE_PERCENT = 90;
+    /// @notice The same for closed models.
+    uint256 public constant MAX_CLOSED_OTHER_PERCENT = 5;
     /// @notice Mark of a payment whose receipt is credited.
     bytes32 public constant CREDITED = bytes32(uint256(1));
     /// @notice Seconds that a node has, after a payer asked for a refund, to bring the receipt of the payment.
@@ -264,6 +272,8 @@ contract ReceiptLedger is Governed {
     event WindowsSet(uint40[4] windows);
     /// @notice Charges credited from now on are shared by other weights.
     event WeightsSet(uint16[4] weights);
+    /// @notice Charges of closed models credited from now on are shared by other weights.
+    event ClosedWeightsSet(uint8[4] weights);
 
     /// @param windows escrow windows in seconds by mode: none, tee, zk, replay
     constructor(
@@ -294,6 +304,8 @@ contract ReceiptLedger is Governed {
         staking = staking_;
         _setWindows(windows);
         _setWeights([uint16(80), 5, 3, 2]);
+        // What the provider costs and 4 % of it: node 2, router 1, auditors and treasury a half each.
+        _setClosedWeights([204, 1, 1, 2]);
     }
 
     /// @dev The origin test keeps out calls in the proposer's name from a delegated account (EIP-7702): only a transaction that the
@@ -371,7 +383,8 @@ contract ReceiptLedger is Governed {
             spent[paymentId] = CREDITED;
             emit PaymentCredited(paymentId);
             ++credits;
-            Shares memory shares = split(entry.charge, entry.royaltyBps, entry.router != address(0));
+            Shares memory shares =
+                splitOf(entry.modelRoot, entry.charge, entry.royaltyBps, entry.router != address(0));
             (address[] memory payees, uint256[] memory amounts) = _credits(1);
             payees[5] = entry.payer;
             amounts[5] = entry.amount - entry.charge;
@@ -476,12 +489,28 @@ contract ReceiptLedger is Governed {
         _setWeights(weights);
     }
 
+    /// @notice Changes the weights of node, auditors, treasury and router for charges of closed models credited from now on.
+    function setClosedWeights(uint8[4] calldata weights) external onlyGovernance {
+        _setClosedWeights(weights);
+    }
+
+    /// @notice Splits a charge for any model, as {split} does for those that are not closed.
+    function splitOf(bytes32 modelRoot, uint128 charge, uint16 royaltyBps, bool hasRouter)
+        public
+        view
+        returns (Shares memory shares)
+    {
+        require(royaltyBps <= 10_000, InvalidRoyalty(royaltyBps));
+        (, bool closed) = models.payeeOf(modelRoot);
+        _addShares(shares, _weights(closed), charge, royaltyBps, hasRouter);
+    }
+
     /// @notice Splits a charge (docs/specs/ledger.md §6): the royalty to the creator; the rest by the weights of {rules} to node, auditors,
     /// treasury and router, the wei that division leaves to the largest remainders. There are no auditors yet, so their share
     /// goes to the insurance account; without a router its share goes to the node.
     function split(uint128 charge, uint16 royaltyBps, bool hasRouter) public view returns (Shares memory shares) {
         require(royaltyBps <= 10_000, InvalidRoyalty(royaltyBps));
-        _addShares(shares, _weights(), charge, royaltyBps, hasRouter);
+        _addShares(shares, _weights(false), charge, royaltyBps, hasRouter);
     }
 
     /// @notice What {spent} holds for an entry that waits for its payment: its hash with the highest bit set and the lowest cleared, which
@@ -540,12 +569,14 @@ contract ReceiptLedger is Governed {
         terms.router = group.router;
         terms.method = group.method;
         terms.releaseAt = uint64(block.timestamp) + window(group.mode);
-        terms.creator = models.creatorOf(group.modelRoot);
+        bool closed;
+        (terms.creator, closed) = models.payeeOf(group.modelRoot);
         require(terms.creator != address(0), UnknownModel(group.modelRoot));
         address operator = nodes.operatorOf(group.nodeId);
         require(operator != address(0), UnknownNode(group.nodeId));
         (address[] memory payees, uint256[] memory amounts) = _credits(group.entries.length);
-        (Shares memory sums, uint256 used) = _recordEntries(group, terms, payees, amounts);
+        (Shares memory sums, uint256 used) =
+            _recordEntries(group, terms, _weights(closed), payees, amounts);
         if (used == 0) {
             return;
         }
@@ -622,7 +653,7 @@ contract ReceiptLedger is Governed {
             nodes.operatorOf(terms.nodeId),
             terms.creator,
             terms.router,
-            split(amount, terms.royaltyBps, terms.router != address(0))
+            splitOf(terms.modelRoot, amount, terms.royaltyBps, terms.router != address(0))
         );
         vault.credit(terms.nodeId, terms.mode, pending.releaseAt, payees, amounts);
     }
@@ -676,6 +707,7 @@ contract ReceiptLedger is Governed {
     function _recordEntries(
         Group calldata group,
         PendingEntry memory terms,
+        uint256[5] memory weights,
         address[] memory payees,
         uint256[] memory amounts
     ) private returns (Shares memory sums, uint256 used) {
@@ -686,7 +718,6 @@ contract ReceiptLedger is Governed {
         uint256 wordIndex = type(uint256).max;
         uint256 word;
         uint256 credits;
-        uint256[5] memory weights = _weights();
         for (uint256 i; i < entries.length;) {
             Entry calldata entry = entries[i];
             {
@@ -920,9 +951,11 @@ contract ReceiptLedger is Governed {
     }
 
     /// @dev The four weights and their sum.
-    function _weights() private view returns (uint256[5] memory weights) {
+    function _weights(bool closed) private view returns (uint256[5] memory weights) {
         Rules memory r = rules;
-        weights = [uint256(r.node), r.auditors, r.treasury, r.router, 0];
+        weights = closed
+            ? [uint256(r.closedNode), r.closedAuditors, r.closedTreasury, r.closedRouter, 0]
+            : [uint256(r.node), r.auditors, r.treasury, r.router, 0];
         weights[4] = weights[0] + weights[1] + weights[2] + weights[3];
     }
 
@@ -950,6 +983,21 @@ contract ReceiptLedger is Governed {
         rules.treasury = weights[2];
         rules.router = weights[3];
         emit WeightsSet(weights);
+    }
+
+    /// @dev The node passes nearly all of it on to the provider.
+    function _setClosedWeights(uint8[4] memory weights) private {
+        uint256 total = uint256(weights[0]) + weights[1] + weights[2] + weights[3];
+        bool valid = total != 0 && uint256(weights[0]) * 100 >= total * MIN_CLOSED_NODE_PERCENT;
+        for (uint256 i = 1; i < 4; ++i) {
+            valid = valid && uint256(weights[i]) * 100 <= total * MAX_CLOSED_OTHER_PERCENT;
+        }
+        require(valid, InvalidWeights(weights[0], weights[1], weights[2], weights[3]));
+        rules.closedNode = weights[0];
+        rules.closedAuditors = weights[1];
+        rules.closedTreasury = weights[2];
+        rules.closedRouter = weights[3];
+        emit ClosedWeightsSet(weights);
     }
 
     /// @dev How many of the others are larger.

@@ -637,6 +637,21 @@ pub(crate) enum ProposeCommand {
         #[arg(long)]
         router: u16,
     },
+    /// The same for closed models, whose price passes through to the provider: the node has 90 % or more, nobody else over 5 %
+    ClosedFeeSplit {
+        /// Of the node
+        #[arg(long)]
+        node: u8,
+        /// Of the auditors
+        #[arg(long)]
+        auditors: u8,
+        /// Of the treasury
+        #[arg(long)]
+        treasury: u8,
+        /// Of the router
+        #[arg(long)]
+        router: u8,
+    },
     /// Escrow windows of receipts by mode, seconds
     EscrowWindows {
         /// Signature only
@@ -871,9 +886,6 @@ pub(crate) struct RegisterClosedArgs {
     /// Host of the provider [default: the provider's own]
     #[arg(long)]
     pub(crate) host: Option<String>,
-    /// Royalty in basis points
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3_000))]
-    pub(crate) royalty_bps: u16,
     /// The reference price
     #[command(flatten)]
     pub(crate) price: PriceArgs,

@@ -93,6 +93,32 @@ impl Client {
             .await
     }
 
+    /// Proves to the registry that a registered model is a provider's: its royalty ends, and its charges pass through to whoever pays the
+    /// provider. `None` if it is known already.
+    ///
+    /// # Errors
+    /// If the model is not registered, or the transaction is refused.
+    pub async fn mark_closed(
+        &self,
+        wallet: &Wallet,
+        provider: &str,
+        host: &str,
+        model: &str,
+    ) -> Result<Option<Sent>, ClientError> {
+        let root = opg_receipt::closed_model_root(provider, host, model).0;
+        let call = ModelRegistry::payeeOfCall { modelRoot: root };
+        if self.view(addresses::MODEL_REGISTRY, call).await?.closed {
+            return Ok(None);
+        }
+        let call = ModelRegistry::markClosedCall {
+            provider: provider.to_owned(),
+            host: host.to_owned(),
+            model: model.to_owned(),
+        };
+        let sent = self.call(wallet, addresses::MODEL_REGISTRY, call.abi_encode().into());
+        sent.await.map(Some)
+    }
+
     /// Sets what a node asks for a model; for the node's operator.
     ///
     /// # Errors

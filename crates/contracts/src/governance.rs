@@ -33,6 +33,8 @@ pub struct LedgerRules {
     pub windows: [u64; 4],
     /// Weights of node, auditors, treasury and router.
     pub weights: [u16; 4],
+    /// The same for closed models.
+    pub closed_weights: [u8; 4],
 }
 
 /// The rules that count at a height. Nodes ask the state of its parent.
@@ -63,6 +65,8 @@ pub fn ledger_rules<R: StateReader>(state: &R) -> Result<LedgerRules, R::Error> 
         windows: [0, 40, 80, 120].map(|shift| field(word, shift, 40)),
         // Sixteen bits each, by the mask in `field`.
         weights: [160, 176, 192, 208].map(|shift| field(word, shift, 16) as u16),
+        // Eight bits each.
+        closed_weights: [224, 232, 240, 248].map(|shift| field(word, shift, 8) as u8),
     })
 }
 

@@ -178,7 +178,7 @@ pub fn evidence_newest(subject: B256) -> U256 {
     mapping(subject, U256::from(EVIDENCE_NEWEST))
 }
 
-/// `ReceiptLedger`: four escrow windows (40 each) and four weights (16 each) from the low bits up.
+/// `ReceiptLedger`: four escrow windows (40 each), four weights (16 each) and four of closed models (8 each) from the low bits up.
 #[must_use]
 pub fn ledger_rules() -> U256 {
     U256::from(LEDGER_RULES)
@@ -305,6 +305,7 @@ mod tests {
             ("royaltyBps", 0, 20),
             ("previousRoyaltyBps", 0, 22),
             ("changedAt", 0, 24),
+            ("closed", 0, 29),
             ("price", 1, 0),
             ("registeredAt", 3, 0),
             ("committedAt", 3, 5),
@@ -341,6 +342,10 @@ mod tests {
             ("auditors", 0, 22),
             ("treasury", 0, 24),
             ("router", 0, 26),
+            ("closedNode", 0, 28),
+            ("closedAuditors", 0, 29),
+            ("closedTreasury", 0, 30),
+            ("closedRouter", 0, 31),
         ];
         assert_eq!(members(ledger, "Rules"), owned(&rules));
         let values = [("gasLimit", 0, 0), ("verificationBudget", 0, 8), ("activation", 0, 16)];

@@ -68,6 +68,8 @@ pub struct ModelTerms {
     pub previous_royalty_bps: u16,
     /// Block timestamp of the last change, seconds; registration counts as one.
     pub changed_at: u64,
+    /// Whether it is proved to be a provider's model.
+    pub closed: bool,
     /// Reference price, in wei and wei per million units.
     pub price: Price,
 }
@@ -190,6 +192,7 @@ pub fn read_model_terms<R: StateReader>(state: &R, model_root: B256) -> Result<O
         royalty_bps: field(packed, 160, 16) as u16,
         previous_royalty_bps: field(packed, 176, 16) as u16,
         changed_at: field(packed, 192, 40),
+        closed: field(packed, 232, 8) != 0,
         price: read_price(state, addresses::MODEL_REGISTRY, base.wrapping_add(U256::ONE))?,
     }))
 }

@@ -26,7 +26,7 @@ pub const MAX_BLOCK_GAS: u64 = 60_000_000;
 const GAS_BASE: u64 = 60_000;
 /// A group: its calldata, the creator's look-up, the deposit address, the call of the vault, and the operator's, the
 /// creator's, the treasury's, the insurance's and the router's credit.
-const GAS_GROUP: u64 = 190_000;
+const GAS_GROUP: u64 = 191_000;
 /// An entry: its calldata, the spent slot, the settlement look-up and, left pending, the event. By Permit2 it is some
 /// 100 more than by ERC-3009; one bound holds for all, and lets 2,000 receipts into a block.
 const GAS_ENTRY: u64 = 29_370;

@@ -13,6 +13,7 @@ use opg_primitives::money::Amount;
 const HEIGHT: u64 = 1_000;
 const WINDOWS: &str = "setWindows(uint40[4])";
 const WEIGHTS: &str = "setWeights(uint16[4])";
+const CLOSED_WEIGHTS: &str = "setClosedWeights(uint8[4])";
 const SCHEDULE: &str = "schedule(uint64,uint64,uint64)";
 const STAKE: &str = "setParameters((uint128,uint40,uint40,uint16,uint16,uint32,uint32))";
 const SLASH: &str = "setParameters((uint128,uint40,uint32,uint32,uint8))";
@@ -55,6 +56,18 @@ fn cases() -> Vec<(Address, &'static str, Vec<String>)> {
         "[80,5,3,2]",
     ] {
         add(RECEIPT_LEDGER, WEIGHTS, &[weights]);
+    }
+    for weights in [
+        "[204,1,1,2]",
+        "[90,5,5,0]",
+        "[255,0,0,0]",
+        "[0,0,0,0]",
+        "[89,4,4,3]",
+        "[90,6,2,2]",
+        "[90,2,6,2]",
+        "[90,2,2,6]",
+    ] {
+        add(RECEIPT_LEDGER, CLOSED_WEIGHTS, &[weights]);
     }
     let (soon, late) = ((HEIGHT + 10).to_string(), (HEIGHT + 10_000_000).to_string());
     let (early, never) = ((HEIGHT + 9).to_string(), (HEIGHT + 10_000_001).to_string());

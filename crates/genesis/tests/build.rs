@@ -48,11 +48,11 @@ fn golden_hashes() {
     );
     assert_eq!(
         state_root,
-        b256!("517e2cf515436a8d0dca4dbc93f962b53f890f1be69b98efee32d36a0434683b")
+        b256!("dd4f646c31159a2193c3c28e147bac117b3b489e041621eb99b7942903a21a90")
     );
     assert_eq!(
         block,
-        b256!("0fe5a74788a3c003c9a5c271ccdd2958c3a9a632bc3a183c460523b180fd4c97")
+        b256!("68fa4df1190473ec93b40047f93dd95e8d2f5163b8e3327a65e3e3f7ad949e53")
     );
 }
 

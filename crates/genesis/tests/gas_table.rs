@@ -55,7 +55,11 @@ const ELSEWHERE: [(&str, &str, &str); 8] = [
         "creditChannels recordChannels refundChannel requestChannelRefund",
         "`tests/x402_gas.rs`, `tests/x402_ledger.rs`",
     ),
-    ("ReceiptLedger", "dropUnpayable setWeights setWindows", "rare; one slot"),
+    (
+        "ReceiptLedger",
+        "dropUnpayable setWeights setClosedWeights setWindows",
+        "rare; one slot",
+    ),
     (
         "Governor",
         "cancel castVoteBySig castVoteWithReason castVoteWithReasonAndParams castVoteWithReasonAndParamsBySig onERC1155BatchReceived onERC1155Received onERC721Received relay setProposalThreshold setVotingDelay setVotingPeriod updateQuorumNumerator updateTimelock",
@@ -185,7 +189,8 @@ impl Table {
         self.send(net, carol, nodes, name("deactivate"), leave);
 
         let models = addresses::MODEL_REGISTRY;
-        let root = B256::repeat_byte(0x77);
+        let closed = || ("openai".to_owned(), "api.openai.com".to_owned(), "gpt-4.1".to_owned());
+        let root = opg_receipt::closed_model_root("openai", "api.openai.com", "gpt-4.1").0;
         let commitment = keccak256((root, carol, B256::ZERO).abi_encode());
         let name = |function| ("ModelRegistry", function, "");
         net.evm.set_number(10);
@@ -224,6 +229,9 @@ impl Table {
             price: free(),
         };
         self.send(net, carol, models, name("setTerms"), terms);
+        let (provider, host, model) = closed();
+        let mark = ModelRegistry::markClosedCall { provider, host, model };
+        self.send(net, carol, models, name("markClosed"), mark);
         let transfer = ModelRegistry::transferCreatorCall {
             modelRoot: root,
             to: who("alice"),

@@ -404,6 +404,13 @@ fn setters_are_the_timelock_s_alone() {
             ReceiptLedger::setWeightsCall { weights: [80, 5, 3, 2] }.abi_encode(),
         ),
         (
+            addresses::RECEIPT_LEDGER,
+            ReceiptLedger::setClosedWeightsCall {
+                weights: [204, 1, 1, 2],
+            }
+            .abi_encode(),
+        ),
+        (
             addresses::TREASURY,
             Treasury::spendCall {
                 token: addresses::OPG,
@@ -565,6 +572,7 @@ fn weights_of_the_split_are_governed_within_bounds() {
         LedgerRules {
             windows: [600, 600, 0, 700],
             weights: [6_000, 1_000, 2_000, 1_000],
+            closed_weights: [204, 1, 1, 2],
         }
     );
     net.paid_and_recorded(2, CHARGE, CHARGE);
@@ -605,6 +613,17 @@ fn weights_of_the_split_are_governed_within_bounds() {
         [u16::MAX, 0, 0, 0],
     ] {
         let set = ReceiptLedger::setWeightsCall { weights };
+        let result = call_as(&mut net, addresses::TIMELOCK, addresses::RECEIPT_LEDGER, set);
+        assert_reverts::<ReceiptLedger::InvalidWeights, _>(result);
+    }
+    for weights in [
+        [0u8, 0, 0, 0],
+        [89, 4, 4, 3],
+        [90, 6, 2, 2],
+        [90, 2, 6, 2],
+        [90, 2, 2, 6],
+    ] {
+        let set = ReceiptLedger::setClosedWeightsCall { weights };
         let result = call_as(&mut net, addresses::TIMELOCK, addresses::RECEIPT_LEDGER, set);
         assert_reverts::<ReceiptLedger::InvalidWeights, _>(result);
     }

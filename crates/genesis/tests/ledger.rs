@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolEvent, SolValue};
 use common::{AMOUNT, CHARGE, MODEL, Net, OTHER_MODEL, Payment, ROYALTY, assert_reverts, nonce, pending, root, who};
 use opg_contracts::{
-    FeeVault, ReceiptLedger, addresses, state,
+    FeeVault, ModelRegistry, ReceiptLedger, addresses, state,
     state::Spent,
     system_tx::{self, BatchEntry},
 };
@@ -531,4 +531,119 @@ fn fees_of_two_days_are_counted_beside_what_a_node_owes() {
         0
     );
     assert!(state::vault_outstanding(&net.evm, node).unwrap().0 > 0);
+}
+
+/// A provider's model is proved to be one by the hash that is its root: then it has no royalty, and nearly all of a charge passes through
+/// the node to the provider, whichever way it is paid.
+#[test]
+fn charges_of_closed_models_pass_through() {
+    let mut net = Net::new();
+    let (provider, host, name) = ("openai", "api.openai.com", "gpt-4.1");
+    let model = opg_receipt::closed_model_root(provider, host, name).0;
+    let parts = || (provider.to_owned(), host.to_owned(), name.to_owned());
+    let mark = |(provider, host, model)| ModelRegistry::markClosedCall { provider, host, model };
+    let (provider_, host_, model_) = parts();
+    let on_chain = ModelRegistry::closedRootCall {
+        provider: provider_,
+        host: host_,
+        model: model_,
+    };
+    assert_eq!(net.evm.view(addresses::MODEL_REGISTRY, on_chain).unwrap(), model);
+
+    // Nothing is closed that is not registered, or that only sounds so.
+    let unknown = net.evm.call(who("anyone"), addresses::MODEL_REGISTRY, mark(parts()));
+    assert_reverts::<ModelRegistry::InvalidModel, _>(unknown);
+    // Somebody was first, and asks the highest royalty.
+    let commit = ModelRegistry::commitCall {
+        commitment: keccak256((model, who("creator"), B256::ZERO).abi_encode()),
+    };
+    net.evm.call(who("creator"), addresses::MODEL_REGISTRY, commit).unwrap();
+    net.next_block();
+    net.next_block();
+    let reveal = ModelRegistry::revealCall {
+        modelRoot: model,
+        salt: B256::ZERO,
+        name: "openai/gpt-4.1".into(),
+        uri: String::new(),
+        royaltyBps: 3_000,
+        price: ModelRegistry::Price {
+            perCall: 1,
+            perMtokIn: 0,
+            perMtokOut: 0,
+        },
+    };
+    net.evm.call(who("creator"), addresses::MODEL_REGISTRY, reveal).unwrap();
+    let terms = state::read_model_terms(&net.evm, model).unwrap().unwrap();
+    assert_eq!((terms.royalty_bps, terms.closed), (3_000, false));
+    let other = mark((provider.to_owned(), host.to_owned(), "gpt-4.1 ".to_owned()));
+    let other = net.evm.call(who("anyone"), addresses::MODEL_REGISTRY, other);
+    assert_reverts::<ModelRegistry::InvalidModel, _>(other);
+    net.evm
+        .call(who("anyone"), addresses::MODEL_REGISTRY, mark(parts()))
+        .unwrap();
+    let terms = state::read_model_terms(&net.evm, model).unwrap().unwrap();
+    assert!(terms.closed);
+    assert_eq!((terms.royalty_bps, terms.previous_royalty_bps), (0, 3_000));
+    let again = net.evm.call(who("anyone"), addresses::MODEL_REGISTRY, mark(parts()));
+    assert_reverts::<ModelRegistry::InvalidModel, _>(again);
+    net.tick(10 * 86_400);
+    let royal = ModelRegistry::setTermsCall {
+        modelRoot: model,
+        royaltyBps: 1,
+        price: ModelRegistry::Price {
+            perCall: 1,
+            perMtokIn: 0,
+            perMtokOut: 0,
+        },
+    };
+    let royal = net.evm.call(who("creator"), addresses::MODEL_REGISTRY, royal);
+    assert_reverts::<ModelRegistry::ClosedRoyalty, _>(royal);
+
+    // 100 of every 104 are the provider's price; 2 are the node's, a half each the auditors' and the treasury's, one the router's.
+    let charge = 208 * 500_000_003;
+    let call = |has_router| ReceiptLedger::splitOfCall {
+        modelRoot: model,
+        charge,
+        royaltyBps: 0,
+        hasRouter: has_router,
+    };
+    let unit = U256::from(charge / 208);
+    let shares = net.evm.view(addresses::RECEIPT_LEDGER, call(true)).unwrap();
+    assert_eq!(shares.node, unit * U256::from(204));
+    assert_eq!((shares.insurance, shares.treasury), (unit, unit));
+    assert_eq!((shares.router, shares.creator), (unit * U256::from(2), U256::ZERO));
+    let shares = net.evm.view(addresses::RECEIPT_LEDGER, call(false)).unwrap();
+    assert_eq!(shares.node, unit * U256::from(206));
+
+    // What is recorded is split so: settled before, and pending until later.
+    let closed = |net: &Net, seq| BatchEntry {
+        model_root: model,
+        royalty_bps: 0,
+        ..net.entry(0, seq, "alice", nonce(seq), charge, charge)
+    };
+    let to = net.deposit(0);
+    let treasury = net.credited(who("treasury"), 0);
+    net.settle(&Payment::new("alice", to, charge, nonce(0))).unwrap();
+    let entry = closed(&net, 0);
+    net.record(&[entry]).unwrap();
+    let unit: u128 = unit.to();
+    let node = net.credited(who("node-0"), 0);
+    assert_eq!((node, net.credited(who("treasury"), 0) - treasury), (unit * 206, unit));
+    let entry = closed(&net, 1);
+    net.record(&[entry]).unwrap();
+    let release = net.evm.timestamp() + 600;
+    net.settle(&Payment::new("alice", to, charge, nonce(1))).unwrap();
+    assert_eq!(net.credit_settled(vec![pending(&entry, release)]), 1);
+    assert_eq!(net.credited(who("node-0"), 0), unit * 412);
+    // Other models are split as before.
+    let open = net.evm.view(
+        addresses::RECEIPT_LEDGER,
+        ReceiptLedger::splitOfCall {
+            modelRoot: MODEL,
+            charge,
+            royaltyBps: ROYALTY,
+            hasRouter: true,
+        },
+    );
+    assert_eq!(open.unwrap(), split_on_chain(&mut net, charge, ROYALTY, true).unwrap());
 }

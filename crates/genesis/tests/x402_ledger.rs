@@ -721,7 +721,7 @@ fn a_thousand_receipts_of_twenty_channels() {
     common::figure("record, settle and credit", recorded + released, Some(2_500_000));
     assert!(first <= 2_500_000 && recorded <= 1_000_000 && later <= 1_000_000);
     assert!(again + settled <= 2_500_000, "the bar: {again} and {settled}");
-    assert!(recorded + released <= 3_200_000);
+    assert!(recorded + released <= 3_300_000);
     let wanted = 5 * each * 20;
     let credited: u128 = all
         .iter()

@@ -67,13 +67,20 @@ pub(crate) async fn register(args: RegisterClosedArgs, output: Output) -> Result
             root,
             name: args.name.clone(),
             uri: String::new(),
-            royalty_bps: args.royalty_bps,
+            // A provider's model has none.
+            royalty_bps: 0,
             price: args.price.price(),
         };
         let spinner = output.spinner("registering");
-        let sent = client.register_model(&wallet, &model).await;
+        let registered = async {
+            let sent = client.register_model(&wallet, &model).await?;
+            let marked = client.mark_closed(&wallet, provider.as_str(), &host, &args.model);
+            Ok::<_, opg_client::ClientError>((sent, marked.await?))
+        }
+        .await;
         spinner.finish_and_clear();
-        let sent = sent?;
+        let (sent, marked) = registered?;
+        document["closed"] = json!(marked.map(|sent| sent.hash));
         document["transaction"] = json!(sent.hash);
         document["block"] = json!(sent.block);
     }

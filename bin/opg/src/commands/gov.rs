@@ -288,6 +288,14 @@ fn change(command: &ProposeCommand) -> Result<What, Failure> {
         } => Change::FeeSplit {
             weights: [*node, *auditors, *treasury, *router],
         },
+        ProposeCommand::ClosedFeeSplit {
+            node,
+            auditors,
+            treasury,
+            router,
+        } => Change::ClosedFeeSplit {
+            weights: [*node, *auditors, *treasury, *router],
+        },
         ProposeCommand::EscrowWindows { none, tee, zk, replay } => Change::EscrowWindows {
             windows: [*none, *tee, *zk, *replay],
         },

@@ -33,7 +33,8 @@ pub(super) fn check(call: &Call, height: u64, unbonding: u64) -> Checked {
                 let mut windows = call.windows.iter();
                 windows.try_for_each(|window| range("escrow window", window.to::<u64>(), 0, most))
             }
-            Ok(ReceiptLedgerCalls::setWeights(call)) => weights(call.weights),
+            Ok(ReceiptLedgerCalls::setWeights(call)) => weights(call.weights, MAX_WEIGHTS, 60, 20),
+            Ok(ReceiptLedgerCalls::setClosedWeights(call)) => weights(call.weights.map(u16::from), MAX_WEIGHTS, 90, 5),
             _ => Ok(()),
         },
         addresses::TREASURY => {
@@ -117,21 +118,22 @@ pub(super) fn check(call: &Call, height: u64, unbonding: u64) -> Checked {
     }
 }
 
-fn weights(weights: [u16; 4]) -> Checked {
+/// Weights whose node has `least` per cent or more, and nobody else over `most`.
+fn weights(weights: [u16; 4], largest: u64, least: u64, most: u64) -> Checked {
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-    range("sum of the weights", total, 1, MAX_WEIGHTS)?;
+    range("sum of the weights", total, 1, largest)?;
     for (name, weight) in ["node", "auditors", "treasury", "router"].into_iter().zip(weights) {
         let percent = u64::from(weight) * 100;
         let good = if name == "node" {
-            percent >= 60 * total
+            percent >= least * total
         } else {
-            percent <= 20 * total
+            percent <= most * total
         };
         if !good {
             let expected = if name == "node" {
-                "60 % of the sum or more"
+                format!("{least} % of the sum or more")
             } else {
-                "20 % of the sum at most"
+                format!("{most} % of the sum at most")
             };
             return Err(GovernanceError::field(name, expected, format!("{weight} of {total}")));
         }

@@ -62,6 +62,11 @@ pub enum Change {
         /// Node, auditors, treasury, router.
         weights: [u16; 4],
     },
+    /// Weights of the split of a charge of a closed model.
+    ClosedFeeSplit {
+        /// Node, auditors, treasury, router.
+        weights: [u8; 4],
+    },
     /// Escrow windows by mode: none, tee, zk, replay; seconds.
     EscrowWindows {
         /// In that order.
@@ -257,6 +262,12 @@ fn ledger(data: &[u8]) -> Option<String> {
             let [none, tee, zk, replay] = call.windows.map(|window| window.to::<u64>());
             format!(
                 "sets the escrow windows of receipts recorded later: none {none} s, tee {tee} s, zk {zk} s, replay {replay} s"
+            )
+        }
+        Calls::setClosedWeights(call) => {
+            let [node, auditors, treasury, router] = call.weights;
+            format!(
+                "splits charges of closed models that are credited later by the weights node {node}, auditors {auditors}, treasury {treasury}, router {router}"
             )
         }
         Calls::setWeights(call) => {
@@ -470,6 +481,10 @@ impl Client {
                     .await
                     .map(|call| vec![call]);
             }
+            Change::ClosedFeeSplit { weights } => Call::new(
+                addresses::RECEIPT_LEDGER,
+                ReceiptLedger::setClosedWeightsCall { weights: *weights },
+            ),
             Change::FeeSplit { weights } => Call::new(
                 addresses::RECEIPT_LEDGER,
                 ReceiptLedger::setWeightsCall { weights: *weights },
