@@ -53,33 +53,44 @@ pub(crate) async fn receive(hub: &Arc<Hub>, repo: i64, body: Body, size: u64, ex
         store_small(hub, repo, vec![(blob, content)]).await?;
         return Ok(blob);
     }
-    // Pieces go to a thread that writes and hashes; the queue is short, so memory stays bounded.
-    let (sender, mut pieces) = mpsc::channel::<Bytes>(16);
-    let store = Arc::clone(&hub.blobs);
-    let writer = tokio::task::spawn_blocking(move || -> Result<(Incoming, Blob), BlobError> {
-        let mut incoming = store.incoming()?;
+    // Pieces go to a thread that hashes and one that writes, which take about as long; the queues are short, so memory
+    // stays bounded.
+    let (to_hash, mut hashed) = mpsc::channel::<Bytes>(16);
+    let hasher = tokio::task::spawn_blocking(move || -> Result<Blob, BlobError> {
         let mut hasher = Hasher::new(size);
-        while let Some(piece) = pieces.blocking_recv() {
+        while let Some(piece) = hashed.blocking_recv() {
             hasher.update(&piece)?;
+        }
+        hasher.finish()
+    });
+    let (to_write, mut written) = mpsc::channel::<Bytes>(16);
+    let store = Arc::clone(&hub.blobs);
+    let writer = tokio::task::spawn_blocking(move || -> Result<Incoming, BlobError> {
+        let mut incoming = store.incoming()?;
+        while let Some(piece) = written.blocking_recv() {
             incoming.write(&piece)?;
         }
-        Ok((incoming, hasher.finish()?))
+        Ok(incoming)
     });
     let sent: Answer<()> = async {
         while let Some(piece) = next_piece(&mut body).await? {
             hub.metrics.received.inc_by(piece.len() as u64);
-            if sender.send(piece).await.is_err() {
-                // The writer has stopped and says why.
+            if to_hash.send(piece.clone()).await.is_err() || to_write.send(piece).await.is_err() {
+                // One of them has stopped and says why.
                 break;
             }
         }
         Ok(())
     }
     .await;
-    drop(sender);
-    let written = writer.await.map_err(ApiError::internal)?;
+    drop((to_hash, to_write));
+    let (hashed, written) = (
+        hasher.await.map_err(ApiError::internal)?,
+        writer.await.map_err(ApiError::internal)?,
+    );
     sent?;
-    let (incoming, blob) = written.inspect_err(|_| {
+    let incoming = written?;
+    let blob = hashed.inspect_err(|_| {
         hub.metrics.refused_blobs.inc();
     })?;
     check(hub, &blob, size, &expected)?;

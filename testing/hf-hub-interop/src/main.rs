@@ -9,7 +9,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(name), Some(revision)) = (arguments.next(), arguments.next()) else {
         return Err("usage: hf-hub-interop REPOSITORY REVISION FILE…".into());
     };
-    let api = ApiBuilder::from_env().with_progress(false).with_token(env::var("HF_TOKEN").ok()).build()?;
+    let api = ApiBuilder::from_env()
+        .with_progress(false)
+        .with_token(env::var("HF_TOKEN").ok())
+        .build()?;
     let repository = api.repo(Repo::with_revision(name, RepoType::Model, revision));
     let info = repository.info()?;
     println!("commit\t{}", info.sha);

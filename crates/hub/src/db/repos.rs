@@ -28,6 +28,9 @@ pub(crate) struct Repo {
     pub(crate) formats: String,
 }
 
+/// A tag that at most so many repositories have is rare.
+const RARE: i64 = 2_000;
+
 const COLUMNS: &str = "repos.id, repos.kind, repos.owner, repos.name, repos.created, repos.updated, repos.private, repos.gated, \
      repos.head, repos.likes, repos.pipeline, repos.library, repos.license, repos.card, repos.formats";
 
@@ -202,6 +205,13 @@ pub(crate) struct Query {
     pub(crate) spaces: Vec<String>,
 }
 
+/// Whether few repositories have a tag.
+fn is_rare(db: &Connection, tag: &str) -> Found<bool> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE tag = ?1 LIMIT ?2) AS some";
+    let count: i64 = db.prepare_cached(sql)?.query_row((tag, RARE + 1), |row| row.get(0))?;
+    Ok(count <= RARE)
+}
+
 /// Repositories of a kind, newest first or by likes.
 pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<Repo>> {
     let mut values: Vec<Value> = vec![kind.as_str().to_owned().into()];
@@ -226,10 +236,17 @@ pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<
         add(&|n| format!("repos.formats LIKE ?{n} ESCAPE '\\'"), like(format).into());
     }
     for tag in query.tags.iter().take(16) {
-        add(
-            &|n| format!("EXISTS (SELECT 1 FROM tags WHERE tags.repo = repos.id AND tags.tag = ?{n})"),
-            tag.clone().into(),
-        );
+        // The repositories of a rare tag are looked up and sorted; for a common one the list is walked in its order until
+        // the page is full.
+        let rare = is_rare(db, tag)?;
+        let sql = |n: usize| {
+            if rare {
+                format!("repos.id IN (SELECT tags.repo FROM tags WHERE tags.tag = ?{n})")
+            } else {
+                format!("EXISTS (SELECT 1 FROM tags WHERE tags.repo = repos.id AND tags.tag = ?{n})")
+            }
+        };
+        add(&sql, tag.clone().into());
     }
     match query.gated {
         Some(true) => conditions.push("repos.gated <> 'false'".into()),
