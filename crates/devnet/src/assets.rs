@@ -23,6 +23,8 @@ pub struct DemoModel {
     pub name: &'static str,
     /// How its bytes are read.
     pub format: Format,
+    /// What it does and where it comes from, for its card.
+    pub about: &'static str,
     /// The file itself.
     pub bytes: &'static [u8],
     /// Reference price and the demo node's ask.
@@ -63,6 +65,7 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
     DemoModel {
         name: "demo/digits-mlp",
         format: Format::Onnx,
+        about: "Reads handwritten digits, 8 by 8 grey levels: a small neural network. Its exact integer program lies beside it, so answers can be proven.",
         bytes: include_bytes!("../../../testing/fixtures/digits/digits_mlp.onnx"),
         price: PER_CALL,
         program: Some(DemoProgram {
@@ -73,6 +76,7 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
     DemoModel {
         name: "demo/digits-logreg",
         format: Format::Onnx,
+        about: "Reads handwritten digits, 8 by 8 grey levels: logistic regression.",
         bytes: include_bytes!("../../../testing/fixtures/digits/logreg.onnx"),
         price: PER_CALL,
         program: None,
@@ -80,6 +84,7 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
     DemoModel {
         name: "demo/digits-gbc",
         format: Format::Onnx,
+        about: "Reads handwritten digits, 8 by 8 grey levels: gradient-boosted trees.",
         bytes: include_bytes!("../../../testing/fixtures/digits/gbc.onnx"),
         price: PER_CALL,
         program: None,
@@ -87,6 +92,7 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
     DemoModel {
         name: "demo/tiny-llama",
         format: Format::Gguf,
+        about: "A very small language model that writes licence-like English. For trying things out, not for its answers.",
         bytes: include_bytes!("../../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"),
         price: PER_TOKEN,
         program: None,
@@ -114,6 +120,18 @@ impl DemoModel {
         self.program.map(|_| dir.join(self.name).join(PROGRAM_FILE))
     }
 
+    /// Its model card.
+    fn card(&self) -> String {
+        let task = match self.format {
+            Format::Gguf => "text-generation",
+            _ => "tabular-classification",
+        };
+        format!(
+            "---\npipeline_tag: {task}\ntags:\n- demo\n---\n\n# {}\n\n{}\n\nMade for this project's local networks.\n",
+            self.name, self.about
+        )
+    }
+
     /// Writes its files below `dir` unless files of these sizes are there. The node checks the content against the
     /// roots when it loads the model.
     ///
@@ -121,6 +139,7 @@ impl DemoModel {
     /// If a file cannot be written.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         write(&self.path(dir), self.bytes)?;
+        write(&dir.join(self.name).join("README.md"), self.card().as_bytes())?;
         match (self.program_path(dir), self.program) {
             (Some(path), Some(program)) => write(&path, program.bytes),
             _ => Ok(()),
