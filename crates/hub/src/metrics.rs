@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     blobs: Gauge,
     blob_bytes: Gauge,
     repos: Gauge,
+    pub(crate) chain_block: Gauge,
 }
 
 impl Metrics {
@@ -73,6 +74,7 @@ impl Metrics {
             blobs: Gauge::default(),
             blob_bytes: Gauge::default(),
             repos: Gauge::default(),
+            chain_block: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests", "Answered requests", metrics.requests.clone());
@@ -108,6 +110,11 @@ impl Metrics {
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("blobs", "Stored blobs", metrics.blobs.clone());
         registry.register("blob_bytes", "Bytes of stored blobs", metrics.blob_bytes.clone());
+        registry.register(
+            "chain_block",
+            "Block up to which earnings are summed",
+            metrics.chain_block.clone(),
+        );
         registry.register("repositories", "Model repositories", metrics.repos.clone());
         metrics
     }

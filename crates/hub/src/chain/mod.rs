@@ -37,7 +37,9 @@ const REMEMBERED: usize = 10_000;
 /// Between two looks for new blocks.
 const POLL: Duration = Duration::from_millis(500);
 /// After a failure.
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(1);
+/// Failures are told after this time: a hub may well start before the full nodes.
+const QUIET: Duration = Duration::from_secs(30);
 /// Longest wait for a full node when somebody waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -87,7 +89,8 @@ impl Chain {
 
     /// Follows the chain until it is told to stop.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut failing = false;
+        let mut failing: Option<Instant> = None;
+        let mut told = false;
         loop {
             let step = async {
                 let evm = self.evm().await?;
@@ -99,13 +102,16 @@ impl Chain {
             };
             let pause = match step {
                 Ok(more) => {
-                    if std::mem::take(&mut failing) {
+                    failing = None;
+                    if std::mem::take(&mut told) {
                         tracing::info!("following the chain again");
                     }
                     if more { Duration::ZERO } else { POLL }
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    tracing::debug!(%error, "the chain cannot be followed");
+                    let since = *failing.get_or_insert_with(Instant::now);
+                    if since.elapsed() > QUIET && !std::mem::replace(&mut told, true) {
                         tracing::warn!(%error, "earnings are not up to date: the chain cannot be followed; trying again");
                     }
                     PAUSE
@@ -164,6 +170,11 @@ impl Chain {
         }
         known.insert(root, (Instant::now(), found.clone()));
         Ok(found)
+    }
+
+    /// The block up to which earnings are summed; `None` before the first one.
+    pub(crate) async fn block(&self) -> Answer<Option<u64>> {
+        Ok(self.earnings(ModelRoot(B256::ZERO)).await?.1)
     }
 
     /// What a model has earned up to a block; `None` for the block if none was read yet.

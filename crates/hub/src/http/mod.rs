@@ -256,6 +256,10 @@ async fn metrics(State(hub): State<Arc<Hub>>) -> Answer<Response> {
         })
         .await?;
     hub.metrics.gauges(blobs, bytes, repos);
+    if let Some(chain) = &hub.chain {
+        let block = chain.block().await?.unwrap_or(0);
+        hub.metrics.chain_block.set(i64::try_from(block).unwrap_or(i64::MAX));
+    }
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content)], Body::from(hub.metrics.text())).into_response())
 }
