@@ -335,7 +335,7 @@ impl InferenceNodeConfig {
             store.dir = base.join(&store.dir);
         }
         for model in &mut config.models {
-            if model.upstream.is_none() && model.hub.is_none() {
+            if !model.path.as_os_str().is_empty() {
                 model.path = base.join(&model.path);
             }
             model.program = model.program.take().map(|program| base.join(program));

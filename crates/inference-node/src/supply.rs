@@ -202,7 +202,7 @@ mod tests {
         for (store, path, hub, words) in [
             ("", "", HUB, "model_store"),
             (STORE, "path = 'x.gguf'\n", HUB, "choose one"),
-            (STORE, "", "", "neither a path nor a section hub"),
+            (STORE, "", "", "no path and no section hub"),
             (STORE, "", "[models.hub]\nroot = '11'\n", "root"),
             (STORE, "", "[models.hub]\nrevision = 'main'\n", "root"),
             ("[model_store]\ndir = 'c'\npeers = ['ftp://x']\n", "", HUB, "ftp://x"),

@@ -106,7 +106,7 @@ impl ModelConfig {
                 Some(format!("{:?} has a path and a section hub; choose one", self.name))
             }
             (None, _) if self.path.as_os_str().is_empty() => {
-                Some(format!("{:?} has neither a path nor a section hub", self.name))
+                Some(format!("{:?} has no path and no section hub", self.name))
             }
             (None, _) => None,
         }
