@@ -22,6 +22,7 @@ const ROUND: &str = "not (package(opg-e2e) | package(opg-devnet))";
 /// Installs the wallets and x402 clients of other people that the end-to-end tests drive. Those tests say loudly that they skip where this
 /// did not work: a machine without Node, or one that does not reach the npm registry.
 pub(crate) fn wallets(context: &Context, steps: &mut Steps) {
+    rust_client(context, steps);
     if !npm::is_there() {
         steps.skip(
             "wallets",
@@ -35,6 +36,26 @@ pub(crate) fn wallets(context: &Context, steps: &mut Steps) {
             Ok(()) => steps.done(name, start.elapsed()),
             Err(error) => steps.skip(name, &format!("{error:#}: the tests that use {users} skip")),
         }
+    }
+}
+
+/// Builds the public Rust client of x402, a workspace of its own beside this one's build: its dependencies would change features here.
+fn rust_client(context: &Context, steps: &mut Steps) {
+    let start = Instant::now();
+    let target = context.target_dir.join("x402-reqwest");
+    let manifest = context.root.join("testing/x402-reqwest/Cargo.toml");
+    let built = Cmd::cargo(context)
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target)
+        .run();
+    match built {
+        Ok(()) => steps.done("x402-reqwest", start.elapsed()),
+        Err(error) => steps.skip(
+            "x402-reqwest",
+            &format!("{error:#}: the test that pays with crates.io's client skips"),
+        ),
     }
 }
 

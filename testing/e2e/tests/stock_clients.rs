@@ -1,5 +1,5 @@
-//! Public x402 clients, unmodified, pay a local network: npm `@x402/fetch`, PyPI `x402` (httpx and requests) and OpenGradient's fork
-//! `og-x402`, by every scheme that they have. Each call is answered, charged to the token, recorded by the chain and credited.
+//! Public x402 clients, unmodified, pay a local network: npm `@x402/fetch`, PyPI `x402` (httpx and requests), OpenGradient's fork
+//! `og-x402` and crates.io's `x402-reqwest`, by every scheme that they have. Each call is answered, charged to the token, recorded by the chain and credited.
 //!
 //! Skipped, loudly, where the packages cannot be installed.
 
@@ -64,6 +64,22 @@ fn node() -> Option<()> {
         return None;
     }
     Some(())
+}
+
+/// The program around `x402-reqwest` (testing/x402-reqwest), which `cargo xtask test` builds: a workspace of its own, beside this one's build.
+fn rust() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("target directory");
+    let program = target.join("x402-reqwest/debug/x402-reqwest-client");
+    if !program.is_file() {
+        eprintln!(
+            "SKIPPED: x402-reqwest is not built; is a registry reachable? (cargo build --locked --manifest-path testing/x402-reqwest/Cargo.toml --target-dir {})",
+            target.join("x402-reqwest").display()
+        );
+        return None;
+    }
+    Some(program)
 }
 
 /// A network and what a new payer on it needs.
@@ -258,5 +274,20 @@ async fn the_python_clients_pay_by_every_scheme() {
         let receipts = world.run(&mut command, &what, calls);
         let locked = if scheme == "batch-settlement" { DEPOSIT } else { 0 };
         world.settled(&what, &payer, before, &receipts, locked).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_pays_by_every_scheme() {
+    let Some(program) = rust() else { return };
+    let world = World::start();
+    for (scheme, calls) in [("exact", 2), ("upto", 2)] {
+        let payer = world.payer(scheme == "upto").await;
+        let before = world.balance(&payer).await;
+        let mut command = Command::new(&program);
+        command.args([scheme, &world.node, &payer.key, &calls.to_string()]);
+        let what = format!("x402-reqwest {scheme}");
+        let receipts = world.run(&mut command, &what, calls);
+        world.settled(&what, &payer, before, &receipts, 0).await;
     }
 }
