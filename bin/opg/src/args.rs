@@ -1019,6 +1019,18 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         purse: PurseArgs,
     },
+    /// Let Permit2 move this wallet's OPG, for --pay permit and --pay upto; needs gas
+    Permit2 {
+        /// Take it back
+        #[arg(long)]
+        revoke: bool,
+        /// The wallet
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
     /// Send OPG (ERC-20), or native coin with --native
     Send {
         /// To whom
@@ -1199,8 +1211,12 @@ pub(crate) enum PayArg {
     Auto,
     /// Out of a channel to the node
     Channel,
-    /// By a payment of its own
+    /// By a payment of its own (ERC-3009): the bound is taken, the rest comes back as a credit
     Exact,
+    /// As exact, by Permit2: see `opg wallet permit2`
+    Permit,
+    /// By Permit2, after the work and only what it cost: see `opg wallet permit2`
+    Upto,
 }
 
 /// Options of `opg faucet`.

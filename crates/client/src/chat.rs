@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Authorized, Client, ClientError, Job, Paid,
+    Authorized, Client, ClientError, Job, Paid, Way,
     answer::{AnswerError, Envelope, same_delivery},
     rpc::{read_body, root_cause},
     sse::SseParser,
@@ -233,6 +233,7 @@ impl Job {
             mode,
             max_spend,
             via: Self::via(mode),
+            way: Way::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Authorized, Client, ClientError, Job, Paid,
+    Authorized, Client, ClientError, Job, Paid, Way,
     answer::{Envelope, same_delivery},
     rpc::read_body,
 };
@@ -53,6 +53,7 @@ impl Job {
             mode,
             max_spend,
             via: Self::via(mode),
+            way: Way::default(),
             most: Usage { input: 1, output: 1 },
         }
     }

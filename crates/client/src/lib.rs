@@ -90,7 +90,7 @@ pub use crate::{
         NodeEntry, load_genesis, locate, remember, user_data_dir, write_atomically, write_secret_atomically,
     },
     node::{Heartbeat, NewNode, NodeError, NodeStanding, NodeStep},
-    pay::{Authorized, Job, Paid, Quoted},
+    pay::{Authorized, Job, Paid, Quoted, Way},
     purse::{Channel, Purse, PurseError},
     receipt_file::Stage,
     registry::{Model, Registered},

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use opg_payments::{
     eip3009::{OPG_NAME, OPG_VERSION},
+    permit2::Witness,
     x402::{self, PaymentRequired, PaymentRequirements},
 };
 use opg_primitives::{
@@ -16,6 +17,8 @@ use opg_primitives::{
     money::{Amount, Price},
 };
 use opg_receipt::{ReceiptError, SignedQuote};
+
+use crate::pay::Way;
 
 /// Longest time for which a payment may be left unsettled, in seconds.
 pub const MAX_AUTHORIZATION_SECONDS: u64 = 3_600;
@@ -92,7 +95,7 @@ pub struct Expected {
     pub request: B256,
     /// The model's root in the registry.
     pub model: ModelRoot,
-    /// The node's ask for the model, in the registry.
+    /// The node's ask for the model, in the registry: the most that it may quote.
     pub ask: Price,
     /// The creator's royalty in the registry, basis points.
     pub royalty_bps: u16,
@@ -126,6 +129,8 @@ pub struct Selected {
     pub quote: SignedQuote,
     /// What to pay, as an amount.
     pub amount: Amount,
+    /// What a permit is for, if the payment is one.
+    pub witness: Option<Witness>,
 }
 
 fn differs(field: &'static str, expected: impl ToString, got: impl ToString) -> OfferError {
@@ -150,14 +155,21 @@ fn same<T: PartialEq + ToString>(field: &'static str, expected: &T, got: &T) -> 
 ///
 /// # Errors
 /// The first field that is not acceptable.
-pub fn select(offer: &PaymentRequired, expected: &Expected) -> Result<Selected, OfferError> {
+pub fn select(offer: &PaymentRequired, expected: &Expected, by: Way) -> Result<Selected, OfferError> {
     same("x402Version", &u64::from(x402::VERSION), &offer.x402_version)?;
     let network = x402::network(expected.chain_id);
-    let exact = || offer.accepts.iter().filter(|way| way.scheme == x402::EXACT);
-    let Some(way) = exact().find(|way| way.network == network).or_else(|| exact().next()) else {
+    let fits = |way: &&PaymentRequirements| {
+        let permit2 = way.extra_str("assetTransferMethod") == Some(x402::PERMIT2_METHOD);
+        way.scheme == by.scheme() && permit2 == by.needs_permit2()
+    };
+    let fitting = || offer.accepts.iter().filter(fits);
+    // One that does not fit is named below with the field that differs.
+    let any = || offer.accepts.iter().find(|way| way.scheme == by.scheme());
+    let here = fitting().find(|way| way.network == network);
+    let Some(way) = here.or_else(|| fitting().next()).or_else(any) else {
         let offered: Vec<_> = offer.accepts.iter().take(8).map(|way| way.scheme.as_str()).collect();
         return Err(OfferError::Scheme {
-            expected: format!("{} on {network}", x402::EXACT),
+            expected: format!("{} on {network}", by.scheme()),
             got: crate::text::one_line(&offered.join(", "), 200),
         });
     };
@@ -182,9 +194,31 @@ pub fn select(offer: &PaymentRequired, expected: &Expected) -> Result<Selected, 
         &OPG_VERSION,
         &way.extra_str("version").unwrap_or_default(),
     )?;
-    if let Some(method) = way.extra_str("assetTransferMethod") {
-        same("extra.assetTransferMethod", &"eip3009", &method)?;
-    }
+    let method = way.extra_str("assetTransferMethod").unwrap_or("eip3009");
+    let wanted = if by.needs_permit2() {
+        x402::PERMIT2_METHOD
+    } else {
+        "eip3009"
+    };
+    same("extra.assetTransferMethod", &wanted, &method)?;
+    let witness = match by {
+        Way::Exact => None,
+        Way::Permit => Some(Witness::Exact {
+            to: way.pay_to,
+            valid_after: 0,
+        }),
+        Way::Upto => {
+            let named = way.extra_str("facilitatorAddress").unwrap_or_default();
+            let facilitator = named
+                .parse()
+                .map_err(|_| differs("extra.facilitatorAddress", "an address", named))?;
+            Some(Witness::Upto {
+                to: way.pay_to,
+                facilitator,
+                valid_after: 0,
+            })
+        }
+    };
     let text = way
         .extra_str("quote")
         .ok_or_else(|| OfferError::Quote("is missing".into()))?;
@@ -197,6 +231,7 @@ pub fn select(offer: &PaymentRequired, expected: &Expected) -> Result<Selected, 
         requirements: way.clone(),
         quote,
         amount,
+        witness,
     })
 }
 
@@ -240,7 +275,10 @@ pub(crate) fn check_terms(signed: &SignedQuote, amount: Amount, expected: &Expec
             quote.ask.per_mtok_out,
         ),
     ] {
-        same(field, &known, &quoted)?;
+        // A node whose prices are in USD asks for less than what it registered, never for more.
+        if quoted > known {
+            return Err(differs(field, format!("at most {known}"), quoted));
+        }
     }
     same("extra.quote.royalty_bps", &expected.royalty_bps, &quote.royalty_bps)?;
     same("extra.quote.mode", &expected.mode, &quote.mode_asked)?;

@@ -1,4 +1,4 @@
-//! One paid request: quote, payment, request (x402 v2: scheme `exact` by ERC-3009, or a voucher of a channel).
+//! One paid request: quote, payment, request (x402 v2: scheme `exact` by ERC-3009 or Permit2, `upto`, or a voucher of a channel).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,6 +6,7 @@ use alloy_primitives::{B256, Bytes};
 use opg_contracts::addresses;
 use opg_payments::{
     eip3009::{Authorization, Domain},
+    permit2::{Permit, Witness},
     x402::{
         self, BatchPayload, ChargeExtra, PAYMENT_REQUIRED, PAYMENT_SIGNATURE, PaymentPayload, PaymentRequired,
         PaymentRequirements, Resource,
@@ -57,6 +58,37 @@ pub struct Job {
     pub(crate) most: Usage,
     /// How the request reaches the node.
     pub via: Via,
+    /// What is signed for a payment of its own.
+    pub way: Way,
+}
+
+/// What is signed for a payment of its own, which is one without a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// `exact`: an ERC-3009 authorization over the quoted bound; the rest comes back as a credit. Needs nothing else.
+    #[default]
+    Exact,
+    /// `exact` by Permit2: the same for a wallet that lets Permit2 move its OPG.
+    Permit,
+    /// `upto` by Permit2: only the charge is taken, after the work. Taken by nodes while the payer owes them little.
+    Upto,
+}
+
+impl Way {
+    /// Whether Permit2 moves the money, for which it needs the wallet's allowance.
+    #[must_use]
+    pub const fn needs_permit2(self) -> bool {
+        matches!(self, Self::Permit | Self::Upto)
+    }
+
+    /// Scheme of x402.
+    #[must_use]
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Exact | Self::Permit => x402::EXACT,
+            Self::Upto => x402::UPTO,
+        }
+    }
 }
 
 impl Job {
@@ -64,6 +96,13 @@ impl Job {
     #[must_use]
     pub fn sealed(mut self, relay: Option<String>) -> Self {
         self.via = relay.map_or(Via::Sealed, Via::Relay);
+        self
+    }
+
+    /// What is signed if the call is paid without a channel.
+    #[must_use]
+    pub fn paid_by(mut self, way: Way) -> Self {
+        self.way = way;
         self
     }
 
@@ -122,6 +161,8 @@ pub(crate) enum Payment {
         authorization: Authorization,
         signature: Vec<u8>,
     },
+    /// A permit.
+    Permit { permit: Permit, signature: Vec<u8> },
     /// A voucher of a channel.
     Channel {
         payload: Box<BatchPayload>,
@@ -178,21 +219,42 @@ impl Quoted {
         &self.model
     }
 
-    /// Signs the payment: an ERC-3009 authorization to the node's deposit address with a random nonce.
+    /// Signs the payment in the job's way, to the node's deposit address and with a random nonce.
     ///
     /// # Errors
     /// If the operating system gives no randomness.
     pub fn authorize(self, wallet: &Wallet) -> Result<Authorized, ClientError> {
-        let authorization = Authorization {
-            from: wallet.address(),
-            to: self.selected.requirements.pay_to,
-            value: self.selected.value(),
-            valid_after: 0,
-            valid_before: now() + self.selected.requirements.max_timeout_seconds,
-            nonce: B256::new(random_bytes()?),
+        let way = &self.selected.requirements;
+        let deadline = now() + way.max_timeout_seconds;
+        let nonce = B256::new(random_bytes()?);
+        let chain_id = self.selected.quote.quote().chain_id;
+        let payment = if let Some(witness) = self.selected.witness {
+            let permit = Permit {
+                from: wallet.address(),
+                token: way.asset,
+                amount: self.selected.value(),
+                nonce: nonce.into(),
+                deadline,
+                witness,
+            };
+            let signature = permit.sign(&Domain::permit2(chain_id), wallet.secret_key()).to_vec();
+            Payment::Permit { permit, signature }
+        } else {
+            let authorization = Authorization {
+                from: wallet.address(),
+                to: way.pay_to,
+                value: self.selected.value(),
+                valid_after: 0,
+                valid_before: deadline,
+                nonce,
+            };
+            let domain = Domain::opg(chain_id, addresses::OPG);
+            let signature = authorization.sign(&domain, wallet.secret_key()).to_vec();
+            Payment::Exact {
+                authorization,
+                signature,
+            }
         };
-        let domain = Domain::opg(self.selected.quote.quote().chain_id, addresses::OPG);
-        let signature = authorization.sign(&domain, wallet.secret_key()).to_vec();
         Ok(Authorized {
             job: self.job,
             node: self.node,
@@ -204,10 +266,7 @@ impl Quoted {
             quote: Some(self.selected.quote),
             expected: self.expected,
             booked: None,
-            payment: Payment::Exact {
-                authorization,
-                signature,
-            },
+            payment,
         })
     }
 
@@ -234,7 +293,7 @@ impl Authorized {
     /// The channel that pays, if one does.
     pub fn channel(&self) -> Option<B256> {
         match &self.payment {
-            Payment::Exact { .. } => None,
+            Payment::Exact { .. } | Payment::Permit { .. } => None,
             Payment::Channel { payload, .. } => Some(payload.voucher.voucher.channel_id),
         }
     }
@@ -248,6 +307,11 @@ impl Authorized {
             } => {
                 let payload = PaymentPayload::of_exact(accepted, authorization, signature)
                     .map_err(|error| ClientError::Http(error.to_string()))?;
+                (payload, false)
+            }
+            Payment::Permit { permit, signature } => {
+                let payload = PaymentPayload::of_permit(accepted, permit, signature)
+                    .ok_or_else(|| ClientError::Http("a permit of a channel's deposit is no payment".into()))?;
                 (payload, false)
             }
             Payment::Channel { payload, .. } => (PaymentPayload::of_batch(accepted, payload), true),
@@ -285,6 +349,32 @@ impl Authorized {
                 channel: None,
                 facilitator: None,
             },
+            Payment::Permit { permit, signature } => {
+                let (scheme, payee, valid_after, facilitator) = match permit.witness {
+                    Witness::Upto {
+                        to,
+                        facilitator,
+                        valid_after,
+                    } => (PaymentScheme::Upto, to, valid_after, Some(facilitator)),
+                    Witness::Exact { to, valid_after } => (PaymentScheme::Exact, to, valid_after, None),
+                    // Never signed here: no receipt names it.
+                    Witness::Deposit { .. } => (PaymentScheme::Exact, Default::default(), 0, None),
+                };
+                PaymentRecord {
+                    scheme,
+                    method: PaymentMethod::Permit2,
+                    payer: permit.from,
+                    payee,
+                    // The offer's amount was checked to fit.
+                    amount: Amount::try_from(permit.amount).unwrap_or(Amount::MAX),
+                    valid_after,
+                    valid_before: permit.deadline,
+                    nonce: permit.nonce.into(),
+                    signature: signature.clone().into(),
+                    channel: None,
+                    facilitator,
+                }
+            }
             Payment::Channel { payload, bound, .. } => {
                 let (config, voucher) = (&payload.config, &payload.voucher);
                 PaymentRecord {
@@ -416,7 +506,7 @@ impl Client {
         let offer: PaymentRequired =
             x402::decode_header(header.as_bytes()).map_err(|error| offer::OfferError::Unreadable(error.to_string()))?;
         let expected = self.expected(&job, &node, &model);
-        let selected = offer::select(&offer, &expected)?;
+        let selected = offer::select(&offer, &expected, job.way)?;
         let digest = selected.quote.quote().keyset;
         let known = self.keyset(digest, &node.url).await?;
         selected.check_signature(known.as_ref().map(|(registered, _)| registered), node_id)?;

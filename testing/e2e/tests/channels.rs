@@ -186,3 +186,71 @@ async fn a_channel_pays_for_calls_and_its_rest_comes_back() {
     assert!(limited.stderr.contains("limit"), "{}", limited.stderr);
     assert_eq!(payer.balances(), (start.0 - charged, 0));
 }
+
+/// Payments of their own by Permit2: refused until Permit2 may move the money; then `upto` takes the charge and `permit` the bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn permits_pay_once_permit2_may_move_the_money() {
+    let network = Network::start();
+    let payer = Payer::new(&network, "2");
+    let (dir, home) = (network.dir(), network.home());
+    let start = payer.balances().0;
+    let input = json!({"X": [vec![0.0; 64]]}).to_string();
+    let before = payer.run(&["infer", "demo/digits-mlp", "--input", &input, "--pay", "upto"]);
+    assert_eq!(before.code(), 2, "{}", before.stderr);
+    assert!(before.stderr.contains("opg wallet permit2"), "{}", before.stderr);
+
+    let address = payer.ok(&["wallet", "show"])["address"]
+        .as_str()
+        .expect("address")
+        .to_owned();
+    let gas = ["wallet", "send", &address, "0.1", "--native", "--dir", text(&dir)];
+    opg(home, &gas).expect_code(0);
+    assert_eq!(payer.ok(&["wallet", "permit2"])["permit2"], true);
+    let rpc = Rpc::new(network.rpc_urls()[0]);
+    let credited = async |paid: &Value| {
+        let id = paid["receipt_id"].as_str().expect("id").to_owned();
+        wait_until("the payment is credited", PATIENCE, async || {
+            let found = rpc.try_call("og_getReceipt", json!([id])).await;
+            found.is_ok_and(|found| found["payment"]["credited"] == true)
+        })
+        .await;
+    };
+    let upto = payer.infer("upto", &[]);
+    credited(&upto).await;
+    let charge = wei(&upto["opg"]["charge"]);
+    assert!(charge > 0);
+    assert_eq!(payer.balances().0, start - charge, "only the charge is taken");
+
+    // more than is charged is signed, and taken by scheme exact; the rest is a credit
+    let file = home.join("permit.receipt.json");
+    let permit = payer.infer("permit", &["--receipt", text(&file)]);
+    credited(&permit).await;
+    let signed = wei(&permit["opg"]["signed"]);
+    assert_eq!(payer.balances().0, start - charge - signed);
+    let shown = opg(home, &["receipt", "show", text(&file), "--json"])
+        .expect_code(0)
+        .json();
+    let payment = &shown["core"]["payment"];
+    assert_eq!(
+        (&payment["scheme"], &payment["method"]),
+        (&json!("exact"), &json!("permit2")),
+        "{payment}"
+    );
+    let genesis = dir.join("genesis.json");
+    let arguments = [
+        "receipt",
+        "verify",
+        text(&file),
+        "--genesis",
+        text(&genesis),
+        "--offline",
+        "--require",
+        "none",
+    ];
+    opg(home, &arguments).expect_code(0);
+
+    // and taken back
+    assert_eq!(payer.ok(&["wallet", "permit2", "--revoke"])["permit2"], false);
+    let after = payer.run(&["infer", "demo/digits-mlp", "--input", &input, "--pay", "permit"]);
+    assert_eq!(after.code(), 2, "{}", after.stderr);
+}

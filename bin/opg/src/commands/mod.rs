@@ -24,7 +24,7 @@ pub(crate) mod zk;
 
 use std::{io::Read as _, path::Path};
 
-use opg_client::{Authorized, Client, Job, Network, Purse, Wallet};
+use opg_client::{Authorized, Client, Job, Network, Purse, Wallet, Way};
 use opg_primitives::mode::Mode;
 
 use crate::{
@@ -92,7 +92,12 @@ pub(crate) fn sealed(job: Job, args: &JobArgs) -> Result<Job, Failure> {
 /// Signs the payment of a call as `--pay` wants it, within the wallet's limits.
 pub(crate) async fn authorize(client: &Client, job: Job, wallet: &Wallet, pay: PayArg) -> Result<Authorized, Failure> {
     let purse = Purse::of(client.network(), wallet.address());
-    if pay != PayArg::Exact {
+    let way = match pay {
+        PayArg::Auto | PayArg::Channel | PayArg::Exact => Way::Exact,
+        PayArg::Permit => Way::Permit,
+        PayArg::Upto => Way::Upto,
+    };
+    if matches!(pay, PayArg::Auto | PayArg::Channel) {
         match client.authorize_from_channel(job.clone(), wallet, &purse).await? {
             Some(authorized) => return Ok(authorized),
             None if pay == PayArg::Channel => {
@@ -105,7 +110,14 @@ pub(crate) async fn authorize(client: &Client, job: Job, wallet: &Wallet, pay: P
             None => {}
         }
     }
-    Ok(client.quote(job).await?.authorize_within(wallet, &purse)?)
+    let quoted = client.quote(job.paid_by(way)).await?;
+    if way.needs_permit2() && client.permit2_allowance(wallet.address()).await? < quoted.amount().to_u256() {
+        return Err(Failure::usage(format!(
+            "Permit2 may not move OPG of {}: allow it once with `opg wallet permit2` (needs gas), or use --pay exact",
+            wallet.address()
+        )));
+    }
+    Ok(quoted.authorize_within(wallet, &purse)?)
 }
 
 /// Text given as it is, as `@FILE`, or as `-` for stdin.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use alloy_primitives::U256;
 use opg_client::{Asset, Client, Network, Purse, Wallet};
 use opg_primitives::{ids::NodeId, money::Amount};
 use serde_json::json;
@@ -72,6 +73,27 @@ pub(crate) async fn run(command: WalletCommand, output: Output) -> Result<ExitCo
                     ("one node, 24 hours", shown(limits.per_payee_day)),
                 ])
             })?;
+        }
+        WalletCommand::Permit2 { revoke, key, network } => {
+            let client = client(&network)?;
+            let wallet = wallet(&key, Some(client.network()))?;
+            let value = if revoke { U256::ZERO } else { U256::MAX };
+            let spinner = output.spinner("waiting for the block");
+            let sent = client.allow_permit2(&wallet, value).await;
+            spinner.finish_and_clear();
+            let sent = sent?;
+            output.result(
+                &json!({ "address": wallet.address(), "permit2": !revoke, "transaction": sent }),
+                || {
+                    let may = if revoke { "may not move" } else { "may move" };
+                    format!(
+                        "Permit2 {may} OPG of {} by its signatures, since block {}\ntransaction {}",
+                        wallet.address(),
+                        sent.block,
+                        sent.hash
+                    )
+                },
+            )?;
         }
         WalletCommand::Send {
             to,
