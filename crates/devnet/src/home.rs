@@ -76,6 +76,7 @@ impl RunningHome {
             metrics: None,
             peers: Vec::new(),
             limits: Default::default(),
+            oracle: None,
         };
         for address in [config.rpc, config.p2p] {
             std::net::TcpListener::bind(address).map_err(|source| DevnetError::Port { address, source })?;

@@ -112,6 +112,7 @@ pub(crate) fn join(network: &Network, out: &Path, options: JoinOptions) -> Resul
             metrics,
             peers,
             limits: Default::default(),
+            oracle: None,
         },
     )?;
     Ok(Joined {

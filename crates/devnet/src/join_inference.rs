@@ -69,6 +69,7 @@ pub(crate) fn join(network: &Network, out: &Path, options: InferenceOptions) -> 
             kind,
             program: None,
             upstream: None,
+            usd: None,
             hub: None,
         });
     }

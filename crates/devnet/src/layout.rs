@@ -291,6 +291,7 @@ fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) 
             metrics: Some(ports.metrics(i)),
             peers: peers.collect(),
             limits: Default::default(),
+            oracle: None,
         };
         write_full_node(&role_dir(dir, i.into()).join("config.toml"), config)?;
     }
@@ -318,6 +319,7 @@ fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) 
                 },
                 program: model.program_path(Path::new("../models")),
                 upstream: None,
+                usd: None,
                 hub: Some(HubModel {
                     root,
                     repository: None,

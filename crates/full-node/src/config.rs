@@ -170,6 +170,37 @@ pub struct FullNodeConfig {
     /// Upper bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// Feeds the price oracle; absent: this validator has no say in the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle: Option<OracleConfig>,
+}
+
+/// Where this validator takes the price of OPG from, and who sends its feeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OracleConfig {
+    /// The source: USD of one OPG in decimal digits, such as `0.25`.
+    pub source: PriceSource,
+    /// File with the secret key (64 hex digits) of an account that sends the feeds and pays their gas. Not the system key: blocks take no
+    /// ordinary transactions of system accounts.
+    pub relayer: PathBuf,
+    /// Seconds after which what a file says counts for nothing.
+    #[serde(default = "default_max_age")]
+    pub max_age_secs: u64,
+}
+
+const fn default_max_age() -> u64 {
+    300
+}
+
+/// A source of prices. None is built in: validators that read one source are one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum PriceSource {
+    /// A file that something else keeps up to date.
+    File(PathBuf),
+    /// A program and its arguments, run once a minute; it prints the price and ends with 0 within ten seconds.
+    Command(Vec<String>),
 }
 
 impl FullNodeConfig {
@@ -194,6 +225,12 @@ impl FullNodeConfig {
         for entry in [&mut config.genesis, &mut config.keys, &mut config.data_dir] {
             if entry.is_relative() {
                 *entry = base.join(&*entry);
+            }
+        }
+        if let Some(oracle) = &mut config.oracle {
+            oracle.relayer = base.join(&oracle.relayer);
+            if let PriceSource::File(file) = &mut oracle.source {
+                *file = base.join(&*file);
             }
         }
         config.check(path)?;
@@ -234,6 +271,14 @@ impl FullNodeConfig {
             }
             if self.peers[..i].iter().any(|other| other.identity == peer.identity) {
                 return wrong(&format!("peers[{i}].identity"), "each peer once", peer.identity.clone());
+            }
+        }
+        if let Some(oracle) = &self.oracle {
+            if matches!(&oracle.source, PriceSource::Command(command) if command.is_empty()) {
+                return wrong("oracle.source.command", "a program and its arguments", "nothing".into());
+            }
+            if !(60..=3_600).contains(&oracle.max_age_secs) {
+                return wrong("oracle.max_age_secs", "60 to 3600", oracle.max_age_secs.to_string());
             }
         }
         let l = &self.limits;

@@ -48,6 +48,7 @@ mod gossip;
 pub mod index;
 pub mod metrics;
 pub mod node;
+mod oracle;
 pub mod pool;
 pub mod registration;
 pub mod rpc;

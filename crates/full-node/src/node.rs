@@ -5,7 +5,7 @@ use crate::{
     config::{ConfigError, FullNodeConfig, Keys},
     gossip,
     index::{Index, IndexError},
-    metrics,
+    metrics, oracle,
     rpc::Front,
     shared::{Shared, Status},
 };
@@ -78,6 +78,9 @@ pub enum NodeError {
         /// What the folder says.
         got: String,
     },
+    /// The account that sends price feeds could not be used.
+    #[error("field `oracle.relayer`: {0}")]
+    Oracle(String),
     /// A file or folder could not be used.
     #[error("{path}: {source}")]
     Io {
@@ -155,6 +158,13 @@ impl FullNode {
         let digest = genesis.digest();
         let (validator_keys, members) = check_membership(&genesis, &keys)?;
         let identity = validator_keys.identity.public();
+        let relayer = config
+            .oracle
+            .as_ref()
+            .map(|oracle| oracle::load_relayer(&oracle.relayer));
+        let relayer = relayer
+            .transpose()
+            .map_err(|error| NodeError::Oracle(error.to_string()))?;
         claim(&config.data_dir, digest)?;
 
         // bound first: a port in use is the commonest mistake, and found before anything else is touched
@@ -228,6 +238,9 @@ impl FullNode {
             tasks.push(tokio::spawn(gossip::receive(shared.clone(), inbound, stop.clone())));
         }
         tasks.push(tokio::spawn(gossip::repeat(shared.clone(), stop.clone())));
+        if let (Some(oracle), Some(relayer)) = (config.oracle, relayer) {
+            tasks.push(tokio::spawn(oracle::run(shared.clone(), oracle, relayer, stop.clone())));
+        }
         unless_started.disarm();
         let head = shared.execution.head();
         tracing::info!(%identity, height = head.number, rpc = %rpc_address, p2p = %config.p2p, elapsed = ?began.elapsed(), "full node started");

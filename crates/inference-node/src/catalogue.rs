@@ -7,6 +7,7 @@ use crate::{
     config::{ModelConfig, ModelKind},
     offer::Terms,
     rpc::RpcError,
+    usd::{Oracle, Unpriced},
 };
 use alloy_primitives::B256;
 use opg_artefact::MAX_ARTEFACT_BYTES;
@@ -15,7 +16,7 @@ use opg_models::Format;
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
     mode::{Grade, Mode},
-    money::{MoneyError, Price, Usage, charge},
+    money::{Price, Usage, UsdPrice, charge},
 };
 use opg_runtime::{
     LoadOptions, LoadedModel, ModelRuntime, ModelSpec, Models, RuntimeError, onnx::OnnxOptions, runtime_digest,
@@ -38,7 +39,20 @@ pub(crate) struct Served {
     pub(crate) model: ServedModel,
     /// Its exact integer program, if the node has one.
     pub(crate) program: Option<ProvableProgram>,
-    terms: RwLock<(Price, u16)>,
+    terms: RwLock<OnChain>,
+    /// Its price in USD, if it has one.
+    usd: Option<UsdPrice>,
+    oracle: Arc<Oracle>,
+}
+
+/// Terms of a model on chain.
+#[derive(Debug, Clone, Copy)]
+struct OnChain {
+    /// This node's ask.
+    ask: Price,
+    royalty_bps: u16,
+    /// The creator's price.
+    reference: Price,
 }
 
 /// A model under its name and root.
@@ -105,18 +119,25 @@ pub(crate) struct Loaded {
     models: Models,
     closed: Vec<ServedModel>,
     programs: HashMap<String, RegisteredModel>,
+    usd: HashMap<String, UsdPrice>,
 }
 
 impl Served {
     /// Price and royalty that a quote carries now.
-    fn ask(&self) -> (Price, u16) {
-        *self.terms.read().unwrap_or_else(PoisonError::into_inner)
+    fn ask(&self) -> Result<(Price, u16), Unpriced> {
+        let on_chain = *self.terms.read().unwrap_or_else(PoisonError::into_inner);
+        let ask = match &self.usd {
+            Some(usd) => self.oracle.quote(usd, &on_chain.ask, &on_chain.reference)?,
+            None => on_chain.ask,
+        };
+        Ok((ask, on_chain.royalty_bps))
     }
 
     /// What a request of at most this usage costs at most.
-    pub(crate) fn terms(&self, most: Usage, mode: Mode, min_grade: Grade) -> Result<Terms, MoneyError> {
-        let (ask, royalty_bps) = self.ask();
+    pub(crate) fn terms(&self, most: Usage, mode: Mode, min_grade: Grade) -> Result<Terms, Unpriced> {
+        let (ask, royalty_bps) = self.ask()?;
         Ok(Terms {
+            floating: self.usd.is_some(),
             model_root: self.model.root,
             ask,
             royalty_bps,
@@ -151,7 +172,8 @@ impl Served {
 
     /// An entry of `/v1/models`.
     pub(crate) fn describe(&self, attested: Option<Attested>) -> Value {
-        let (ask, royalty_bps) = self.ask();
+        let now = self.ask();
+        let on_chain = *self.terms.read().unwrap_or_else(PoisonError::into_inner);
         let mut entry = json!({
             "id": self.model.name,
             "object": "model",
@@ -160,9 +182,18 @@ impl Served {
             "root": self.model.root,
             "kind": self.kind().as_str(),
             "modes": self.modes(attested.is_some()),
-            "price": {"per_call": ask.per_call, "per_mtok_in": ask.per_mtok_in, "per_mtok_out": ask.per_mtok_out},
-            "royalty_bps": royalty_bps,
+            "royalty_bps": on_chain.royalty_bps,
         });
+        match now {
+            Ok((ask, _)) => {
+                entry["price"] =
+                    json!({"per_call": ask.per_call, "per_mtok_in": ask.per_mtok_in, "per_mtok_out": ask.per_mtok_out});
+            }
+            Err(why) => entry["unpriced"] = json!(why.to_string()),
+        }
+        if let Some(usd) = &self.usd {
+            entry["price_micro_usd"] = json!(usd);
+        }
         if let Some(attested) = attested {
             entry["attestation"] =
                 json!({"evidence_id": attested.evidence_id, "grade": attested.grade, "until": attested.until});
@@ -235,6 +266,7 @@ pub enum CatalogueError {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     served: Vec<Arc<Served>>,
+    oracle: Arc<Oracle>,
     pub(crate) runtime: B256,
 }
 
@@ -284,6 +316,8 @@ impl Catalogue {
                 programs.insert(model.name.clone(), load_program(&model.name, path)?);
             }
         }
+        let usd = models.iter().filter_map(|model| Some((model.name.clone(), model.usd?)));
+        let usd = usd.collect();
         let loaded = Models::load(&specs, &options)?;
         for model in models {
             let got = loaded.get(&model.name).map(|loaded| loaded.root);
@@ -298,6 +332,7 @@ impl Catalogue {
             }
         }
         Ok(Loaded {
+            usd,
             models: loaded,
             closed,
             programs,
@@ -310,7 +345,14 @@ impl Catalogue {
             models,
             closed,
             mut programs,
+            mut usd,
         } = loaded;
+        let oracle = Arc::new(Oracle::default());
+        if !usd.is_empty()
+            && let Err(error) = oracle.refresh(chain).await
+        {
+            tracing::warn!(%error, "the price oracle cannot be read: models with prices in USD are not sold yet");
+        }
         let mut served = Vec::new();
         let loaded = models.iter().map(|model| ServedModel {
             name: model.name.clone(),
@@ -337,6 +379,8 @@ impl Catalogue {
                 }
             };
             served.push(Arc::new(Served {
+                usd: usd.remove(&model.name),
+                oracle: Arc::clone(&oracle),
                 model,
                 program,
                 terms: RwLock::new(terms),
@@ -344,8 +388,21 @@ impl Catalogue {
         }
         Ok(Self {
             served,
+            oracle,
             runtime: runtime_digest(),
         })
+    }
+
+    /// Whether a model has its price in USD.
+    pub(crate) fn needs_oracle(&self) -> bool {
+        self.served.iter().any(|served| served.usd.is_some())
+    }
+
+    /// Asks the price oracle again.
+    pub(crate) async fn refresh_oracle(&self, chain: &Chain) {
+        if let Err(error) = self.oracle.refresh(chain).await {
+            tracing::debug!(%error, "price oracle not read");
+        }
     }
 
     /// Reads the terms again. What cannot be read keeps its last terms.
@@ -410,11 +467,15 @@ async fn is_registered(chain: &Chain, model: &ServedModel, program: &RegisteredM
     Ok(report.is_some())
 }
 
-async fn read_terms(chain: &Chain, node_id: NodeId, model: &ServedModel) -> Result<(Price, u16), CatalogueError> {
+async fn read_terms(chain: &Chain, node_id: NodeId, model: &ServedModel) -> Result<OnChain, CatalogueError> {
     let (terms, ask) = futures::try_join!(chain.model(model.root.0), chain.ask(node_id.0, model.root.0))?;
     let terms = terms.ok_or_else(|| CatalogueError::Unregistered {
         name: model.name.clone(),
         root: model.root,
     })?;
-    Ok((ask, terms.royalty_bps))
+    Ok(OnChain {
+        ask,
+        royalty_bps: terms.royalty_bps,
+        reference: terms.price,
+    })
 }

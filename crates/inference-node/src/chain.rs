@@ -1,11 +1,14 @@
 //! What the node reads from the chain. None of it happens while a paid request waits, except for a payer seen for the first time.
 
-use crate::bond::Standing;
-use crate::rpc::{Rpc, RpcError, quantity};
+use crate::{
+    bond::Standing,
+    rpc::{Rpc, RpcError, quantity},
+    usd::Reading,
+};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use opg_contracts::{
-    EvidenceRegistry, FeatureTiers, NodeRegistry, addresses,
+    EvidenceRegistry, FeatureTiers, NodeRegistry, PriceOracle, addresses,
     evidence::{self, EvidenceRecord, PolicyEpoch},
     state::{self, KeysetRecord, ModelTerms, NodeRecord, Settlement, Spent, StateReader},
     x402::{self, ChannelStanding},
@@ -246,6 +249,20 @@ impl Chain {
     /// Whether, and for what, an authorization was used.
     pub(crate) async fn settlement(&self, payer: Address, nonce: B256) -> Result<Settlement, RpcError> {
         self.read(|s| state::settlement(s, payer, nonce)).await
+    }
+
+    /// What the price oracle says of OPG.
+    pub(crate) async fn oracle(&self) -> Result<Reading, RpcError> {
+        let (latest, tripped) = futures::try_join!(
+            self.view(addresses::PRICE_ORACLE, PriceOracle::latestCall {}),
+            self.view(addresses::PRICE_ORACLE, PriceOracle::trippedCall {}),
+        )?;
+        Ok(Reading {
+            price: latest._0,
+            updated_at: latest._1.to::<u64>(),
+            usable: latest._2,
+            tripped,
+        })
     }
 
     /// State of a payment in the ledger.

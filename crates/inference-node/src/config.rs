@@ -12,7 +12,7 @@ use opg_payments::{
 };
 use opg_primitives::{
     ids::{Keyset, NodeId, node_id},
-    money::Amount,
+    money::{Amount, UsdPrice},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -117,6 +117,10 @@ pub struct ModelConfig {
     /// Which model to fetch, instead of a path: see [`ModelStoreConfig`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<HubModel>,
+    /// Its price in micro-USD. What it is in OPG follows from the chain's oracle when a quote is made; the ask that is registered on
+    /// chain is then the most that is quoted. Without it, the registered ask is the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<UsdPrice>,
 }
 
 fn is_empty(path: &Path) -> bool {
@@ -383,6 +387,9 @@ impl InferenceNodeConfig {
             if model.hub.is_some() && self.model_store.is_none() {
                 return bad("model_store", "is needed for models with a section hub");
             }
+            if model.usd == Some(UsdPrice::default()) {
+                return bad("models.usd", "has no price: leave it out to sell at the registered ask");
+            }
             if model.program.is_some() && model.kind != ModelKind::Onnx {
                 return bad("models.program", "goes with models of kind onnx");
             }
@@ -645,6 +652,16 @@ kind = "onnx"
                 ..
             })
         ));
+        let free = format!("{TEXT}\n[models.usd]\nper_call = 0\n");
+        assert!(matches!(
+            load(&free),
+            Err(ConfigError::Value {
+                field: "models.usd",
+                ..
+            })
+        ));
+        let usd = load(&format!("{TEXT}\n[models.usd]\nper_call = 500\n")).unwrap();
+        assert_eq!(usd.models[0].usd.unwrap().per_call, 500);
         let limits = format!("{TEXT}\n[limits]\nconcurrent = 0\n");
         assert!(matches!(load(&limits), Err(ConfigError::Value { field: "limits", .. })));
     }

@@ -34,6 +34,8 @@
 //! # }
 //! ```
 //!
+//! Prices in USD become OPG when a quote is made, by the chain's oracle; while it has no usable price such models are not sold.
+//!
 //! Models of kind `upstream` are a provider's: the module `closed` asks it, and the receipt says what came from where.
 //!
 //! Models are files of this machine, or named by their root and fetched from hubs and other nodes (`model_store`); every byte is
@@ -76,6 +78,7 @@ mod submit;
 mod supply;
 mod tiers;
 mod time;
+mod usd;
 mod work;
 
 pub use catalogue::CatalogueError;

@@ -26,6 +26,7 @@ use crate::{
     supply::{self, SupplyError},
     tiers::Tiers,
     time::{unix_millis, unix_seconds},
+    usd,
 };
 use axum::http::StatusCode;
 use opg_payments::{
@@ -550,6 +551,7 @@ impl Node {
 /// Reads terms from time to time and reports a journal that failed.
 async fn watch_over(node: Arc<Node>, report: watch::Sender<Option<Arc<JournalError>>>, stop: CancellationToken) {
     let mut refreshed = std::time::Instant::now();
+    let mut priced = refreshed;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -557,6 +559,10 @@ async fn watch_over(node: Arc<Node>, report: watch::Sender<Option<Arc<JournalErr
         }
         if let Err(error) = node.journal.health() {
             report.send_replace(Some(Arc::new(error)));
+        }
+        if node.catalogue.needs_oracle() && priced.elapsed() > usd::INTERVAL {
+            priced = std::time::Instant::now();
+            node.catalogue.refresh_oracle(&node.chain).await;
         }
         if refreshed.elapsed() > REFRESH {
             refreshed = std::time::Instant::now();

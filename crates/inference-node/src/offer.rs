@@ -52,6 +52,8 @@ pub(crate) struct Cashier {
 pub(crate) struct Terms {
     pub(crate) model_root: ModelRoot,
     pub(crate) ask: Price,
+    /// The ask follows a price in USD: a quote holds for its time although the ask has moved on.
+    pub(crate) floating: bool,
     pub(crate) royalty_bps: u16,
     pub(crate) max_amount: Amount,
     /// Mode asked for.
@@ -374,7 +376,14 @@ impl Cashier {
             return Err(ApiError::payment("payment_wrong_scheme", message).param("accepted.scheme"));
         }
         let payload = BatchPayload::parse(&payment.payload).map_err(malformed)?;
-        self.check_accepted(payment, x402::BATCH_SETTLEMENT, terms.max_amount)?;
+        let quoted = self.quote(&payment.accepted).ok();
+        let quoted = quoted.filter(|quote| self.check_quoted(quote, terms, request_digest, now).is_ok());
+        // A quote in time is kept, whatever became of the price meanwhile.
+        let least = match &quoted {
+            Some(quote) if terms.floating => quote.quote().max_amount.min(terms.max_amount),
+            _ => terms.max_amount,
+        };
+        self.check_accepted(payment, x402::BATCH_SETTLEMENT, least)?;
         let Some(bound) = to_amount(payment.accepted.amount) else {
             let message = "accepted.amount does not fit 128 bits";
             return Err(ApiError::bad_request("payment_malformed", message).param("accepted.amount"));
@@ -386,12 +395,13 @@ impl Cashier {
         }
         let identifier = Identifier::of(payment, false).map_err(malformed)?;
         // A client that signs before it is asked has no quote of this request; the bound that it signed is its protection.
-        let quote = match self.quote(&payment.accepted) {
-            Ok(quote)
-                if quote.quote().max_amount == bound
-                    && self.check_quoted(&quote, terms, request_digest, now).is_ok() =>
-            {
-                quote
+        let quote = match quoted {
+            Some(quote) if quote.quote().max_amount == bound => quote,
+            _ if bound < terms.max_amount => {
+                return Err(quote_error(
+                    "payment_quote_stale",
+                    "the amount is not that of the quote, and less than the price now",
+                ));
             }
             _ => self
                 .quote_of(terms, bound, request_digest, nonce, now)
@@ -436,7 +446,8 @@ impl Cashier {
             ));
         }
         let mode = (q.mode_asked, q.min_grade) == (terms.mode, terms.min_grade);
-        if q.model_root != terms.model_root || q.ask != terms.ask || q.royalty_bps != terms.royalty_bps || !mode {
+        let ask = terms.floating || q.ask == terms.ask;
+        if q.model_root != terms.model_root || !ask || q.royalty_bps != terms.royalty_bps || !mode {
             return Err(quote_error(
                 "payment_quote_stale",
                 "the price has changed since the quote",

@@ -16,12 +16,13 @@ use crate::{
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolCall as _;
 use opg_contracts::{
-    addresses,
+    Multicall3, addresses,
     bindings::{FeeVault, ReceiptLedger},
     state::{Settlement, Spent},
 };
 use opg_payments::{
     journal::Commit,
+    permit2::{Permit, Witness},
     reserve::{Key, Money, Record, Reservations},
 };
 use opg_primitives::ids::NodeId;
@@ -39,6 +40,10 @@ const GAS_BASE: u64 = 300_000;
 const GAS_PER_AUTHORIZATION: u64 = 470_000;
 /// One payment by Permit2, with a new nonce word, new slots and a margin for a contract wallet's check.
 const GAS_PER_PERMIT: u64 = 600_000;
+/// Permits of one transaction, and what each may use; 16M is the limit of a transaction (EIP-7825). `Multicall3` hands all gas that is left to a call, so
+/// one that burns it takes those after it along: what failed once is sent alone.
+const PERMIT_BATCH: usize = 24;
+const GAS_PER_BATCHED_PERMIT: u64 = 600_000;
 /// Receipts credited by one transaction.
 const CREDIT_BATCH: usize = 24;
 const GAS_PER_CREDIT: u64 = 600_000;
@@ -374,14 +379,29 @@ impl Settler {
         Ok(())
     }
 
-    /// Authorizations go together through the vault, permits one by one through their proxy.
+    /// Authorizations go together through the vault, exact permits together through `Multicall3`. Permits of scheme upto go one by one
+    /// through their proxy, which takes them from their facilitator only: a contract in between would have to be the facilitator, and one
+    /// that anybody can call would let anybody charge the whole amount.
     async fn send_settlements(&self, state: &mut State, records: &[Record]) -> Result<(), RpcError> {
         let (permits, authorizations): (Vec<Record>, Vec<Record>) =
             records.iter().cloned().partition(|record| record.permit.is_some());
         if !authorizations.is_empty() {
             self.send_settlement(state, &authorizations).await?;
         }
-        for record in &permits {
+        let (exact, alone): (Vec<Record>, Vec<Record>) = permits
+            .into_iter()
+            .partition(|record| may_be_batched(record) && !state.retries.contains_key(&record.key()));
+        for batch in exact.chunks(PERMIT_BATCH) {
+            // What there is no room for comes with the next batch: its work is done, nobody waits for it.
+            if state.relay.is_full() {
+                break;
+            }
+            match batch {
+                [record] => self.send_permit(state, record).await?,
+                _ => self.send_permits(state, batch).await?,
+            }
+        }
+        for record in &alone {
             if state.relay.is_full() {
                 // The rest comes with the next batch; who waits for it stays in the queue.
                 state.urgent.extend(record.settle_first.then(|| record.key()));
@@ -418,6 +438,23 @@ impl Settler {
         Ok(())
     }
 
+    /// Several permits in one transaction. One that fails takes none of the others down: the slots say which were settled.
+    async fn send_permits(&self, state: &mut State, records: &[Record]) -> Result<(), RpcError> {
+        let calls = records.iter().filter_map(|record| {
+            let permit = record.permit.as_ref()?;
+            let (target, call_data) = settlement_call(permit, record.due(), &record.signature)?;
+            Some(Multicall3::Call3 {
+                target,
+                allowFailure: true,
+                callData: call_data.into(),
+            })
+        });
+        let data = Multicall3::aggregate3Call { calls: calls.collect() }.abi_encode();
+        let gas = GAS_BASE + GAS_PER_BATCHED_PERMIT * records.len() as u64;
+        let signed = state.relay.sign(addresses::MULTICALL3, data, gas).await?;
+        self.book_and_send(state, records, signed).await
+    }
+
     async fn send_settlement(&self, state: &mut State, records: &[Record]) -> Result<(), RpcError> {
         let authorizations = records
             .iter()
@@ -434,6 +471,11 @@ impl Settler {
         let data = FeeVault::settleCall { authorizations }.abi_encode();
         let gas = GAS_BASE + GAS_PER_AUTHORIZATION * records.len() as u64;
         let signed = state.relay.sign(addresses::FEE_VAULT, data, gas).await?;
+        self.book_and_send(state, records, signed).await
+    }
+
+    /// Sends a transaction that carries all of these, once each of them knows its hash.
+    async fn book_and_send(&self, state: &mut State, records: &[Record], signed: Signed) -> Result<(), RpcError> {
         // The hash is on disk before the transaction is on the wire: whatever happens next, it can be reconciled.
         let mut last = None;
         let mut keys = Vec::new();
@@ -543,6 +585,12 @@ impl Settler {
             Err(error) => tracing::warn!(%error, "credits wait"),
         }
     }
+}
+
+/// Whether a permit can be settled by whoever calls its proxy, beside others. Contract wallets, which are settled first, could burn the others' gas.
+fn may_be_batched(record: &Record) -> bool {
+    let exact = |permit: &Permit| matches!(permit.witness, Witness::Exact { .. });
+    record.permit.as_ref().is_some_and(exact) && !record.settle_first && !record.due().is_zero()
 }
 
 /// Has the hash of a transaction written before it is on the wire.

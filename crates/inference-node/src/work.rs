@@ -119,8 +119,8 @@ impl Node {
     /// Checks and reserves the payment of a call; answers 402 with an offer if there is none.
     pub(crate) async fn admit(&self, call: &Call, headers: &HeaderMap) -> Result<Admission, ApiError> {
         let terms = call.served.terms(call.most, call.mode, call.grade()).map_err(|e| {
-            tracing::error!(error = %e, model = call.asked, "price does not fit");
-            ApiError::unavailable("price_unavailable", "the price of this request cannot be expressed")
+            tracing::warn!(error = %e, model = call.asked, "no price");
+            ApiError::unavailable("price_unavailable", format!("{e}; nothing was charged"))
         })?;
         let mut covered = self.bond.covers(terms.max_amount, unix_seconds());
         if covered.is_err() && self.bond.is_stale(unix_seconds()) {

@@ -221,6 +221,14 @@ pub struct Price {
 }
 
 impl Price {
+    /// Whether no component is above the other's.
+    #[must_use]
+    pub fn is_at_most(&self, other: &Self) -> bool {
+        self.per_call <= other.per_call
+            && self.per_mtok_in <= other.per_mtok_in
+            && self.per_mtok_out <= other.per_mtok_out
+    }
+
     /// Whether `self`, a node's ask, may stand against a creator's `reference` price (ledger.md §4): every component
     /// between a quarter and four times the reference, and zero exactly where the reference is zero.
     #[must_use]
@@ -245,6 +253,44 @@ pub struct Usage {
     pub input: u64,
     /// Units of output.
     pub output: u64,
+}
+
+/// A price in millionths of a US dollar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsdPrice {
+    /// Micro-USD per call.
+    pub per_call: u64,
+    /// Micro-USD per million units of input.
+    pub per_mtok_in: u64,
+    /// Micro-USD per million units of output.
+    pub per_mtok_out: u64,
+}
+
+impl UsdPrice {
+    /// What it is in OPG while one OPG costs `opg` micro-USD; each component is rounded up to a wei.
+    ///
+    /// # Errors
+    /// [`MoneyError::Range`] if OPG costs nothing, or the result does not fit 128 bits.
+    pub fn to_opg(&self, opg: u128) -> Result<Price, MoneyError> {
+        let operation = "converting micro-USD";
+        if opg == 0 {
+            return Err(MoneyError::Range { operation });
+        }
+        // 64 bits times 10^18 stay below 2^124.
+        let wei = |micro: u64| {
+            let wei = ceil_div(
+                U256::from(micro).saturating_mul(U256::from(WEI_PER_OPG)),
+                U256::from(opg),
+            );
+            Amount::try_from(wei).map_err(|_| MoneyError::Range { operation })
+        };
+        Ok(Price {
+            per_call: wei(self.per_call)?,
+            per_mtok_in: wei(self.per_mtok_in)?,
+            per_mtok_out: wei(self.per_mtok_out)?,
+        })
+    }
 }
 
 /// What a call costs, royalty included and before the cap at the signed amount:

@@ -136,3 +136,37 @@ fn asks_stay_within_a_quarter_and_four_times() {
     assert!(Price::default().is_admissible_ask(&Price::default()));
     assert!(!Price::default().is_admissible_ask(&reference));
 }
+
+#[test]
+fn micro_usd_become_wei_rounded_up() {
+    use opg_primitives::money::UsdPrice;
+    let usd = UsdPrice {
+        per_call: 500,
+        per_mtok_in: 1,
+        per_mtok_out: 0,
+    };
+    // 0.30 USD an OPG
+    let price = usd.to_opg(300_000).unwrap();
+    assert_eq!(price.per_call.wei(), 1_666_666_666_666_667);
+    assert_eq!(price.per_mtok_in.wei(), 3_333_333_333_334);
+    assert!(price.per_mtok_out.is_zero());
+    // what was paid is worth at least the price, and less than a wei more
+    for opg in [1, 7, 999_999, 1_000_000, 1_000_000_000_000] {
+        let wei = usd.to_opg(opg).unwrap().per_call.wei();
+        let worth = wei * opg;
+        let asked = 500 * opg_primitives::money::WEI_PER_OPG;
+        assert!(worth >= asked && worth - asked < opg, "{opg}");
+    }
+    assert!(usd.to_opg(0).is_err());
+    let most = UsdPrice {
+        per_call: u64::MAX,
+        ..usd
+    };
+    most.to_opg(1).unwrap();
+    assert!(price.is_at_most(&price));
+    let dearer = Price {
+        per_mtok_out: Amount(1),
+        ..price
+    };
+    assert!(price.is_at_most(&dearer) && !dearer.is_at_most(&price));
+}

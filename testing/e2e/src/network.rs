@@ -126,6 +126,19 @@ impl Network {
     /// # Panics
     /// As [`Network::start`].
     pub fn start_edited(edit: impl FnOnce(&mut Value)) -> Self {
+        Self::start_prepared(|dir| {
+            let genesis = dir.join("genesis.json");
+            let mut value = serde_json::from_slice(&std::fs::read(&genesis).expect("genesis.json")).expect("JSON");
+            edit(&mut value);
+            std::fs::write(&genesis, value.to_string()).expect("genesis.json");
+        })
+    }
+
+    /// As [`Network::start`], after `prepare` has changed the network's folder.
+    ///
+    /// # Panics
+    /// As [`Network::start`].
+    pub fn start_prepared(prepare: impl FnOnce(&std::path::Path)) -> Self {
         let home = tempfile::tempdir().expect("temporary folder");
         let (base, ports) = port_base();
         let mut network = Self {
@@ -138,10 +151,7 @@ impl Network {
         let (dir, port) = (network.dir(), base.to_string());
         let path = dir.to_str().expect("utf-8 path");
         crate::opg(network.home(), &["up", "--split", path, "--port-base", &port]).expect_code(0);
-        let genesis = dir.join("genesis.json");
-        let mut value = serde_json::from_slice(&std::fs::read(&genesis).expect("genesis.json")).expect("JSON");
-        edit(&mut value);
-        std::fs::write(&genesis, value.to_string()).expect("genesis.json");
+        prepare(&dir);
         network.run();
         network
     }

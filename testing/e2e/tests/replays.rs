@@ -12,7 +12,7 @@ use alloy::{
     sol_types::{Eip712Domain, SolStruct, SolValue as _, eip712_domain},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use opg_contracts::addresses;
 use opg_e2e::{Network, Opg, Rpc, abi::OPG, wait_until};
 use reqwest::Client;
@@ -81,6 +81,29 @@ sol! {
     struct Voucher {
         bytes32 channelId;
         uint128 maxClaimableAmount;
+    }
+}
+
+/// The permit of scheme exact: its witness names no facilitator.
+mod exact_permit {
+    alloy::sol! {
+        struct TokenPermissions {
+            address token;
+            uint256 amount;
+        }
+
+        struct Witness {
+            address to;
+            uint256 validAfter;
+        }
+
+        struct PermitWitnessTransferFrom {
+            TokenPermissions permitted;
+            address spender;
+            uint256 nonce;
+            uint256 deadline;
+            Witness witness;
+        }
     }
 }
 
@@ -183,12 +206,14 @@ impl World {
     }
 
     async fn way(&self, scheme: &str) -> (Value, Value) {
+        self.way_by(scheme, scheme == "upto").await
+    }
+
+    async fn way_by(&self, scheme: &str, permit2: bool) -> (Value, Value) {
         let offer = self.offer().await;
         let mut ways = offer["accepts"].as_array().expect("accepts").iter();
         let way = ways
-            .find(|way| {
-                way["scheme"] == scheme && (scheme == "upto" || way["extra"]["assetTransferMethod"] != "permit2")
-            })
+            .find(|way| way["scheme"] == scheme && (way["extra"]["assetTransferMethod"] == "permit2") == permit2)
             .unwrap_or_else(|| panic!("no {scheme} in {offer}"))
             .clone();
         (offer["resource"].clone(), way)
@@ -220,6 +245,33 @@ impl World {
             "authorization": {
                 "from": message.from, "to": message.to, "value": message.value.to_string(),
                 "validAfter": "0", "validBefore": message.validBefore.to_string(), "nonce": message.nonce,
+            },
+        });
+        Self::header(way, payload)
+    }
+
+    async fn exact_by_permit(&self) -> String {
+        let way = self.way_by("exact", true).await;
+        let message = exact_permit::PermitWitnessTransferFrom {
+            permitted: exact_permit::TokenPermissions {
+                token: address(&way.1["asset"]),
+                amount: U256::from(wei(&way.1["amount"])),
+            },
+            spender: addresses::EXACT_PERMIT2_PROXY,
+            nonce: U256::from_be_bytes(B256::random().0),
+            deadline: U256::from(now() + 300),
+            witness: exact_permit::Witness {
+                to: address(&way.1["payTo"]),
+                validAfter: U256::ZERO,
+            },
+        };
+        let domain = eip712_domain! { name: "Permit2", chain_id: 10_740, verifying_contract: addresses::PERMIT2, };
+        let payload = json!({
+            "signature": self.sign(&message, &domain),
+            "permit2Authorization": {
+                "permitted": {"token": message.permitted.token, "amount": message.permitted.amount.to_string()},
+                "from": self.signer.address(), "spender": message.spender, "nonce": message.nonce.to_string(),
+                "deadline": message.deadline.to_string(), "witness": {"to": message.witness.to, "validAfter": "0"},
             },
         });
         Self::header(way, payload)
@@ -407,6 +459,17 @@ impl World {
         wei(&self.rpc.call("og_getReceipt", json!([id])).await["payment"]["charge"])
     }
 
+    /// Transactions to `to` since block `from`.
+    async fn sent_to(&self, from: u64, to: Address) -> usize {
+        let mut count = 0;
+        for height in from..=self.rpc.height().await {
+            let (.., receipts) = self.rpc.fingerprint(height).await;
+            let receipts = receipts.as_array().expect("receipts");
+            count += receipts.iter().filter(|receipt| address(&receipt["to"]) == to).count();
+        }
+        count
+    }
+
     /// Every transaction since block `from` has succeeded; their number.
     async fn all_succeeded(&self, from: u64) -> usize {
         let mut count = 0;
@@ -458,6 +521,26 @@ async fn a_thousand_copies_through_two_processes_buy_one_run() {
         let late = world.replay(&header, 20).await;
         assert!(late.served.is_empty(), "{scheme}");
     }
+
+    // permits of scheme exact that come together are settled together
+    let before = world.balance().await;
+    let start = world.rpc.height().await;
+    let bound = wei(&world.way_by("exact", true).await.1["amount"]);
+    let mut headers = Vec::new();
+    for _ in 0..6 {
+        headers.push(world.exact_by_permit().await);
+    }
+    let answers = join_all(headers.iter().map(|header| world.one(header, &world.gateways[0].1))).await;
+    for (answer, _) in &answers {
+        world.settled(answer.as_ref().expect("answered")).await;
+    }
+    assert_eq!(before - world.balance().await, 6 * bound, "each is charged once");
+    let together = world.sent_to(start, addresses::MULTICALL3).await;
+    let alone = world.sent_to(start, addresses::EXACT_PERMIT2_PROXY).await;
+    assert!(
+        together > 0 && together + alone < 6,
+        "{together} together, {alone} alone"
+    );
 
     // a channel: the header that opens it, then a voucher
     let salt = B256::random();

@@ -36,7 +36,7 @@ impl Memory {
         self.0.insert((address, slot), value);
     }
 
-    fn set_price(&mut self, contract: Address, base: U256, price: &Price) {
+    pub(crate) fn set_price(&mut self, contract: Address, base: U256, price: &Price) {
         let packed = price.per_call.to_u256() | (price.per_mtok_in.to_u256() << 128);
         self.set(contract, base, packed);
         self.set(contract, base + U256::from(1), price.per_mtok_out.to_u256());
@@ -134,6 +134,14 @@ impl World {
         let price = self.price;
         self.state
             .set_price(addresses::MODEL_REGISTRY, base + U256::from(1), &price);
+    }
+
+    /// The model's reference price, changed last at this time.
+    pub(crate) fn set_model_at(&mut self, reference: &Price, changed_at: u64) {
+        self.set_royalty(ROYALTY, ROYALTY, changed_at);
+        let base = slots::model_base(self.root);
+        self.state
+            .set_price(addresses::MODEL_REGISTRY, base + U256::from(1), reference);
     }
 
     pub(crate) fn set_program(&mut self, program: B256) {

@@ -18,7 +18,7 @@ use opg_contracts::{
     BatchSettlement, GenesisFile, PaymentMethod, StateReader, addresses,
     channel_tx::{BatchItem, ChannelEntry},
     payment_settlement,
-    state::{self, Settlement},
+    state::{self, ModelTerms, Settlement},
     system_tx::BatchEntry,
     x402,
 };
@@ -427,7 +427,7 @@ fn check_terms<R: StateReader>(
         return refuse(Rule::Royalty, terms.royalty_bps, core.price.royalty_bps);
     }
     let ask = view.ask(core.node_id.0, root.0)?;
-    if core.price.ask != ask {
+    if !may_ask(&core.price.ask, &ask, &terms, timestamp, rules.terms_notice) {
         return refuse(Rule::Ask, show_price(&ask), show_price(&core.price.ask));
     }
     let due = match charge(&core.price.ask, core.billed_usage(), core.price.royalty_bps) {
@@ -439,6 +439,14 @@ fn check_terms<R: StateReader>(
         return refuse(Rule::Charge, due.0, core.price.charge.0);
     }
     Ok(())
+}
+
+/// Whether a receipt may carry `asked` where `registered` is the node's ask: that, or less, but no less than the creator allows (ADR 18).
+/// For `notice` seconds after a change of the model's terms the lower bound does not count, so that a change cannot void work that is under way.
+fn may_ask(asked: &Price, registered: &Price, terms: &ModelTerms, now: u64, notice: u64) -> bool {
+    asked == registered
+        || (asked.is_at_most(registered)
+            && (asked.is_admissible_ask(&terms.price) || now < terms.changed_at.saturating_add(notice)))
 }
 
 /// Rule 6: the modes that have a verifier, and what was served is at most what was asked.

@@ -93,7 +93,7 @@ rules! {
     /// Another royalty than the registry's.
     Royalty = "royalty", "price.royalty_bps", "the royalty is not the registry's";
     /// Another ask than the registry's.
-    Ask = "ask", "price", "the price is not the node's registered ask";
+    Ask = "ask", "price", "the price is neither the node's registered ask nor between a quarter of the reference price and that ask";
     /// The charge does not follow from price and usage.
     Charge = "charge", "price.charge", "the charge does not follow from price, usage and payment";
     /// A mode without a verifier in this version.

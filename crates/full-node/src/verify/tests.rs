@@ -205,9 +205,53 @@ fn what_was_served_and_what_it_costs() {
     assert_eq!(rule_after(unknown), Rule::ModelUnknown);
     assert_eq!(rule_after(|_, c| c.price.royalty_bps += 1), Rule::Royalty);
     assert_eq!(rule_after(|_, c| c.price.ask.per_call = Amount(101)), Rule::Ask);
+    let more = |_: &mut World, c: &mut Core| c.price.ask.per_mtok_out.0 += 1;
+    assert_eq!(rule_after(more), Rule::Ask);
     assert_eq!(rule_after(|_, c| c.price.charge.0 += 1), Rule::Charge);
     assert_eq!(rule_after(|_, c| c.price.charge.0 -= 1), Rule::Charge);
     assert_eq!(rule_after(|_, c| c.usage.output += 1_000), Rule::Charge);
+}
+
+/// A node whose prices are in USD asks for less than it registered, but no less than the creator allows.
+#[test]
+fn an_ask_lies_between_a_quarter_of_the_reference_and_the_registered_one() {
+    // The core asks for the reference price; the node has registered `registered`, and the model changed at `changed_at`.
+    let judged = |registered: fn(&Price) -> Price, reference: fn(&Price) -> Price, changed_at: u64| {
+        let mut world = World::new();
+        let core = world.core(0);
+        let asked = world.price;
+        let (node, root) = (core.node_id.0, world.root);
+        world.set_model_at(&reference(&asked), changed_at);
+        world.state.set_price(
+            addresses::NODE_REGISTRY,
+            slots::ask_base(node, root),
+            &registered(&asked),
+        );
+        verdict(&world, &world.sign(core)).map_err(|reject| reject.rule)
+    };
+    fn times(price: &Price, times: u128, more: u128) -> Price {
+        let of = |amount: Amount| Amount(amount.0 * times + if amount.is_zero() { 0 } else { more });
+        Price {
+            per_call: of(price.per_call),
+            per_mtok_in: of(price.per_mtok_in),
+            per_mtok_out: of(price.per_mtok_out),
+        }
+    }
+    let long_ago = NOW - 600;
+    judged(|p| times(p, 3, 0), |p| *p, long_ago).unwrap();
+    judged(|p| times(p, 16, 0), |p| times(p, 4, 0), long_ago).unwrap();
+    // below a quarter of the reference, unless the terms have just changed
+    let dumped = judged(|p| times(p, 16, 0), |p| times(p, 4, 1), long_ago);
+    assert_eq!(dumped.unwrap_err(), Rule::Ask);
+    judged(|p| times(p, 16, 0), |p| times(p, 4, 1), long_ago + 1).unwrap();
+    // what is registered counts, whatever became of the reference since
+    judged(|p| *p, |p| times(p, 100, 0), long_ago).unwrap();
+    // above what is registered never
+    let above = |p: &Price| Price {
+        per_call: Amount(p.per_call.0 - 1),
+        ..times(p, 2, 0)
+    };
+    assert_eq!(judged(above, |p| *p, NOW).unwrap_err(), Rule::Ask);
 }
 
 #[test]

@@ -261,6 +261,7 @@ impl Network {
                 metrics: Some("127.0.0.1:0".parse().unwrap()),
                 peers,
                 limits: Limits::default(),
+                oracle: None,
             };
             let path = folder.join("config.toml");
             std::fs::write(&path, config.to_toml().unwrap()).unwrap();

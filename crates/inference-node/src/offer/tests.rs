@@ -25,6 +25,7 @@ fn terms() -> Terms {
     Terms {
         model_root: ModelRoot(B256::repeat_byte(9)),
         ask,
+        floating: false,
         royalty_bps: 0,
         max_amount: Amount(1000),
         mode: Mode::None,
@@ -197,6 +198,27 @@ fn quotes_of_other_nodes_requests_and_prices_are_refused() {
             .unwrap_err()
             .code,
         "payment_quote_stale"
+    );
+    // Where the ask follows a price in USD, a quote holds for its time.
+    let moved = Terms {
+        floating: true,
+        max_amount: Amount(2000),
+        ..dearer
+    };
+    let kept = c.verify(&pay(&c, |_, _| {}), &moved, (DIGEST, NONCE), NOW).unwrap();
+    let Verified::Single(kept) = kept else {
+        panic!("an authorization")
+    };
+    assert_eq!(
+        (kept.amount, kept.quote.quote().ask.per_call),
+        (Amount(1000), Amount(1000))
+    );
+    let expired = NOW + Limits::default().quote_seconds;
+    assert_eq!(
+        c.verify(&pay(&c, |_, _| {}), &moved, (DIGEST, NONCE), expired)
+            .unwrap_err()
+            .code,
+        "payment_expired"
     );
     // A quote with this node's id that it did not sign.
     let forger = Cashier {

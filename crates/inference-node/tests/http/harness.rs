@@ -81,6 +81,7 @@ impl Harness {
                 ModelConfig {
                     upstream: None,
                     hub: None,
+                    usd: None,
                     name: ONNX.into(),
                     path: fixture("digits/digits_mlp.onnx"),
                     kind: ModelKind::Onnx,
@@ -89,6 +90,7 @@ impl Harness {
                 ModelConfig {
                     upstream: None,
                     hub: None,
+                    usd: None,
                     name: CHAT.into(),
                     path: fixture("tiny-llama/trained-Q8_0.gguf"),
                     kind: ModelKind::Gguf,
