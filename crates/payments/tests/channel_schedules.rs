@@ -7,8 +7,8 @@
 //! the rest, to the wei; no charged header was admitted a second time; an honest client was never stuck.
 //!
 //! `cargo test --release -p opg-payments --test channel_schedules -- --ignored --nocapture` runs ten thousand schedules and a thousand
-//! withdrawal races against the contracts, and writes what came out to the file that `OPG_SCHEDULE_RESULTS` names
-//! (`bench/results/channel-schedules.json`). `OPG_CHANNEL_SCHEDULES` and `OPG_CHANNEL_SEED` run others.
+//! withdrawal races against the contracts (or as many as `OPG_CHANNEL_SCHEDULES` and `OPG_CHANNEL_RACES` say), and writes what came out to the file that `OPG_SCHEDULE_RESULTS` names
+//! (`bench/results/channel-schedules.json`). `OPG_CHANNEL_SEED` names the first seed.
 #![cfg(feature = "engine")]
 
 mod model;
@@ -735,17 +735,18 @@ fn no_withdrawal_takes_what_is_owed() {
 #[test]
 #[ignore = "ten thousand schedules in an EVM take minutes in a release build"]
 fn ten_thousand_schedules_and_a_thousand_races_with_the_contracts() {
-    const SCHEDULES: u64 = 10_000;
-    const RACES: u64 = 1_000;
+    let first = number("OPG_CHANNEL_SEED").unwrap_or(0);
+    let many = number("OPG_CHANNEL_SCHEDULES").unwrap_or(10_000);
+    let many_races = number("OPG_CHANNEL_RACES").unwrap_or(1_000);
     let timed = |totals: &dyn Fn() -> Totals| {
         let started = Instant::now();
         let totals = totals();
         (totals, started.elapsed())
     };
-    let (schedules, first) = timed(&|| spread(0..SCHEDULES, schedule));
-    check(&schedules, SCHEDULES);
-    let (races, second) = timed(&|| spread(0..RACES, race));
-    assert_eq!(races.races, RACES);
+    let (schedules, took) = timed(&|| spread(first..first + many, schedule));
+    check(&schedules, many);
+    let (races, took_races) = timed(&|| spread(0..many_races, race));
+    assert_eq!(races.races, many_races);
     let figures = |count: u64, totals: Totals, took: Duration| {
         serde_json::json!({
             "schedules": count, "failures": 0, "seconds": took.as_secs(), "calls": totals.calls, "crashes": totals.crashes,
@@ -761,9 +762,11 @@ fn ten_thousand_schedules_and_a_thousand_races_with_the_contracts() {
         "name": "channel-schedules",
         "command": "cargo test --release -p opg-payments --test channel_schedules -- --ignored --nocapture",
         "machine": {"cpu": cpu, "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get)},
+        "build": if cfg!(debug_assertions) { "development" } else { "release" },
+        "seeds_from": first,
         "chain": "bytecode of OPG, BatchSettlement and ERC3009DepositCollector from a genesis, in revm (Osaka), with the model beside it",
-        "schedules": figures(SCHEDULES, schedules, first),
-        "races": figures(RACES, races, second),
+        "schedules": figures(many, schedules, took),
+        "races": figures(many_races, races, took_races),
     });
     println!("{document:#}");
     if let Ok(file) = std::env::var("OPG_SCHEDULE_RESULTS") {

@@ -6,9 +6,12 @@
 //! Figures are printed, and written to `RESULTS.json` if it is named (`cargo xtask bench payments` does). `FOLDER` is where the journal is
 //! written (default: the system's folder for temporary files). A call is: decode the header, parse
 //! the payload, find the channel, verify the voucher with the remembered key, reserve, commit the charge to the journal's queue.
-//! Durability is acknowledged in groups beside the work, as an inference overlaps it; its own delay is reported in a line of its own.
+//! At the end: gas of the contracts' own bytecode. Durability is acknowledged in groups beside the work, as an inference overlaps it; its own delay is reported in a line of its own.
+
+mod gas;
 
 use alloy_primitives::{Address, B256, U256};
+use opg_contracts::addresses;
 use opg_payments::{
     channel::{ChannelConfig, ReceiverTerms, Voucher},
     channels::{Call, ChainState, Channels, Mode},
@@ -38,7 +41,7 @@ fn terms() -> ReceiverTerms {
     ReceiverTerms {
         receiver: Address::repeat_byte(3),
         receiver_authorizer: Address::repeat_byte(4),
-        token: Address::with_last_byte(1),
+        token: addresses::OPG,
         min_withdraw_delay: 3600,
     }
 }
@@ -198,7 +201,7 @@ fn main() -> Bench {
             "opg": env!("CARGO_PKG_VERSION"),
             "machine": machine(),
             "load": {"before": before, "after": after},
-            "note": "server side of a call on a channel, in one process; gas of claim and settle: docs/specs/x402-contracts.md, section 9",
+            "note": "server side of a call on a channel, in one process; gas in revm (Osaka) with the bytecode of a genesis; gas of the ledger: docs/specs/x402-contracts.md, section 9",
             "figures": figures.0,
         });
         std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
@@ -225,7 +228,7 @@ fn bench(path: &std::path::Path, figures: &mut Figures) -> Bench {
     for threads in [1, 2] {
         sustained(&channels, &payers, &domain, threads, figures)?;
     }
-    Ok(())
+    gas::measure(figures)
 }
 
 /// 2,000 calls a second for ten seconds: the time of each call, and how long after it its charge is on disk.
