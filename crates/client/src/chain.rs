@@ -317,6 +317,26 @@ impl Client {
         Ok(vec![self.call(wallet, addresses::OPG, input).await?])
     }
 
+    /// How much of an account's OPG Permit2 may move.
+    ///
+    /// # Errors
+    /// If no full node answers.
+    pub async fn permit2_allowance(&self, owner: Address) -> Result<U256, ClientError> {
+        let spender = addresses::PERMIT2;
+        self.view(addresses::OPG, OPG::allowanceCall { owner, spender }).await
+    }
+
+    /// Lets Permit2 move this much of the wallet's OPG, for payments that are permits; zero takes it back. Permit2 moves nothing without a
+    /// signature of the wallet over payee and amount.
+    ///
+    /// # Errors
+    /// If the wallet cannot pay the gas, or a minute passes.
+    pub async fn allow_permit2(&self, wallet: &Wallet, value: U256) -> Result<Sent, ClientError> {
+        let spender = addresses::PERMIT2;
+        let approve = OPG::approveCall { spender, value };
+        self.call(wallet, addresses::OPG, approve.abi_encode().into()).await
+    }
+
     /// Programs that are registered for a model, in the order of their registration.
     ///
     /// # Errors
