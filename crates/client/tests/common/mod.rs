@@ -164,6 +164,7 @@ async fn rpc(State(node): State<Arc<Node>>, Json(request): Json<Value>) -> Json<
     let data = match selector {
         ModelRegistry::modelsCall::SELECTOR => {
             ModelRegistry::modelsCall::abi_encode_returns(&ModelRegistry::modelsReturn {
+                closed: false,
                 creator: Address::repeat_byte(0x66),
                 royaltyBps: 1_000,
                 previousRoyaltyBps: 1_000,
