@@ -81,6 +81,26 @@ async fn a_folder_becomes_one_commit_and_what_is_there_does_not_travel() {
         "# Tiny\n"
     );
 
+    // Another model takes the place of the first: its root still leads to the revision that has it.
+    let root = folder.model(None).unwrap().1;
+    let mut bytes = std::fs::read(gguf()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(place.folder.join("model.gguf"), bytes).unwrap();
+    let newer = Folder::read(&place.folder).unwrap();
+    let moved = session.push(&other, &newer, "another model").await.unwrap();
+    let ask = |query: String| reqwest::get(format!("{}/api/opg/models/maker/other/root{query}", place.hub.url()));
+    let newest: Value = ask(String::new()).await.unwrap().json().await.unwrap();
+    assert_eq!(newest["revision"], moved.revision);
+    assert_ne!(newest["root"], root.to_string());
+    let older: Value = ask(format!("?root={root}")).await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&older["root"], &older["file"]),
+        (&json!(root.to_string()), &json!("model.gguf"))
+    );
+    assert_ne!(older["revision"], moved.revision);
+    assert_eq!(ask(format!("?root={}", "11".repeat(32))).await.unwrap().status(), 404);
+    assert_eq!(ask("?root=x".into()).await.unwrap().status(), 400);
+
     // One title in the card, twice the same, by the hub's reader.
     let marked = session
         .set_card(&other, "deprecated", "old", "Deprecate")

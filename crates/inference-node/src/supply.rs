@@ -26,7 +26,7 @@ pub struct HubModel {
     /// `owner/name` at the hubs, where it differs from the model's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// Branch, tag or commit there; `main` if not given. A commit keeps working when the repository moves on.
+    /// Branch, tag or commit there; the newest revision of `main` that has the root if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Path of the file there, if the repository has several models.

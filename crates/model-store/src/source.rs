@@ -50,7 +50,7 @@ pub struct Wanted {
     pub root: ModelRoot,
     /// `owner/name` at hubs.
     pub repository: String,
-    /// Branch, tag or commit there; `main` if not given.
+    /// Branch, tag or commit there; the newest revision of `main` that has the root if not given.
     pub revision: Option<String>,
     /// Path of the file there, if the repository has several models.
     pub file: Option<String>,
@@ -171,9 +171,11 @@ impl Source {
         let names = || wanted.repository.split('/').map(str::to_owned);
         let api = ["api", "opg", "models"].map(str::to_owned).into_iter();
         let mut url = self.at(api.chain(names()).chain(["root".to_owned()]))?;
-        if let Some(revision) = &wanted.revision {
-            url.query_pairs_mut().append_pair("revision", revision);
-        }
+        match &wanted.revision {
+            Some(revision) => url.query_pairs_mut().append_pair("revision", revision),
+            // The repository may have moved on: the newest revision with this model is wanted.
+            None => url.query_pairs_mut().append_pair("root", &wanted.root.to_string()),
+        };
         if let Some(file) = &wanted.file {
             url.query_pairs_mut().append_pair("file", file);
         }

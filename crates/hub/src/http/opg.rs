@@ -4,7 +4,10 @@
 use super::{Params, RepoPath};
 use crate::{
     chain::{Chain, Registration},
-    db::history,
+    db::{
+        history::{self, Commit},
+        repos::Repo,
+    },
     error::{Answer, ApiError},
     inspect::{self, Model},
     names::RepoKind,
@@ -16,11 +19,15 @@ use axum::{
     extract::{OriginalUri, Path, State},
     http::{StatusCode, Uri},
 };
+use opg_models::ModelRoot;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Most model files of a revision that are described.
 const MODELS: usize = 1_000;
+
+/// Newest revisions among which a root is looked for.
+const SEARCHED: usize = 500;
 
 /// A model file as the API shows it.
 pub(super) fn describe(model: &Model) -> Value {
@@ -39,7 +46,40 @@ pub(super) fn describe(model: &Model) -> Value {
     object
 }
 
-/// The root of a model: of the only model file, or of the one that `file` names.
+/// The newest revision that has the model of a root, with the path of its file.
+async fn revision_with(hub: &Hub, repo: &Repo, head: &Commit, wanted: ModelRoot) -> Answer<(Commit, String)> {
+    let (id, oid) = (repo.id, head.oid.clone());
+    let found = hub
+        .db
+        .read(move |db| {
+            let mut seen = BTreeSet::new();
+            for commit in history::ancestors(db, id, &oid, 0, SEARCHED)? {
+                if !seen.insert(commit.tree) {
+                    continue;
+                }
+                let files = history::files(db, &commit.tree)?;
+                let path = files.iter().find_map(|(path, file)| {
+                    let FileKind::Model(format) = kind_of(path) else {
+                        return None;
+                    };
+                    let (root, _) = inspect::name_model(format, &file.blob)?;
+                    (root == wanted).then(|| path.clone())
+                });
+                if let Some(path) = path {
+                    return Ok(Some((commit, path)));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+    found.ok_or_else(|| {
+        let message = format!("none of the newest {SEARCHED} revisions has the model {wanted}");
+        ApiError::new(StatusCode::NOT_FOUND, "RootNotFound", message).param("root")
+    })
+}
+
+/// The root of a model: of the only model file, or of the one that `file` names. With `root`, the newest revision that has
+/// that model: repositories move on, and roots on chain stay.
 pub(super) async fn root(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -48,12 +88,20 @@ pub(super) async fn root(
 ) -> Answer<Json<Value>> {
     let repo = hub.repo(RepoKind::Model, &owner, &name, &caller, Want::See).await?;
     let params = Params::of(&uri);
-    let commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
+    let mut commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
+    let mut file = params.get("file").map(str::to_owned);
+    if let Some(root) = params.get("root") {
+        let root = root
+            .parse()
+            .map_err(|_| ApiError::bad_request("InvalidRoot", "root: expected 64 hexadecimal digits").param("root"))?;
+        let (older, path) = revision_with(&hub, &repo, &commit, root).await?;
+        (commit, file) = (older, Some(path));
+    }
     let tree = commit.tree;
     let files = hub.db.read(move |db| history::files(db, &tree)).await?;
     let models = inspect::models(&hub, &files, MODELS).await?;
     let no = |message: String| ApiError::new(StatusCode::NOT_FOUND, "EntryNotFound", message);
-    let model = match params.get("file") {
+    let model = match file.as_deref() {
         Some(file) => models
             .iter()
             .find(|m| m.path == file)
