@@ -1,4 +1,5 @@
-//! A measurement: a cold start is bounded by the link, not by hashing. `cargo nextest run --workspace --test speed --run-ignored all`.
+//! A measurement: a cold start is bounded by the link, not by hashing. It means something for optimised code on an idle machine:
+//! `cargo nextest run --workspace --release --test speed --run-ignored all --no-capture`.
 
 use axum::{
     Router,
@@ -64,7 +65,7 @@ async fn fetch(link: Link, wanted: &Wanted) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement over 1 GB; it needs an idle machine"]
+#[ignore = "a measurement over 1 GB of an optimised build on an idle machine"]
 async fn a_cold_start_takes_as_long_as_the_link() {
     let mut hasher = FileHasher::new();
     let _ = BYTES.len();
