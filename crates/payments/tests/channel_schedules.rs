@@ -758,11 +758,12 @@ fn ten_thousand_schedules_and_a_thousand_races_with_the_contracts() {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
         .map_or("unknown", |(_, name)| name.trim());
+    let release = if cfg!(debug_assertions) { "" } else { " --release" };
     let document = serde_json::json!({
         "name": "channel-schedules",
-        "command": "cargo test --release -p opg-payments --test channel_schedules -- --ignored --nocapture",
+        "command": format!("cargo test{release} -p opg-payments --test channel_schedules -- --ignored --nocapture"),
         "machine": {"cpu": cpu, "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get)},
-        "build": if cfg!(debug_assertions) { "development" } else { "release" },
+        "build": if release.is_empty() { "development" } else { "release" },
         "seeds_from": first,
         "chain": "bytecode of OPG, BatchSettlement and ERC3009DepositCollector from a genesis, in revm (Osaka), with the model beside it",
         "schedules": figures(many, schedules, took),
