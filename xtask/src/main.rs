@@ -250,7 +250,9 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             let mut steps = Steps::default();
             let context = steps.must("setup", || Context::set_up(false, context::Report::Brief))?;
             contracts::step(&context, &mut steps);
-            static_check::step(&context, &mut steps);
+            if args.heavy {
+                static_check::step(&context, &mut steps);
+            }
             tests_step::wallets(&context, &mut steps);
             let options = tests_step::Options {
                 heavy: args.heavy,

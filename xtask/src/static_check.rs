@@ -17,7 +17,7 @@ use std::{
 /// A finding as it is reviewed: the check, and the contract with the function or variable that it is about.
 type Finding = (String, String);
 
-/// The analysis as a step of `test`: loud, but no failure, where it cannot be installed.
+/// The analysis as a step of `test --heavy` (it takes two minutes): loud, but no failure, where it cannot be installed.
 pub(crate) fn step(context: &Context, steps: &mut Steps) {
     match (npm::is_there(), analyser(context)) {
         (false, _) => steps.skip("contract analysis", "no Node.js: the contracts were not analysed"),
