@@ -58,12 +58,13 @@ def count(frame, event, _):
     if event != "call" or not frame.f_back or frame.f_back.f_code.co_filename != __file__:
         return
     module, code = frame.f_globals.get("__name__", ""), frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)
+    # A wrapper of the utilities that checks repository names stands before most of them.
+    if code.co_name == "_inner_fn":
+        function = frame.f_locals.get("fn")
+        module, name = getattr(function, "__module__", module), getattr(function, "__qualname__", name)
     if module.split(".")[0] != "huggingface_hub" or module.startswith(("huggingface_hub.utils", "huggingface_hub._local_folder")):
         return
-    name = getattr(code, "co_qualname", code.co_name)
-    # The wrapper that checks repository names stands before most of them.
-    if code.co_name == "_inner_fn":
-        name = getattr(frame.f_locals.get("fn"), "__qualname__", name)
     if "<" not in name and not name.rsplit(".", 1)[-1].startswith("_"):
         driven.add(name)
 
