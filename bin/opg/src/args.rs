@@ -313,21 +313,28 @@ pub(crate) enum SlashCommand {
 /// Options of `opg node slash-evidence report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Operator of a validator that equivocated: its newest fault that full nodes hold is reported
+    /// Operator of a validator that equivocated or voted for an invalid proof: its newest fault that full nodes hold is reported
     #[arg(required_unless_present = "node", conflicts_with = "node")]
     pub(crate) validator: Option<Address>,
     /// Epoch of the fault, if not the newest
     #[arg(long, value_name = "N", conflicts_with = "node")]
     pub(crate) epoch: Option<u64>,
-    /// The two votes, in the place of those that full nodes hold
+    /// Two conflicting votes, or a vote for an invalid proof (with --artefact), in the place of what full nodes hold
     #[arg(long, value_name = "HEX", requires = "epoch", conflicts_with = "node")]
     pub(crate) evidence: Option<Bytes>,
+    /// The invalid proof that the validator voted for, if `--evidence` is a vote for one
+    #[arg(long, value_name = "FILE", requires = "evidence")]
+    pub(crate) artefact: Option<PathBuf>,
     /// An inference node
     #[arg(long, value_name = "ID", requires = "receipt")]
     pub(crate) node: Option<B256>,
-    /// Receipt file of that node: two with one number, or one that claims attestation which is not registered
+    /// Receipt file of that node: two with one number, one that claims attestation which is not registered, or one with a wrong answer
+    /// (with --program)
     #[arg(long, value_name = "FILE", requires = "node", num_args = 1)]
     pub(crate) receipt: Vec<PathBuf>,
+    /// Program of mode zk that the one receipt names: proves that its answer is another one, and reports that
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub(crate) program: Option<PathBuf>,
     /// Say what would be locked and what a full node finds, and send nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

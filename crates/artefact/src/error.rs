@@ -46,6 +46,9 @@ pub enum ArtefactError {
         /// Of the artefact.
         got: B256,
     },
+    /// The receipt's answer is the program's.
+    #[error("the receipt's answer is the program's answer: there is nothing wrong with it")]
+    Agrees,
     /// The body of the request is no request of mode zk.
     #[error("request body: {0}")]
     Body(String),

@@ -3,6 +3,7 @@
 use crate::error::ArtefactError;
 use alloy_primitives::B256;
 use opg_integer_program::{
+    interpret,
     json::Entries,
     program::Graph,
     request,
@@ -94,6 +95,43 @@ impl ZkArtefact {
         Ok(artefact)
     }
 
+    /// Proves what the answer of a receipt should have been, if the receipt has another one: the proof of wrong inference. `body` is
+    /// what its core commits to with `salt`. Anyone with the program can make it.
+    ///
+    /// # Errors
+    /// [`ArtefactError`]: the body is another than that of the core, the answer is right ([`ArtefactError::Agrees`]), or it was
+    /// cancelled.
+    pub fn refute(
+        cancel: &AtomicBool,
+        model: &RegisteredModel,
+        core: &Core,
+        salt: B256,
+        body: &[u8],
+        progress: &mut dyn FnMut(Stage<'_>),
+    ) -> Result<Self, ArtefactError> {
+        let graph = &model.verifying_key().graph;
+        let inputs = inputs(graph, body)?;
+        let trace = interpret::run(model.program(), &inputs)?;
+        let mut artefact = Self {
+            key: model.verifying_key().clone(),
+            salt,
+            body: body.to_vec(),
+            // A program that ran to its end has its outputs.
+            answer: answer(graph, &trace.outputs(model.program()).unwrap_or_default()),
+            proof: Vec::new(),
+        };
+        // Before the work, as it is the usual case.
+        artefact.differs(core)?;
+        (_, artefact.proof) = prove_unless(cancel, model, &[inputs], context(core), Profile::Committed, progress)?;
+        let got = artefact.encode().len();
+        if got > MAX_ARTEFACT_BYTES {
+            let limit = MAX_ARTEFACT_BYTES;
+            return Err(ArtefactError::TooLarge { limit, got });
+        }
+        artefact.contradicts(core)?;
+        Ok(artefact)
+    }
+
     /// Root of the program that the proof is about. The caller must find it registered for the core's model.
     #[must_use]
     pub fn program(&self) -> B256 {
@@ -111,6 +149,32 @@ impl ZkArtefact {
     /// # Errors
     /// The first thing that does not hold. No input makes it panic.
     pub fn verify(&self, core: &Core) -> Result<(), ArtefactError> {
+        let got = self.opens(core)?;
+        if got != core.response.commitment {
+            let (what, expected) = ("the answer", core.response.commitment);
+            return Err(ArtefactError::Commitment { what, expected, got });
+        }
+        self.holds(core)
+    }
+
+    /// Checks that the program's answer to the request of this core is another one than the core's: its node answered wrongly.
+    ///
+    /// # Errors
+    /// The first thing that does not hold. No input makes it panic.
+    pub fn contradicts(&self, core: &Core) -> Result<(), ArtefactError> {
+        self.differs(core)?;
+        self.holds(core)
+    }
+
+    fn differs(&self, core: &Core) -> Result<(), ArtefactError> {
+        if self.opens(core)? == core.response.commitment {
+            return Err(ArtefactError::Agrees);
+        }
+        Ok(())
+    }
+
+    /// Checks that the core claims an answer of this program to this request. Returns what the answer in here would be committed as.
+    fn opens(&self, core: &Core) -> Result<B256, ArtefactError> {
         let receipt = |field, expected: &str, got: String| {
             let expected = expected.to_owned();
             Err(ArtefactError::Receipt { field, expected, got })
@@ -132,21 +196,22 @@ impl ZkArtefact {
             }
         };
         equal("the statement", expected, statement(core, &self.program()))?;
-        let (salt, answer) = (&self.salt, &self.answer);
         equal(
             "the request's body",
             core.request.body,
-            commit::request(salt, &self.body),
+            commit::request(&self.salt, &self.body),
         )?;
-        let leaf = commit::response_leaf(salt, LeafKind::Tensors, 0, answer);
-        let got = commit::response(&[leaf]).unwrap_or_default();
-        equal("the answer", core.response.commitment, got)?;
+        let leaf = commit::response_leaf(&self.salt, LeafKind::Tensors, 0, &self.answer);
+        Ok(commit::response(&[leaf]).unwrap_or_default())
+    }
 
+    /// Checks that the answer in here is the program's to the request in here.
+    fn holds(&self, core: &Core) -> Result<(), ArtefactError> {
         let graph = &self.key.graph;
         let inputs = inputs(graph, &self.body)?;
-        let outputs = response::read(graph, answer)?;
+        let outputs = response::read(graph, &self.answer)?;
         // One answer has one encoding, so that nobody can be shown another text for the same integers.
-        if self::answer(graph, &outputs) != *answer {
+        if answer(graph, &outputs) != self.answer {
             let reason = "it is not the canonical text of these outputs".to_owned();
             return Err(ResponseError::Form(reason).into());
         }

@@ -215,3 +215,67 @@ proptest! {
         }
     }
 }
+
+/// A node that answers something else than its program is refuted by anyone who has request and program, and an honest one by nobody.
+#[test]
+fn a_wrong_answer_is_refuted() {
+    let never = AtomicBool::new(false);
+    let refute = |core: &Core| {
+        ZkArtefact::refute(
+            &never,
+            proof::program(),
+            core,
+            proof::SALT,
+            &proof::body(1),
+            &mut |_| {},
+        )
+    };
+    let (honest, bytes) = sample();
+    assert!(matches!(refute(honest), Err(ArtefactError::Agrees)));
+    let agreeing = ZkArtefact::decode(bytes).unwrap();
+    assert!(matches!(agreeing.contradicts(honest), Err(ArtefactError::Agrees)));
+
+    let mut wrong = honest.clone();
+    wrong.response.commitment = B256::repeat_byte(0x66);
+    let evidence = wrong.evidence.as_mut().unwrap();
+    evidence.statement_hash = None;
+    wrong.evidence.as_mut().unwrap().statement_hash = Some(statement(&wrong, &proof::program_root()));
+    let right = refute(&wrong).unwrap();
+    right.contradicts(&wrong).unwrap();
+    assert!(matches!(
+        right.verify(&wrong),
+        Err(ArtefactError::Commitment { what: "the answer", .. })
+    ));
+    let again = ZkArtefact::decode(&right.encode()).unwrap();
+    again.contradicts(&wrong).unwrap();
+    // It is about this receipt: not about the honest one, one of another program, or one to another request.
+    assert!(right.contradicts(honest).is_err());
+    for change in [
+        (|core: &mut Core| core.evidence.as_mut().unwrap().statement_hash = Some(B256::ZERO)) as fn(&mut Core),
+        |core| core.request.body = B256::ZERO,
+        |core| core.receipt_id = ReceiptId(B256::ZERO),
+        |core| core.node_id = NodeId(B256::ZERO),
+        |core| core.quote.nonce = B256::ZERO,
+        |core| core.response.finish = FinishReason::Length,
+    ] {
+        let mut other = wrong.clone();
+        change(&mut other);
+        assert!(right.contradicts(&other).is_err());
+    }
+    // A proof that does not hold refutes nothing.
+    let mut bytes = right.encode();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let forged = ZkArtefact::decode(&bytes).unwrap();
+    assert!(matches!(forged.contradicts(&wrong), Err(ArtefactError::Proof(_))));
+    let stopped = AtomicBool::new(true);
+    let cancelled = ZkArtefact::refute(
+        &stopped,
+        proof::program(),
+        &wrong,
+        proof::SALT,
+        &proof::body(1),
+        &mut |_| {},
+    );
+    assert!(matches!(cancelled, Err(ArtefactError::Prove(ProveError::Cancelled))));
+}

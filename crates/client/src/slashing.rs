@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_sol_types::{SolCall as _, SolEvent as _};
 use opg_contracts::{NodeRegistry, Slashing, addresses, slashing};
-use opg_primitives::money::Amount;
+use opg_primitives::{hash::sha256, money::Amount};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -20,19 +20,22 @@ const LOG_RANGE: u64 = 1_000;
 /// Most cases that are read at once, newest first.
 pub const MAX_CASES: usize = 64;
 
-/// Conflicting votes that a full node has seen.
+/// A validator's fault that a full node has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Epoch of the votes.
     pub epoch: u64,
     /// View of the votes.
     pub view: u64,
-    /// 1: two notarize votes, 2: two finalize votes, 3: nullify and finalize.
+    /// 1: two notarize votes, 2: two finalize votes, 3: nullify and finalize, 4: a notarize vote for an invalid proof.
     pub kind: u8,
     /// Operator of the validator that signed.
     pub operator: Option<Address>,
-    /// Both votes.
+    /// The votes, and what they were for.
     pub evidence: Bytes,
+    /// SHA-256 of the invalid proof, of a vote for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefact: Option<B256>,
 }
 
 /// What is reported.
@@ -46,6 +49,9 @@ pub struct FaultReport {
     pub epoch: u64,
     /// What proves it.
     pub evidence: Bytes,
+    /// The proof that the evidence is about, as long as that does not say where it is published.
+    #[serde(skip)]
+    pub artefact: Option<Bytes>,
 }
 
 impl FaultReport {
@@ -57,6 +63,30 @@ impl FaultReport {
             subject: operator.into_word(),
             epoch,
             evidence,
+            artefact: None,
+        }
+    }
+
+    /// A node's answer that is not that of the program which its receipt names: the receipt's core, and a proof of the right answer
+    /// (`ZkArtefact::refute`). `None` if the core is too long for evidence.
+    #[must_use]
+    pub fn wrong_answer(node: B256, core: &[u8], artefact: Bytes) -> Option<Self> {
+        Some(Self {
+            class: slashing::WRONG_INFERENCE,
+            subject: node,
+            epoch: 0,
+            evidence: slashing::encode_proof_evidence(0, core)?.into(),
+            artefact: Some(artefact),
+        })
+    }
+
+    /// A validator's vote for a block with an invalid proof: `evidence` as full nodes hold it, and that proof.
+    #[must_use]
+    pub fn invalid_vote(operator: Address, epoch: u64, evidence: Bytes, artefact: Bytes) -> Self {
+        Self {
+            class: slashing::INVALID_VOTE,
+            artefact: Some(artefact),
+            ..Self::equivocation(operator, epoch, evidence)
         }
     }
 }
@@ -169,8 +199,59 @@ impl Client {
     /// # Errors
     /// If no full node answers.
     pub async fn judge_fault(&self, report: &FaultReport) -> Result<Judgement, ClientError> {
-        let asked = json!([report.class, report.subject, report.epoch, report.evidence]);
+        let asked = json!([
+            report.class,
+            report.subject,
+            report.epoch,
+            report.evidence,
+            report.artefact
+        ]);
         Ok(self.rpc().call("og_judgeFault", asked).await?)
+    }
+
+    /// What a report of a fault that full nodes hold says; asks them for the invalid proof of a vote for one.
+    ///
+    /// # Errors
+    /// If no full node answers, or none holds the proof.
+    pub async fn report_of(&self, operator: Address, fault: Fault) -> Result<FaultReport, ClientError> {
+        let Some(hash) = fault.artefact else {
+            return Ok(FaultReport::equivocation(operator, fault.epoch, fault.evidence));
+        };
+        for index in 0..self.rpc().urls().len() {
+            let asked = json!([hash]);
+            let held = self
+                .rpc()
+                .call_at::<_, Option<Bytes>>(index, "og_getFaultArtefact", &asked);
+            if let Ok(Some(artefact)) = held.await
+                && sha256(&artefact) == hash
+            {
+                let (epoch, evidence) = (fault.epoch, fault.evidence);
+                return Ok(FaultReport::invalid_vote(operator, epoch, evidence, artefact));
+            }
+        }
+        Err(ClientError::Proof {
+            what: format!("no full node holds the proof {hash} that the validator voted for"),
+        })
+    }
+
+    /// Publishes data in contracts that do nothing, one transaction for each 24,575 bytes that are not there yet. Their addresses, in order.
+    ///
+    /// # Errors
+    /// If the wallet cannot pay the gas, or a minute passes.
+    pub async fn publish(&self, wallet: &Wallet, data: &[u8]) -> Result<Vec<Address>, ClientError> {
+        let mut parts = Vec::new();
+        for part in data.chunks(slashing::MAX_PART) {
+            // A chunk is never longer.
+            let init_code = slashing::data_contract(part).unwrap_or_default();
+            let address = slashing::data_address(&init_code);
+            let code: Bytes = self.rpc().call("eth_getCode", (address, "latest")).await?;
+            if code.is_empty() {
+                let input = [B256::ZERO.as_slice(), &init_code].concat();
+                self.call(wallet, addresses::CREATE2_DEPLOYER, input.into()).await?;
+            }
+            parts.push(address);
+        }
+        Ok(parts)
     }
 
     /// What whoever reports this has to put up.
@@ -187,19 +268,26 @@ impl Client {
         Ok(Amount(self.view(addresses::SLASHING, call).await?))
     }
 
-    /// Reports a fault with a bond: first an approval for exactly that, if the one there is smaller. Waits until it is final; returns
-    /// the number of the case.
+    /// Reports a fault with a bond: first an approval for exactly that, if the one there is smaller, and the transactions that publish an
+    /// invalid proof. Waits until it is final; returns the number of the case.
     ///
     /// # Errors
     /// If the wallet has too little OPG or gas, the contract takes no such report, or a minute passes.
     pub async fn report_fault(&self, wallet: &Wallet, report: &FaultReport) -> Result<(Sent, u64), ClientError> {
         let bond = self.fault_bond(report).await?;
         self.allow(wallet, addresses::SLASHING, bond).await?;
+        let mut evidence = report.evidence.to_vec();
+        if let Some(artefact) = &report.artefact {
+            let parts = self.publish(wallet, artefact).await?;
+            parts
+                .iter()
+                .for_each(|part| evidence.extend_from_slice(part.as_slice()));
+        }
         let call = Slashing::reportCall {
             class: report.class,
             subject: report.subject,
             epoch: report.epoch,
-            evidence: report.evidence.clone(),
+            evidence: evidence.into(),
         };
         let sent = self.call(wallet, addresses::SLASHING, call.abi_encode().into()).await?;
         let id = self.opened(&sent, Slashing::Reported::SIGNATURE_HASH).await?;

@@ -88,6 +88,7 @@ impl Adapter {
             evm_hash: body.evm_hash,
             evm: body.evm,
             receipts: body.receipts,
+            proofs: body.proofs,
         };
         // the engine panics on a block above the announced bound
         block.check_bounds()?;

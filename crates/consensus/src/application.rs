@@ -1,8 +1,8 @@
 //! What a chain implements to be driven by consensus.
 
 use crate::{
-    block::ChainBlock,
-    fault::Fault,
+    block::{ChainBlock, ProofName},
+    fault::{Fault, Vote},
     keys::{Identity, Participant},
 };
 use alloy_primitives::{B256, Bytes};
@@ -72,6 +72,8 @@ pub struct ProposedBody {
     pub evm: Bytes,
     /// Receipts in batch order.
     pub receipts: Vec<Bytes>,
+    /// The proofs of those that have one, in the same order.
+    pub proofs: Vec<ProofName>,
 }
 
 /// A judgement that every honest validator shares.
@@ -121,5 +123,12 @@ pub trait ChainApplication: Send + Sync + 'static {
     /// for the same fault.
     fn fault(&self, fault: Fault, evidence: Bytes) {
         let _ = (fault, evidence);
+    }
+
+    /// A vote to notarize has come in, from whoever says to be a validator: its signature is **not** checked. Whether it is a vote for
+    /// an invalid proof only the application can tell: see [`verify_vote`](crate::verify_vote). Called from the engine, as often as
+    /// there are votes: must return at once.
+    fn voted(&self, vote: Vote) {
+        let _ = vote;
     }
 }

@@ -19,15 +19,29 @@ pub const MAX_RECEIPTS: usize = 16_384;
 /// Most receipt bytes in a block, without length prefixes.
 pub const MAX_RECEIPTS_BYTES: usize = 4 << 20;
 
+/// Most proofs that a block names. Evidence of a vote for an invalid one has to hold them all.
+pub const MAX_PROOFS: usize = 128;
+
 /// Bytes of [`ChainBlock::envelope`].
 pub const ENVELOPE_BYTES: usize = 104;
 
 const HEAD_BYTES: usize = 72;
+const NAME_BYTES: usize = 64;
 
-/// One block: an envelope around an EVM block and the receipts it settles.
+/// The proof that a block names for the answer of one of its receipts. The proof itself travels beside the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProofName {
+    /// Core hash of the receipt.
+    pub core_hash: B256,
+    /// SHA-256 of the artefact.
+    pub artefact: B256,
+}
+
+/// One block: an envelope around an EVM block, the receipts it settles, and the names of their proofs.
 ///
-/// Bytes: `parent (32) || height u64 || evm_hash (32) || body`, with
-/// `body = u32 length || EVM RLP || u32 count || (u32 length || receipt)*`, all integers big-endian.
+/// Bytes: `parent (32) || height u64 || evm_hash (32) || body`, with `body = evm || receipts || proofs`,
+/// `evm = u32 length || EVM RLP`, `receipts = u32 count || (u32 length || receipt)*` and
+/// `proofs = u32 count || (core hash (32) || artefact hash (32))*`, all integers big-endian.
 /// Every block has exactly one encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainBlock {
@@ -41,6 +55,85 @@ pub struct ChainBlock {
     pub evm: Bytes,
     /// Receipts in batch order.
     pub receipts: Vec<Bytes>,
+    /// The proofs of those receipts that have one, in the same order. Not checked against `receipts` by the format: the application
+    /// does.
+    pub proofs: Vec<ProofName>,
+}
+
+/// What a block's digest commits to, with the proofs that it names laid open and the rest as hashes: enough to show which proofs a
+/// vote for the block was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// [`ChainBlock::envelope`].
+    pub envelope: [u8; ENVELOPE_BYTES],
+    /// SHA-256 of the body's first part.
+    pub evm: B256,
+    /// SHA-256 of the body's second part.
+    pub receipts: B256,
+    /// The body's third part.
+    pub proofs: Vec<ProofName>,
+}
+
+impl Opening {
+    /// Digest of the block, if the parts are those of the envelope.
+    pub fn digest(&self) -> Option<B256> {
+        let body = body_hash(self.evm, self.receipts, sha256(&[&encode_proofs(&self.proofs)]));
+        self.envelope
+            .ends_with(body.as_slice())
+            .then(|| envelope_digest(&self.envelope))
+    }
+
+    /// `envelope || evm || receipts || u32 count || (core hash || artefact hash)*`.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.envelope.to_vec();
+        out.extend_from_slice(self.evm.as_slice());
+        out.extend_from_slice(self.receipts.as_slice());
+        out.extend_from_slice(&encode_proofs(&self.proofs));
+        out
+    }
+
+    /// Reads an opening, and returns what comes after it.
+    pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (envelope, rest) = bytes.split_first_chunk::<ENVELOPE_BYTES>()?;
+        let (evm, rest) = rest.split_first_chunk::<32>()?;
+        let (receipts, rest) = rest.split_first_chunk::<32>()?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_be_bytes(*count)).ok()?;
+        if count > MAX_PROOFS {
+            return None;
+        }
+        let (names, rest) = rest.split_at_checked(count * NAME_BYTES)?;
+        let name = |name: &[u8]| ProofName {
+            core_hash: B256::from_slice(&name[..32]),
+            artefact: B256::from_slice(&name[32..]),
+        };
+        let opening = Self {
+            envelope: *envelope,
+            evm: evm.into(),
+            receipts: receipts.into(),
+            proofs: names.chunks_exact(NAME_BYTES).map(name).collect(),
+        };
+        Some((opening, rest))
+    }
+}
+
+fn sha256(parts: &[&[u8]]) -> B256 {
+    B256::from_slice(Sha256::hash(parts).as_ref())
+}
+
+fn body_hash(evm: B256, receipts: B256, proofs: B256) -> B256 {
+    sha256(&[evm.as_slice(), receipts.as_slice(), proofs.as_slice()])
+}
+
+/// The body's third part.
+fn encode_proofs(proofs: &[ProofName]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + NAME_BYTES * proofs.len());
+    out.extend_from_slice(&length_prefix(proofs.len()));
+    for name in proofs {
+        out.extend_from_slice(name.core_hash.as_slice());
+        out.extend_from_slice(name.artefact.as_slice());
+    }
+    out
 }
 
 /// Why bytes are not a block.
@@ -57,30 +150,53 @@ impl ChainBlock {
             evm_hash: evm_genesis,
             evm: Bytes::new(),
             receipts: Vec::new(),
+            proofs: Vec::new(),
         }
     }
 
-    /// SHA-256 of the encoded body.
-    pub fn body_hash(&self) -> B256 {
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(3 + 2 * self.receipts.len());
-        let evm_length = length_prefix(self.evm.len());
+    /// SHA-256 of the encoded EVM block and of the encoded receipts, the body's first two parts.
+    fn part_hashes(&self) -> (B256, B256) {
+        let evm = sha256(&[&length_prefix(self.evm.len()), &self.evm]);
         let count = length_prefix(self.receipts.len());
         let lengths: Vec<_> = self.receipts.iter().map(|r| length_prefix(r.len())).collect();
-        parts.extend([&evm_length[..], &self.evm, &count]);
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(1 + 2 * self.receipts.len());
+        parts.push(&count);
         for (length, receipt) in lengths.iter().zip(&self.receipts) {
             parts.extend([&length[..], receipt]);
         }
-        B256::from_slice(Sha256::hash(&parts).as_ref())
+        (evm, sha256(&parts))
+    }
+
+    /// SHA-256 of the SHA-256 hashes of the body's three parts, so that each can be shown without the others.
+    pub fn body_hash(&self) -> B256 {
+        let (evm, receipts) = self.part_hashes();
+        body_hash(evm, receipts, sha256(&[&encode_proofs(&self.proofs)]))
     }
 
     /// `parent || height || evm_hash || body_hash`: what a light client needs of a block.
     pub fn envelope(&self) -> [u8; ENVELOPE_BYTES] {
+        self.envelope_with(self.body_hash())
+    }
+
+    fn envelope_with(&self, body_hash: B256) -> [u8; ENVELOPE_BYTES] {
         let mut envelope = [0; ENVELOPE_BYTES];
         envelope[..32].copy_from_slice(self.parent.as_slice());
         envelope[32..40].copy_from_slice(&self.height.to_be_bytes());
         envelope[40..72].copy_from_slice(self.evm_hash.as_slice());
-        envelope[72..].copy_from_slice(self.body_hash().as_slice());
+        envelope[72..].copy_from_slice(body_hash.as_slice());
         envelope
+    }
+
+    /// Shows the proofs that the block names.
+    pub fn opening(&self) -> Opening {
+        let (evm, receipts) = self.part_hashes();
+        let body = body_hash(evm, receipts, sha256(&[&encode_proofs(&self.proofs)]));
+        Opening {
+            envelope: self.envelope_with(body),
+            evm,
+            receipts,
+            proofs: self.proofs.clone(),
+        }
     }
 
     /// What consensus signs: SHA-256 of the envelope. It commits to every byte of the block.
@@ -98,6 +214,7 @@ impl ChainBlock {
         for (what, got, limit) in [
             ("EVM bytes", self.evm.len(), MAX_EVM_BYTES),
             ("receipts", self.receipts.len(), MAX_RECEIPTS),
+            ("proofs", self.proofs.len(), MAX_PROOFS),
             ("receipt bytes", total, MAX_RECEIPTS_BYTES),
             ("bytes of one receipt", largest.unwrap_or(0), MAX_RECEIPT_BYTES),
         ] {
@@ -126,7 +243,7 @@ impl ChainBlock {
 
     fn encoded_len(&self) -> usize {
         let receipts: usize = self.receipts.iter().map(|receipt| 4 + receipt.len()).sum();
-        HEAD_BYTES + 8 + self.evm.len() + receipts
+        HEAD_BYTES + 12 + self.evm.len() + receipts + NAME_BYTES * self.proofs.len()
     }
 
     fn write_to(&self, out: &mut impl BufMut) {
@@ -140,6 +257,7 @@ impl ChainBlock {
             out.put_slice(&length_prefix(receipt.len()));
             out.put_slice(receipt);
         }
+        out.put_slice(&encode_proofs(&self.proofs));
     }
 }
 
@@ -202,12 +320,24 @@ impl Read for Wire {
             }
             receipts.push(receipt);
         }
+        let count = u32::read(input)? as usize;
+        if count > MAX_PROOFS {
+            return Err(Error::InvalidLength(count));
+        }
+        let mut proofs = Vec::with_capacity(count);
+        for _ in 0..count {
+            proofs.push(ProofName {
+                core_hash: B256::new(<[u8; 32]>::read(input)?),
+                artefact: B256::new(<[u8; 32]>::read(input)?),
+            });
+        }
         Ok(Self(Arc::new(ChainBlock {
             parent,
             height,
             evm_hash,
             evm,
             receipts,
+            proofs,
         })))
     }
 }
@@ -234,7 +364,7 @@ impl commonware_consensus::Block for Wire {
 
 impl BoundedBlock for Wire {
     fn max_encode_size(_: &()) -> usize {
-        HEAD_BYTES + 8 + MAX_EVM_BYTES + MAX_RECEIPTS_BYTES + 4 * MAX_RECEIPTS
+        HEAD_BYTES + 12 + MAX_EVM_BYTES + MAX_RECEIPTS_BYTES + 4 * MAX_RECEIPTS + NAME_BYTES * MAX_PROOFS
     }
 }
 
@@ -255,20 +385,31 @@ mod tests {
     fn block() -> impl Strategy<Value = ChainBlock> {
         let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
         let receipts = prop::collection::vec(bytes(300), 0..20);
+        let proofs = prop::collection::vec((any::<[u8; 32]>(), any::<[u8; 32]>()), 0..5);
         (
             any::<[u8; 32]>(),
             any::<u64>(),
             any::<[u8; 32]>(),
             bytes(2_000),
             receipts,
+            proofs,
         )
-            .prop_map(|(parent, height, evm_hash, evm, receipts)| ChainBlock {
+            .prop_map(|(parent, height, evm_hash, evm, receipts, proofs)| ChainBlock {
                 parent: parent.into(),
                 height,
                 evm_hash: evm_hash.into(),
                 evm: evm.into(),
                 receipts: receipts.into_iter().map(Bytes::from).collect(),
+                proofs: proofs
+                    .into_iter()
+                    .map(|(core, artefact)| name(core, artefact))
+                    .collect(),
             })
+    }
+
+    fn name(core_hash: impl Into<B256>, artefact: impl Into<B256>) -> ProofName {
+        let (core_hash, artefact) = (core_hash.into(), artefact.into());
+        ProofName { core_hash, artefact }
     }
 
     proptest! {
@@ -301,6 +442,23 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = ChainBlock::decode(&bytes);
+            let _ = Opening::decode(&bytes);
+        }
+
+        #[test]
+        fn an_opening_shows_the_proofs_of_one_block_only(block in block(), at in any::<prop::sample::Index>(), flip in 1..=255u8) {
+            let opening = block.opening();
+            prop_assert_eq!(opening.digest(), Some(block.digest()));
+            prop_assert_eq!(&opening.proofs, &block.proofs);
+            let mut bytes = opening.encode();
+            let end = bytes.len();
+            bytes.extend(b"rest");
+            prop_assert_eq!(Opening::decode(&bytes), Some((opening, &b"rest"[..])));
+            let at = at.index(end);
+            bytes[at] ^= flip;
+            if let Some((other, _)) = Opening::decode(&bytes) {
+                prop_assert_ne!(other.digest(), Some(block.digest()));
+            }
         }
     }
 
@@ -312,16 +470,17 @@ mod tests {
             evm_hash: B256::repeat_byte(2),
             evm: Bytes::from_static(b"evm"),
             receipts: vec![Bytes::from_static(b"r0"), Bytes::new()],
+            proofs: vec![name([3; 32], [4; 32])],
         };
-        let mut body = vec![0, 0, 0, 3];
-        body.extend(b"evm");
-        body.extend([0, 0, 0, 2, 0, 0, 0, 2]);
-        body.extend(b"r0");
-        body.extend([0, 0, 0, 0]);
-        assert_eq!(&block.encode()[HEAD_BYTES..], body);
+        let evm = [&[0, 0, 0, 3][..], b"evm"].concat();
+        let receipts = [&[0, 0, 0, 2, 0, 0, 0, 2][..], b"r0", &[0; 4]].concat();
+        let proofs = [&[0, 0, 0, 1][..], &[3; 32], &[4; 32]].concat();
+        assert_eq!(&block.encode()[HEAD_BYTES..], [&evm[..], &receipts, &proofs].concat());
         let envelope = block.envelope();
         assert_eq!(&envelope[40..72], block.evm_hash.as_slice());
-        assert_eq!(&envelope[72..], Sha256::hash(&[&body]).as_ref());
+        let hashes = [&evm, &receipts, &proofs].map(|part| Sha256::hash(&[part]));
+        let body = Sha256::hash(&[&hashes[0], &hashes[1], &hashes[2]]);
+        assert_eq!(&envelope[72..], body.as_ref());
         assert_eq!(block.digest().as_slice(), Sha256::hash(&[&envelope]).as_ref());
         assert_eq!(from_digest(&Wire(Arc::new(block.clone())).digest()), block.digest());
     }
@@ -332,6 +491,7 @@ mod tests {
         let full = Bytes::from(vec![7; MAX_RECEIPT_BYTES]);
         block.receipts = vec![full.clone(); MAX_RECEIPTS_BYTES / MAX_RECEIPT_BYTES];
         block.evm = Bytes::from(vec![1; MAX_EVM_BYTES]);
+        block.proofs = vec![name([1; 32], [2; 32]); MAX_PROOFS];
         assert_eq!(block.check_bounds(), Ok(()));
         assert!(block.encode().len() <= Wire::max_encode_size(&()));
         assert_eq!(ChainBlock::decode(&block.encode()).as_ref(), Ok(&block));
@@ -344,7 +504,10 @@ mod tests {
         bigger.evm = Bytes::from(vec![1; MAX_EVM_BYTES + 1]);
         let mut many = block.clone();
         many.receipts = vec![Bytes::new(); MAX_RECEIPTS + 1];
-        for bad in [more, longer, bigger, many] {
+        let mut proven = block.clone();
+        proven.proofs.push(name([1; 32], [2; 32]));
+        assert_eq!(Opening::decode(&proven.opening().encode()), None);
+        for bad in [more, longer, bigger, many, proven] {
             assert!(bad.check_bounds().is_err());
             assert!(ChainBlock::decode(&bad.encode()).is_err());
         }
@@ -354,7 +517,7 @@ mod tests {
     fn a_claimed_count_allocates_nothing() {
         let mut bytes = ChainBlock::genesis(B256::ZERO, B256::ZERO).encode();
         let end = bytes.len();
-        bytes[end - 4..].copy_from_slice(&(MAX_RECEIPTS as u32).to_be_bytes());
+        bytes[end - 8..end - 4].copy_from_slice(&(MAX_RECEIPTS as u32).to_be_bytes());
         assert!(ChainBlock::decode(&bytes).is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! Votes that exclude each other, as evidence that anyone can check.
+//! Votes that exclude each other, and votes for a block that names an invalid proof, as evidence that anyone can check.
 
 use crate::{
     application::ChainApplication,
+    block::{Opening, from_digest},
     error::FaultError,
     keys::{Identity, Participant},
     scheme::{Scheme, scheme},
@@ -12,7 +13,9 @@ use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_consensus::{
     Epochable as _, Reporter, Viewable as _,
-    simplex::types::{Activity, Attributable as _, ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
+    simplex::types::{
+        Activity, Attributable as _, ConflictingFinalize, ConflictingNotarize, Notarize, NullifyFinalize,
+    },
 };
 use commonware_cryptography::{certificate::Scheme as _, sha256::Digest};
 use commonware_parallel::Sequential;
@@ -21,7 +24,7 @@ use std::{fmt, sync::Arc};
 /// Most bytes of evidence. Two votes have 48-byte signatures, a proposal of at most 62 bytes and a seat number each.
 pub const MAX_FAULT_BYTES: usize = 256;
 
-/// Which two votes a validator signed for one view.
+/// What a validator signed that it must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// To notarize two proposals.
@@ -30,6 +33,8 @@ pub enum FaultKind {
     ConflictingFinalize,
     /// To give the view up and to finalize a proposal of it.
     NullifyFinalize,
+    /// To notarize a block that names an invalid proof.
+    InvalidProof,
 }
 
 impl FaultKind {
@@ -39,6 +44,7 @@ impl FaultKind {
             Self::ConflictingNotarize => 1,
             Self::ConflictingFinalize => 2,
             Self::NullifyFinalize => 3,
+            Self::InvalidProof => 4,
         }
     }
 }
@@ -49,6 +55,7 @@ impl fmt::Display for FaultKind {
             Self::ConflictingNotarize => "conflicting notarize votes",
             Self::ConflictingFinalize => "conflicting finalize votes",
             Self::NullifyFinalize => "nullify and finalize votes",
+            Self::InvalidProof => "a notarize vote for an invalid proof",
         })
     }
 }
@@ -66,6 +73,100 @@ pub struct Fault {
     pub seat: u32,
     /// The offender.
     pub offender: Identity,
+}
+
+/// A vote to notarize a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// Epoch of the vote.
+    pub epoch: u64,
+    /// View of the vote.
+    pub view: u64,
+    /// The block.
+    pub digest: B256,
+    /// `proposal || seat varint || signature (48)`.
+    pub bytes: Bytes,
+}
+
+/// `u16 length || vote || opening`: which proofs a validator has voted for. Whether one of them is invalid is for the application to
+/// say.
+///
+/// `None` if the vote is longer than a vote can be.
+pub fn encode_vote(vote: &[u8], opening: &Opening) -> Option<Vec<u8>> {
+    let length = u16::try_from(vote.len())
+        .ok()
+        .filter(|length| usize::from(*length) <= MAX_FAULT_BYTES)?;
+    Some([&length.to_be_bytes(), vote, &opening.encode()].concat())
+}
+
+/// The opening in [`encode_vote`]'s bytes, and what is behind it. The vote is not looked at.
+pub fn opened(evidence: &[u8]) -> Option<(Opening, &[u8])> {
+    let (length, rest) = evidence.split_first_chunk::<2>()?;
+    let (_, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Opening::decode(rest)
+}
+
+/// Checks that a validator of the set of `epoch` voted to notarize the block that is opened: a pure function, the same on every node.
+/// Returns who, the opening, and the bytes behind it.
+///
+/// # Errors
+/// [`FaultError`] naming the first thing that does not hold.
+pub fn verify_vote<'a>(
+    genesis_digest: B256,
+    epoch: u64,
+    participants: &[Participant],
+    evidence: &'a [u8],
+) -> Result<(Fault, Opening, &'a [u8]), FaultError> {
+    let malformed = |what: &str| FaultError::Malformed(what.to_owned());
+    let (length, rest) = evidence
+        .split_first_chunk::<2>()
+        .ok_or_else(|| malformed("no length of a vote"))?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    if length > MAX_FAULT_BYTES {
+        let (limit, got) = (MAX_FAULT_BYTES, length);
+        return Err(FaultError::TooLarge { limit, got });
+    }
+    let (vote, rest) = rest
+        .split_at_checked(length)
+        .ok_or_else(|| malformed("the vote is cut short"))?;
+    let vote = Notarize::<Scheme, Digest>::decode(Copying(vote)).map_err(|error| malformed(&error.to_string()))?;
+    let (opening, rest) = Opening::decode(rest).ok_or_else(|| malformed("no opening of a block"))?;
+    if vote.epoch().get() != epoch {
+        let (expected, got) = (epoch, vote.epoch().get());
+        return Err(FaultError::Epoch { expected, got });
+    }
+    let digest = opening
+        .digest()
+        .ok_or_else(|| malformed("the parts are not those of the envelope"))?;
+    if from_digest(&vote.proposal.payload) != digest {
+        return Err(malformed("the vote is for another block"));
+    }
+    let scheme = scheme(genesis_digest, participants, None);
+    let scheme = scheme.map_err(|error| FaultError::Participants(error.to_string()))?;
+    let seat = vote.signer().get();
+    let offender = offender(&scheme, seat)?;
+    if !vote.verify(&mut commonware_utils::sys_rng(), &scheme, &Sequential) {
+        return Err(FaultError::Signature);
+    }
+    let fault = Fault {
+        kind: FaultKind::InvalidProof,
+        epoch,
+        view: vote.view().get(),
+        seat,
+        offender,
+    };
+    Ok((fault, opening, rest))
+}
+
+/// Who has a seat.
+fn offender(scheme: &Scheme, seat: u32) -> Result<Identity, FaultError> {
+    let set = scheme.participants();
+    // the library would index the set with it
+    let offender = set.iter().nth(seat as usize).ok_or(FaultError::Seat {
+        seats: set.len(),
+        got: seat,
+    })?;
+    Ok(Identity::of(offender))
 }
 
 enum Votes {
@@ -118,12 +219,7 @@ impl Votes {
             Self::Nullify(v) => (FaultKind::NullifyFinalize, v.epoch(), v.view(), v.signer()),
         };
         let seat = signer.get();
-        let set = scheme.participants();
-        // the library would index the set with it
-        let offender = set.iter().nth(seat as usize).ok_or(FaultError::Seat {
-            seats: set.len(),
-            got: seat,
-        })?;
+        let offender = offender(scheme, seat)?;
         let mut rng = commonware_utils::sys_rng();
         let signed = match self {
             Self::Notarize(votes) => votes.verify(&mut rng, scheme, &Sequential),
@@ -138,7 +234,7 @@ impl Votes {
             epoch: epoch.get(),
             view: view.get(),
             seat,
-            offender: Identity::of(offender),
+            offender,
         })
     }
 }
@@ -185,6 +281,14 @@ impl Reporter for Witness {
     type Activity = Activity<Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
+        if let Activity::Notarize(vote) = &activity {
+            self.application.voted(Vote {
+                epoch: vote.epoch().get(),
+                view: vote.view().get(),
+                digest: from_digest(&vote.proposal.payload),
+                bytes: Bytes::from(vote.encode().to_vec()),
+            });
+        }
         if let Some(votes) = Votes::of(&activity) {
             match votes.check(&self.scheme) {
                 Ok(fault) => {
@@ -262,6 +366,54 @@ mod tests {
             sorted.sort_unstable_by_key(|p| p.identity);
             assert_eq!(sorted[fault.seat as usize].identity, world.me);
         }
+    }
+
+    /// A vote of seat keys[2] for a block that names two proofs.
+    fn vote_for_proofs(world: &World, epoch: u64) -> (Vec<u8>, Opening) {
+        let name = |byte| crate::ProofName {
+            core_hash: B256::repeat_byte(byte),
+            artefact: B256::repeat_byte(byte + 1),
+        };
+        let mut block = crate::ChainBlock::genesis(GENESIS, B256::ZERO);
+        block.proofs = vec![name(1), name(5)];
+        let round = Round::new(Epoch::new(epoch), View::new(9));
+        let proposal = Proposal::new(round, View::new(8), crate::block::to_digest(block.digest()));
+        let vote = Notarize::sign(&world.scheme, proposal).expect("a signer");
+        (vote.encode().to_vec(), block.opening())
+    }
+
+    #[test]
+    fn a_vote_for_a_block_shows_the_proofs_it_was_for() {
+        let world = world();
+        let (vote, opening) = vote_for_proofs(&world, EPOCH);
+        let mut evidence = encode_vote(&vote, &opening).expect("a vote");
+        let end = evidence.len();
+        evidence.extend(b"more");
+        let verify = |bytes: &[u8]| {
+            let found = verify_vote(GENESIS, EPOCH, &world.set, bytes);
+            found.map(|(fault, opening, rest)| (fault, opening, rest.to_vec()))
+        };
+        let (fault, shown, rest) = verify(&evidence).expect("proven");
+        assert_eq!(
+            (fault.kind, fault.epoch, fault.view),
+            (FaultKind::InvalidProof, EPOCH, 9)
+        );
+        assert_eq!((fault.offender, &shown), (world.me, &opening));
+        assert_eq!(rest, b"more");
+        // every bit of vote and opening matters
+        for i in 0..end {
+            for bit in 0..8 {
+                let mut bad = evidence.clone();
+                bad[i] ^= 1 << bit;
+                assert!(verify(&bad).is_err(), "byte {i} bit {bit}");
+            }
+            assert!(verify(&evidence[..i]).is_err());
+        }
+        let (expected, got) = (EPOCH, EPOCH + 1);
+        let (late, opening) = vote_for_proofs(&world, got);
+        let late = encode_vote(&late, &opening).expect("a vote");
+        assert_eq!(verify(&late), Err(FaultError::Epoch { expected, got }));
+        assert_eq!(encode_vote(&[0; MAX_FAULT_BYTES + 1], &opening), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum Topic {
     Receipt,
     /// A signed receipt with the proof of its answer.
     ProvenReceipt,
-    /// Core hashes of receipts whose proofs the sender lacks.
+    /// Core hashes of receipts, each with the hash of the artefact that the sender lacks.
     ProofRequest,
 }
 
@@ -64,7 +64,7 @@ impl Topic {
             Self::Transaction => 128 << 10,
             Self::Receipt => 8 << 10,
             Self::ProvenReceipt => (1 << 20) + (32 << 10),
-            Self::ProofRequest => 64 * 32,
+            Self::ProofRequest => 64 * 64,
         }
     }
 

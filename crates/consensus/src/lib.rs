@@ -80,13 +80,13 @@ pub use application::{
     BoxError, BoxFuture, ChainApplication, EpochSet, ProposeContext, ProposedBody, Verdict, VerifyContext,
 };
 pub use block::{
-    ChainBlock, CodecError, ENVELOPE_BYTES, MAX_EVM_BYTES, MAX_RECEIPT_BYTES, MAX_RECEIPTS, MAX_RECEIPTS_BYTES,
-    envelope_digest,
+    ChainBlock, CodecError, ENVELOPE_BYTES, MAX_EVM_BYTES, MAX_PROOFS, MAX_RECEIPT_BYTES, MAX_RECEIPTS,
+    MAX_RECEIPTS_BYTES, Opening, ProofName, envelope_digest,
 };
 pub use config::{Config, MAX_EPOCH_BLOCKS, MIN_EPOCH_BLOCKS, Peer, Timing, quorum};
 pub use engine::start;
 pub use error::{CertificateError, ConsensusError, FaultError};
-pub use fault::{Fault, FaultKind, MAX_FAULT_BYTES, verify_fault};
+pub use fault::{Fault, FaultKind, MAX_FAULT_BYTES, Vote, encode_vote, opened, verify_fault, verify_vote};
 pub use gossip::{GossipError, GossipMessage, GossipReceiver, Topic};
 pub use handle::{FinalityProof, Handle};
 pub use keys::{BlsPublicKey, Identity, Participant};

@@ -117,6 +117,7 @@ impl ChainApplication for Toy {
                 evm_hash,
                 evm,
                 receipts: Vec::new(),
+                proofs: Vec::new(),
             }))
         })
     }

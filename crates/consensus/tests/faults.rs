@@ -63,6 +63,7 @@ impl ChainApplication for Jury {
                 evm_hash: keccak256(&evm),
                 evm,
                 receipts: Vec::new(),
+                proofs: Vec::new(),
             }))
         })
     }

@@ -76,6 +76,7 @@ impl ChainApplication for Toy {
                 evm_hash,
                 evm,
                 receipts,
+                proofs: Vec::new(),
             }))
         })
     }

@@ -5,7 +5,7 @@
 //! function of the real contract.
 
 use crate::{addresses, slots};
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolValue;
 use opg_primitives::money::{Amount, Price};
 
@@ -19,6 +19,15 @@ pub trait StateReader {
     /// # Errors
     /// Whatever keeps the implementation from answering; never for an unused slot.
     fn storage(&self, address: Address, slot: U256) -> Result<U256, Self::Error>;
+}
+
+/// Read access to code at one block, for what is kept in contracts instead of slots.
+pub trait CodeReader: StateReader {
+    /// The code of an account; empty if there is none.
+    ///
+    /// # Errors
+    /// Whatever keeps the implementation from answering.
+    fn code(&self, address: Address) -> Result<Bytes, Self::Error>;
 }
 
 impl<R: StateReader + ?Sized> StateReader for &R {

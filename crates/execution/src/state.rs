@@ -5,7 +5,7 @@ use crate::{
     convert::{b256, eth_address, u256},
     error::ExecutionError,
 };
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use ethrex_common::{H256, types::AccountState};
 use ethrex_storage::Store;
 use std::fmt;
@@ -70,6 +70,18 @@ impl StateView {
         Ok(self.account(address)?.map(|account| b256(account.code_hash)))
     }
 
+    /// Code of the account; empty if it has none.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn code(&self, address: Address) -> Result<Bytes, ExecutionError> {
+        let Some(account) = self.account(address)? else {
+            return Ok(Bytes::new());
+        };
+        let code = self.store.get_account_code(account.code_hash)?;
+        Ok(code.map(|code| Bytes::copy_from_slice(code.code())).unwrap_or_default())
+    }
+
     fn account(&self, address: Address) -> Result<Option<AccountState>, ExecutionError> {
         Ok(self.store.get_account_state_by_root(self.root, eth_address(address))?)
     }
@@ -80,6 +92,12 @@ impl opg_contracts::state::StateReader for StateView {
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, Self::Error> {
         StateView::storage(self, address, slot)
+    }
+}
+
+impl opg_contracts::state::CodeReader for StateView {
+    fn code(&self, address: Address) -> Result<Bytes, Self::Error> {
+        StateView::code(self, address)
     }
 }
 

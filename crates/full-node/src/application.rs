@@ -8,15 +8,16 @@ use crate::{
     evidence::Judged,
     gossip,
     index::{Row, RowMethod},
-    pool::Room,
+    invalid_votes::{self, InvalidBlock},
+    pool::{Known, Room},
     shared::{Shared, unix_time},
     system::{self, Duties, SystemTxError},
     verify::{self, CheckError, Reject, Rule},
 };
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::{
-    BoxError, BoxFuture, ChainApplication, ChainBlock, EpochSet, Fault, Identity, ProposeContext, ProposedBody,
-    Verdict, VerifyContext,
+    BoxError, BoxFuture, ChainApplication, ChainBlock, EpochSet, Fault, Identity, ProofName, ProposeContext,
+    ProposedBody, Verdict, VerifyContext, Vote,
 };
 use opg_contracts::{
     channel_tx::{self, BatchItem},
@@ -188,6 +189,8 @@ impl Chain {
         let mut entries: Vec<_> = selected.iter().map(|(_, entry)| entry.clone()).collect();
         entries.truncate(channel_tx::fitting_prefix(&entries, place.batch_gas(&judged)));
         selected.truncate(entries.len());
+        let proofs = node.pool.names(selected.iter().map(|(r, _)| r.as_ref()));
+        let proofs = proofs.ok_or("a receipt has left the pool with its proof")?;
         let root = batch_root(context.height, selected.iter().map(|(r, _)| r.as_ref()));
         let nonce = node.execution.nonce_at(parent, node.system_address)?;
         let base_fee = node.execution.base_fee_next(parent)?;
@@ -212,6 +215,7 @@ impl Chain {
             evm_hash: built.hash,
             evm: built.rlp,
             receipts,
+            proofs,
         })
     }
 
@@ -239,15 +243,14 @@ impl Chain {
 
         let judged = node.evidence.judged(node, parent).await?;
         let content = || {
-            let (shared, receipts, evm) = (node.clone(), block.receipts.clone(), evm.clone());
-            let (height, judged, place) = (block.height, judged.clone(), place.clone());
+            let (shared, block, evm) = (node.clone(), block.clone(), evm.clone());
+            let (judged, place) = (judged.clone(), place.clone());
             tokio::task::spawn_blocking(move || {
                 judge_content(
                     &shared,
                     &evm,
-                    height,
+                    &block,
                     parent,
-                    &receipts,
                     &judged,
                     &place,
                     rules.verification_budget,
@@ -256,7 +259,14 @@ impl Chain {
         };
         let system_count = match content().await? {
             // Proofs travel beside blocks, and this one may have been faster.
-            Err(error) if error.lacks_proof() && self.fetch_proofs(&block.receipts).await => content().await??,
+            Err(error) if error.lacks_proof() && self.fetch_proofs(&block.proofs).await => content().await?,
+            other => other,
+        };
+        let system_count = match system_count {
+            Err(BlockError::Receipt { index, reject }) if reject.rule == Rule::EvidenceInvalid => {
+                self.accuse(block, index);
+                return Err(BlockError::Receipt { index, reject }.into());
+            }
             other => other?,
         };
 
@@ -275,13 +285,25 @@ impl Chain {
         Ok(())
     }
 
-    /// Asks for the proofs of a proposal's receipts that are not here, and waits a moment for them. Says whether all came.
-    async fn fetch_proofs(&self, receipts: &[Bytes]) -> bool {
+    /// Keeps a block whose receipt `index` comes with an invalid proof, for the votes that it gets.
+    fn accuse(&self, block: &ChainBlock, index: usize) {
+        let Some(receipt) = block.receipts.get(index) else {
+            return;
+        };
+        let core_hash = SignedReceipt::decode(receipt).map(|receipt| receipt.core_hash());
+        let name = block.proofs.iter().find(|name| core_hash == Ok(name.core_hash));
+        if let Some(name) = name
+            && let Some(Known::Bad { artefact, .. }) = self.0.pool.known(name)
+            && let Some(invalid) = InvalidBlock::new(block, *name, receipt.clone(), artefact)
+        {
+            invalid_votes::judged(&self.0, invalid);
+        }
+    }
+
+    /// Asks for the proofs that a proposal names and that are not here, and waits a moment for them. Says whether all came.
+    async fn fetch_proofs(&self, proofs: &[ProofName]) -> bool {
         let node = &self.0;
-        let (pool, receipts) = (node.pool.clone(), receipts.to_vec());
-        // Decoding a whole block is work for another thread, and is done once.
-        let missing = tokio::task::spawn_blocking(move || pool.missing_proofs(&receipts)).await;
-        let Ok(missing) = missing else { return false };
+        let missing = node.pool.missing_proofs(proofs);
         gossip::request_proofs(node, &missing);
         let began = Instant::now();
         while began.elapsed() < PROOF_PATIENCE {
@@ -323,13 +345,14 @@ impl Chain {
         }
         // the index first: who hears of the block finds its receipts
         let shared = node.clone();
-        let (height, hash, receipts) = (block.height, evm.hash(), block.receipts.clone());
+        let (height, hash, finalized) = (block.height, evm.hash(), block.clone());
         let decoded = tokio::task::spawn_blocking(move || -> Result<Vec<Arc<SignedReceipt>>, BoxError> {
-            let decoded: Vec<_> = receipts
+            let decoded: Vec<_> = finalized
+                .receipts
                 .iter()
                 .map(|bytes| SignedReceipt::decode(bytes).map(Arc::new))
                 .collect::<Result<_, _>>()?;
-            let artefacts = shared.pool.artefacts(&decoded);
+            let artefacts = shared.pool.artefacts(&decoded, &finalized.proofs);
             if !artefacts.is_empty() {
                 let oldest = timestamp.saturating_sub(shared.genesis.parameters.unbonding);
                 shared.index.keep_artefacts(timestamp, &artefacts, oldest)?;
@@ -463,19 +486,18 @@ fn system_senders(node: &Shared, parent: B256, seats: &Seats) -> Result<Arc<Hash
 fn judge_content(
     node: &Shared,
     evm: &EvmBlock,
-    height: u64,
+    block: &ChainBlock,
     parent: B256,
-    receipts: &[Bytes],
     judged: &Judged,
     place: &Place,
     budget: u64,
 ) -> Result<usize, BlockError> {
-    let leader = place.leader;
+    let (leader, height) = (place.leader, block.height);
     let began = Instant::now();
     let state = node.execution.state_at(parent)?;
     let batch = node
         .pool
-        .check_batch(receipts, &state, evm.timestamp())
+        .check_batch(&block.receipts, &block.proofs, &state, evm.timestamp())
         .map_err(|(index, error)| match error {
             CheckError::Rejected(reject) => BlockError::Receipt { index, reject },
             CheckError::State(error) => BlockError::Execution(error),
@@ -632,11 +654,15 @@ impl ChainApplication for Chain {
         // called from a thread of the engine's runtime, which must not wait for the disk
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || {
-                if let Err(error) = index.keep_fault(&fault, &evidence) {
+                if let Err(error) = index.keep_fault(&fault, &evidence, None) {
                     tracing::error!(%error, "evidence was not kept");
                 }
             });
         }
+    }
+
+    fn voted(&self, vote: Vote) {
+        invalid_votes::voted(&self.0, vote);
     }
 
     fn executed_height(&self) -> BoxFuture<'_, Result<u64, BoxError>> {

@@ -4,11 +4,11 @@
 //! a while is sent again: a peer may have been down or busy.
 
 use crate::{
-    pool::SubmitError,
+    pool::{Known, SubmitError},
     shared::{Shared, TransactionError, unix_time},
 };
 use alloy_primitives::{B256, Bytes};
-use opg_consensus::{GossipMessage, GossipReceiver, Topic};
+use opg_consensus::{GossipMessage, GossipReceiver, ProofName, Topic};
 use std::{
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -21,8 +21,9 @@ const MAX_RUNNING: usize = 4_096;
 /// How often waiting messages are sent again, and how many of each kind.
 const REPEAT: Duration = Duration::from_secs(10);
 const REPEATED: usize = 512;
-/// Core hashes in one request for proofs.
+/// Names in one request for proofs: core hash and artefact hash each.
 const MAX_REQUESTED: usize = 64;
+const NAME_BYTES: usize = 64;
 /// A proof is sent on request at most this often, whoever asks.
 const REQUEST_PAUSE: Duration = Duration::from_millis(500);
 /// Proofs whose last sending is remembered.
@@ -62,8 +63,10 @@ async fn take(node: &Shared, message: GossipMessage) {
             }
         }
         Topic::ProofRequest => {
-            for hash in payload.chunks_exact(32).map(B256::from_slice) {
-                answer_request(node, hash);
+            for name in payload.chunks_exact(NAME_BYTES) {
+                let (core_hash, artefact) = name.split_at(32);
+                let (core_hash, artefact) = (B256::from_slice(core_hash), B256::from_slice(artefact));
+                answer_request(node, ProofName { core_hash, artefact });
             }
         }
         Topic::Transaction => match node.add_transaction(payload, false).await {
@@ -87,33 +90,33 @@ pub(crate) fn message(receipt: &Bytes, artefact: Option<&Bytes>) -> (Topic, Byte
     (Topic::ProvenReceipt, payload.into())
 }
 
-/// Asks the other validators for the proofs of receipts.
-pub(crate) fn request_proofs(node: &Shared, core_hashes: &[B256]) {
-    for some in core_hashes.chunks(MAX_REQUESTED) {
-        node.gossip(Topic::ProofRequest, some.concat().into());
+/// Asks the other validators for proofs.
+pub(crate) fn request_proofs(node: &Shared, names: &[ProofName]) {
+    for some in names.chunks(MAX_REQUESTED) {
+        let bytes = some.iter().flat_map(|name| [name.core_hash.0, name.artefact.0]);
+        node.gossip(Topic::ProofRequest, bytes.collect::<Vec<_>>().concat().into());
     }
 }
 
 /// Sends a receipt with its proof to everybody who may lack it, unless that was done a moment ago.
-fn answer_request(node: &Shared, core_hash: B256) {
-    let Some(waiting) = node
-        .pool
-        .by_core(core_hash)
-        .filter(|waiting| waiting.artefact.is_some())
-    else {
+fn answer_request(node: &Shared, name: ProofName) {
+    let Some(waiting) = node.pool.by_core(name.core_hash) else {
+        return;
+    };
+    let Some(Known::Good { artefact, .. }) = node.pool.known(&name) else {
         return;
     };
     {
         let mut sent = node.proofs_sent.lock().unwrap_or_else(PoisonError::into_inner);
-        if sent.get(&core_hash).is_some_and(|at| at.elapsed() < REQUEST_PAUSE) {
+        if sent.get(&name).is_some_and(|at| at.elapsed() < REQUEST_PAUSE) {
             return;
         }
         if sent.len() >= MAX_REMEMBERED {
             sent.clear();
         }
-        sent.insert(core_hash, Instant::now());
+        sent.insert(name, Instant::now());
     }
-    let (topic, payload) = message(waiting.receipt.cose(), waiting.artefact.as_ref());
+    let (topic, payload) = message(waiting.receipt.cose(), Some(&artefact));
     node.gossip(topic, payload);
 }
 

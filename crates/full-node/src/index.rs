@@ -8,6 +8,7 @@
 use crate::epochs::Kept;
 use alloy_primitives::{Address, B256, Bytes};
 use opg_consensus::Fault;
+use opg_primitives::hash::sha256;
 use opg_receipt::{PaymentMethod, PaymentRecord, PaymentScheme};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::{collections::HashSet, path::Path};
@@ -23,6 +24,10 @@ const ARTEFACT_TIMES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinitio
 const HANDOVERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("handovers/v1");
 /// (epoch, view, seat, kind) → evidence of conflicting votes.
 const FAULTS: TableDefinition<'_, (u64, u64, u32, u8), &[u8]> = TableDefinition::new("faults/v1");
+/// Invalid proofs that validators voted for, by their SHA-256.
+const FAULT_ARTEFACTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("fault-artefacts/v1");
+/// Most of them kept; each has at most 1 MiB.
+const MAX_FAULT_ARTEFACTS: u64 = 64;
 /// Most faults kept; the oldest go first.
 const MAX_FAULTS: u64 = 4_096;
 /// Most faults of one seat in one epoch: one is enough to slash it, and nobody's may push out those of others.
@@ -244,7 +249,7 @@ impl Reader<'_> {
     }
 }
 
-/// Evidence of conflicting votes that is kept.
+/// Evidence of a validator's fault that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptFault {
     /// Epoch of the votes.
@@ -253,9 +258,9 @@ pub(crate) struct KeptFault {
     pub(crate) view: u64,
     /// Position of the offender in that epoch's set sorted by identity.
     pub(crate) seat: u32,
-    /// Which two votes ([`opg_consensus::FaultKind::code`]).
+    /// Which votes ([`opg_consensus::FaultKind::code`]).
     pub(crate) kind: u8,
-    /// Both votes.
+    /// The votes, and what they were for.
     pub(crate) evidence: Bytes,
 }
 
@@ -322,6 +327,7 @@ impl Index {
             write.open_table(ARTEFACT_TIMES)?;
             write.open_table(HANDOVERS)?;
             write.open_table(FAULTS)?;
+            write.open_table(FAULT_ARTEFACTS)?;
             let mut meta = write.open_table(META)?;
             let known = meta.get(GENESIS)?.map(|v| v.value().to_vec());
             match known {
@@ -440,11 +446,11 @@ impl Index {
         Ok(found.and_then(|bytes| serde_json::from_slice(bytes.value()).ok()))
     }
 
-    /// Keeps evidence of conflicting votes.
+    /// Keeps evidence of a fault, with the invalid proof if it is a vote for one.
     ///
     /// # Errors
     /// Disk.
-    pub(crate) fn keep_fault(&self, fault: &Fault, evidence: &[u8]) -> Result<(), IndexError> {
+    pub(crate) fn keep_fault(&self, fault: &Fault, evidence: &[u8], artefact: Option<&[u8]>) -> Result<(), IndexError> {
         let write = self.db.begin_write()?;
         {
             let mut faults = write.open_table(FAULTS)?;
@@ -458,13 +464,20 @@ impl Index {
                 if faults.len()? > MAX_FAULTS {
                     faults.pop_first()?;
                 }
+                if let Some(artefact) = artefact {
+                    let mut artefacts = write.open_table(FAULT_ARTEFACTS)?;
+                    if artefacts.len()? >= MAX_FAULT_ARTEFACTS {
+                        artefacts.pop_first()?;
+                    }
+                    artefacts.insert(&sha256(artefact).0, artefact)?;
+                }
             }
         }
         write.commit()?;
         Ok(())
     }
 
-    /// Evidence of conflicting votes, one of each seat and epoch, newest epoch first, at most `most`.
+    /// Evidence of faults, one of each seat and epoch, newest epoch first, at most `most`.
     ///
     /// # Errors
     /// Disk.
@@ -491,6 +504,16 @@ impl Index {
             });
         }
         Ok(found)
+    }
+
+    /// An invalid proof that a validator voted for, by its SHA-256.
+    ///
+    /// # Errors
+    /// Disk.
+    pub(crate) fn fault_artefact(&self, hash: B256) -> Result<Option<Bytes>, IndexError> {
+        let read = self.db.begin_read()?;
+        let found = read.open_table(FAULT_ARTEFACTS)?.get(&hash.0)?;
+        Ok(found.map(|artefact| Bytes::copy_from_slice(artefact.value())))
     }
 
     /// The proof of a receipt's answer, while it is kept.

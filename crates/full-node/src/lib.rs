@@ -46,6 +46,7 @@ mod epochs;
 mod evidence;
 mod gossip;
 pub mod index;
+mod invalid_votes;
 pub mod metrics;
 pub mod node;
 mod oracle;

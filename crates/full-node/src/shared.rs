@@ -5,12 +5,13 @@ use crate::{
     epochs::Epochs,
     evidence::Judge,
     index::Index,
+    invalid_votes::InvalidVotes,
     metrics::{Health, Metrics},
     pool::{Bounds, Pool},
     verify::Rules,
 };
 use alloy_primitives::{Address, B256, Bytes};
-use opg_consensus::{Handle, Identity, Topic};
+use opg_consensus::{Handle, Identity, ProofName, Topic};
 use opg_contracts::{GenesisFile, staking};
 use opg_execution::{Execution, PoolRejection};
 use opg_payments::signature::address_of_secret;
@@ -48,8 +49,10 @@ pub(crate) struct Shared {
     pub(crate) epochs: Epochs,
     /// Hashes of transactions that entered the pool.
     pub(crate) pending: broadcast::Sender<B256>,
-    /// When a proof was last sent because somebody asked for it, by core hash.
-    pub(crate) proofs_sent: Mutex<HashMap<B256, Instant>>,
+    /// When a proof was last sent because somebody asked for it.
+    pub(crate) proofs_sent: Mutex<HashMap<ProofName, Instant>>,
+    /// Votes, and blocks with invalid proofs.
+    pub(crate) invalid_votes: InvalidVotes,
     pub(crate) started: Instant,
 }
 
@@ -115,6 +118,7 @@ impl Shared {
             epochs: Epochs::new(&genesis),
             pending: broadcast::channel(PENDING_BUFFER).0,
             proofs_sent: Mutex::default(),
+            invalid_votes: InvalidVotes::default(),
             started: Instant::now(),
             genesis,
         })

@@ -5,9 +5,11 @@ mod support;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
-use opg_contracts::{NodeRegistry, OPG, Slashing, addresses, slashing};
+use opg_consensus::{ChainBlock, ProofName, encode_vote};
+use opg_contracts::{NodeRegistry, OPG, Slashing, Staking, addresses, slashing};
 use opg_payments::signature::address_of_secret;
 use opg_primitives::{
+    hash::sha256,
     mode::{Grade, Mode},
     money::{Amount, WEI_PER_OPG},
 };
@@ -36,14 +38,28 @@ impl Court {
     async fn send<C: SolCall>(&mut self, to: Address, call: C) {
         let raw = signed_call(&demo(), self.nonce, to, call.abi_encode().into());
         self.nonce += 1;
+        self.sent(raw).await;
+    }
+
+    /// Sends a transaction, and waits until it has succeeded by the eyes of whoever is asked next.
+    async fn sent(&self, raw: Bytes) {
         let hash = self.network.call(0, "eth_sendRawTransaction", json!([raw])).await;
         let receipt = self.network.confirmed(0, &hash).await;
         assert_eq!(receipt["status"], "0x1", "{receipt}");
+        let block = u64::from_str_radix(&receipt["blockNumber"].as_str().unwrap()[2..], 16).unwrap();
+        eventually("the block at the others", 20, async || {
+            (0..4).all(|i| self.network.height(i) >= block).then_some(())
+        })
+        .await;
     }
 
-    /// Reports, and waits for what validators say; the case's number and state.
+    /// Reports the node, and waits for what validators say; the case's number and state.
     async fn report(&mut self, class: u8, evidence: Vec<u8>) -> (u64, u8) {
         let subject = self.network.genesis.nodes[0].node_id();
+        self.report_about(class, subject, evidence).await
+    }
+
+    async fn report_about(&mut self, class: u8, subject: B256, evidence: Vec<u8>) -> (u64, u8) {
         let id: u64 = self.view(addresses::SLASHING, Slashing::caseCountCall {}).await.to();
         let call = Slashing::reportCall {
             class,
@@ -98,6 +114,28 @@ impl Court {
 
     async fn opg(&self, account: Address) -> u128 {
         self.view(addresses::OPG, OPG::balanceOfCall { account }).await.to()
+    }
+
+    /// Publishes data by the CREATE2 deployer; the addresses of its parts.
+    async fn publish(&mut self, data: &[u8]) -> Vec<Address> {
+        let mut parts = Vec::new();
+        for part in data.chunks(slashing::MAX_PART) {
+            let init_code = slashing::data_contract(part).unwrap();
+            let address = slashing::data_address(&init_code);
+            parts.push(address);
+            let code = json!(format!("0x00{}", hex::encode(part)));
+            if self.network.call(0, "eth_getCode", json!([address, "latest"])).await == code {
+                // the same part of another proof
+                continue;
+            }
+            let input = [B256::ZERO.as_slice(), &init_code].concat();
+            let raw = signed_call(&demo(), self.nonce, addresses::CREATE2_DEPLOYER, input.into());
+            self.nonce += 1;
+            self.sent(raw).await;
+            let there = self.network.call(1, "eth_getCode", json!([address, "latest"])).await;
+            assert_eq!(there, code);
+        }
+        parts
     }
 
     fn signed(&self, seq: u64, change: impl FnOnce(&mut Core)) -> SignedReceipt {
@@ -195,6 +233,67 @@ async fn a_node_pays_for_what_its_own_receipts_prove() {
     assert!(left.inactiveAt.to::<u64>() > 0, "it has left for ever");
 
     // all four executed the same
+    let there = court.network.height(0);
+    court.network.reach(there).await;
+    court.network.stop_all().await;
+}
+
+/// A validator signs a vote for a block that names a proof which does not hold. The proof is published, four validators read it from their
+/// states, and the vote costs stake. The same vote for a proof that holds costs the reporter's bond.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_pays_for_its_vote_for_an_invalid_proof() {
+    let mut court = Court {
+        network: Network::start_with(support::staked(WINDOW)).await,
+        nonce: 0,
+    };
+    let approve = OPG::approveCall {
+        spender: addresses::SLASHING,
+        value: U256::MAX,
+    };
+    court.send(addresses::OPG, approve).await;
+    let genesis = court.network.genesis.clone();
+    let (receipt, artefact) = receipts::proven(&genesis, 0, B256::ZERO, Amount(5_000_000));
+    let mut forged = artefact.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let operator = genesis.validators[2].operator;
+    let (frozen, dismissed) = (2, 5);
+    let liable = Staking::liableCall { operator, fault: 0 };
+    let before = court.view(addresses::STAKING, liable.clone()).await;
+
+    let mut reported = Vec::new();
+    for proof in [&artefact, &forged] {
+        let mut block = ChainBlock::genesis(genesis.digest(), B256::repeat_byte(9));
+        block.height = 3;
+        block.proofs = vec![ProofName {
+            core_hash: receipt.core_hash(),
+            artefact: sha256(proof),
+        }];
+        let vote = support::votes::notarize(&genesis, 2, (0, 9), block.digest());
+        let mut evidence = encode_vote(&vote, &block.opening()).unwrap();
+        evidence.extend(slashing::encode_proof_evidence(0, receipt.cose()).unwrap());
+        for part in court.publish(proof).await {
+            evidence.extend_from_slice(part.as_slice());
+        }
+        let asked = json!([
+            slashing::INVALID_VOTE,
+            operator.into_word(),
+            0,
+            Bytes::from(evidence.clone())
+        ]);
+        let judged = court.network.call(1, "og_judgeFault", asked).await;
+        assert_eq!(judged["proven"], proof == &forged, "{judged}");
+        let subject = operator.into_word();
+        reported.push(court.report_about(slashing::INVALID_VOTE, subject, evidence).await);
+    }
+    assert_eq!((reported[0].1, reported[1].1), (dismissed, frozen));
+    let now = court.view(addresses::STAKING, liable.clone()).await;
+    assert_eq!(now, before, "nothing is taken yet");
+    court.execute(reported[1].0).await;
+    // one seat of four: three quarters
+    let left = court.view(addresses::STAKING, liable).await;
+    assert_eq!(left, before / U256::from(4));
+
     let there = court.network.height(0);
     court.network.reach(there).await;
     court.network.stop_all().await;

@@ -92,25 +92,53 @@ fn key(bytes: &[u8; 32]) -> PublicKey {
     PublicKey::decode(Copying(bytes)).expect("an identity")
 }
 
-fn equivocate(traitor: &Traitor, stop: &AtomicBool) {
-    let genesis = hex::encode(traitor.genesis.digest());
-    let identity = PrivateKey::decode(Copying(&traitor.identity)).expect("an identity key");
-    let secret = Private::decode(Copying(&traitor.bls)).expect("a BLS key");
+/// A validator's scheme for votes: its own secret, and identities and public keys of the other seats.
+fn scheme(
+    genesis: &GenesisFile,
+    identity: &PrivateKey,
+    bls: &[u8; 32],
+    others: &[([u8; 32], Vec<u8>)],
+) -> (Set<PublicKey>, bls12381_multisig::Scheme<PublicKey, MinSig>) {
+    let secret = Private::decode(Copying(bls)).expect("a BLS key");
     let own = (identity.public_key(), compute_public::<MinSig>(&secret));
-    let others = traitor.others.iter().map(|(identity, bls)| {
+    let others = others.iter().map(|(identity, bls)| {
         let bls = <MinSig as Variant>::Public::decode(Copying(bls.as_slice())).expect("a BLS key");
         (key(identity), bls)
     });
     let members: Vec<_> = others.chain([own]).collect();
-    let everyone: Set<PublicKey> = members
-        .iter()
-        .map(|(identity, _)| identity.clone())
-        .try_collect()
-        .expect("distinct validators");
+    let everyone = members.iter().map(|(identity, _)| identity.clone()).try_collect();
     let members = members.into_iter().try_collect().expect("distinct validators");
-    let namespace = [Tag::Consensus.as_str(), &genesis].concat().into_bytes();
-    let scheme = bls12381_multisig::Scheme::<PublicKey, MinSig>::signer(&namespace, members, secret);
-    let scheme = scheme.expect("one of the seats");
+    let namespace = [Tag::Consensus.as_str(), &hex::encode(genesis.digest())].concat();
+    let scheme = bls12381_multisig::Scheme::<PublicKey, MinSig>::signer(namespace.as_bytes(), members, secret);
+    (
+        everyone.expect("distinct validators"),
+        scheme.expect("one of the seats"),
+    )
+}
+
+/// A validator's vote to notarize the block with a digest in a view.
+///
+/// # Panics
+/// If the keys are not those of a seat.
+pub fn notarize(
+    genesis: &GenesisFile,
+    (identity, bls): (&[u8; 32], &[u8; 32]),
+    others: &[([u8; 32], Vec<u8>)],
+    (epoch, view): (u64, u64),
+    digest: [u8; 32],
+) -> Vec<u8> {
+    let identity = PrivateKey::decode(Copying(identity)).expect("an identity key");
+    let (_, scheme) = scheme(genesis, &identity, bls, others);
+    let round = Round::new(Epoch::new(epoch), View::new(view));
+    let proposal = Proposal::new(round, View::new(view - 1), Digest::from(digest));
+    let vote = Notarize::sign(&scheme, proposal).expect("a signer");
+    vote.encode().to_vec()
+}
+
+fn equivocate(traitor: &Traitor, stop: &AtomicBool) {
+    let genesis = hex::encode(traitor.genesis.digest());
+    let identity = PrivateKey::decode(Copying(&traitor.identity)).expect("an identity key");
+    let (everyone, scheme) = scheme(&traitor.genesis, &identity, &traitor.bls, &traitor.others);
     let peers = traitor.peers.iter();
     let peers = peers.map(|(identity, address)| (key(identity), Ingress::from(*address)));
     let peers = peers.collect();

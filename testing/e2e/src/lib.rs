@@ -15,7 +15,7 @@ mod rpc;
 pub mod tls;
 
 pub use cast::Cast;
-pub use equivocator::{Equivocator, Traitor};
+pub use equivocator::{Equivocator, Traitor, notarize};
 pub use network::Network;
 pub use process::{CommandOutput, OPG_START_TIMEOUT, Opg, opg, opg_binary};
 pub use rpc::{Rpc, wait_until};

@@ -1,11 +1,18 @@
 //! A validator really signs two votes for one view. Honest processes see it, somebody reports it by the command line, validators find it
 //! proven, the stake is slashed after the time for an appeal, and the next epochs go on without it. A false report loses its bond. Every wei
-//! is counted.
+//! is counted. Another one's vote for a proof that does not hold is reported from a file, with the proof, and costs it its seat as well.
 
-use alloy_primitives::Address;
-use opg_contracts::GenesisFile;
-use opg_e2e::{Equivocator, OPG_START_TIMEOUT, Opg, PortLock, Traitor, opg, port_base};
-use opg_primitives::money::{Amount, WEI_PER_OPG};
+use alloy_primitives::{Address, B256};
+use opg_consensus::{ChainBlock, ProofName, encode_vote};
+use opg_contracts::{GenesisFile, slashing::encode_proof_evidence};
+use opg_e2e::{Equivocator, OPG_START_TIMEOUT, Opg, PortLock, Traitor, notarize, opg, port_base};
+use opg_primitives::{
+    hash::sha256,
+    ids::{Keyset, ModelRoot, node_id},
+    money::{Amount, Price, Usage, WEI_PER_OPG},
+};
+use opg_receipt::{SignedReceipt, UsageUnit};
+use opg_samples::{Sale, payment};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +32,23 @@ fn text(path: &Path) -> &str {
 fn wei(value: &Value) -> u128 {
     let number = value.as_str().and_then(|text| text.parse().ok());
     number.unwrap_or_else(|| panic!("not an amount: {value}"))
+}
+
+/// Identity and BLS keys of a validator.
+fn secrets(dir: &Path, i: usize) -> ([u8; 32], [u8; 32]) {
+    let keys = std::fs::read(dir.join(format!("validator-{i}/keys.json"))).expect("keys");
+    let keys: Value = serde_json::from_slice(&keys).expect("keys.json");
+    let secret = |name: &str| {
+        let bytes = hex::decode(keys[name].as_str().expect("hex")).expect("hex");
+        bytes.try_into().expect("32 bytes")
+    };
+    (secret("identity"), secret("bls"))
+}
+
+/// Identities and BLS keys of the seats beside one.
+fn others(genesis: &GenesisFile, one: usize) -> Vec<([u8; 32], Vec<u8>)> {
+    let others = genesis.validators.iter().enumerate().filter(|(i, _)| *i != one);
+    others.map(|(_, v)| (v.identity.0, v.bls.to_vec())).collect()
 }
 
 /// Five validators, of which the last is a traitor, as processes of their own.
@@ -69,26 +93,16 @@ impl Court {
                 .to_owned();
             line.split('"').nth(1).expect("an address").to_owned()
         };
-        let keys = std::fs::read(dir.join("validator-4/keys.json")).expect("keys");
-        let keys: Value = serde_json::from_slice(&keys).expect("keys.json");
-        let secret = |name: &str| {
-            hex::decode(keys[name].as_str().expect("hex"))
-                .expect("hex")
-                .try_into()
-                .expect("32 bytes")
-        };
+        let (identity, bls) = secrets(&dir, 4);
         let traitor = Traitor {
             genesis: genesis.clone(),
-            identity: secret("identity"),
-            bls: secret("bls"),
+            identity,
+            bls,
             listen: p2p(4).parse().expect("an address"),
             peers: (0..4)
                 .map(|i| (genesis.validators[i].identity.0, p2p(i).parse().expect("an address")))
                 .collect(),
-            others: (0..4)
-                .map(|i| &genesis.validators[i])
-                .map(|v| (v.identity.0, v.bls.to_vec()))
-                .collect(),
+            others: others(&genesis, 4),
             epochs: 0..1,
         };
         let traitor = Equivocator::start(traitor);
@@ -302,4 +316,97 @@ fn an_equivocator_loses_its_stake_and_its_seat() {
     court.eventually("the epoch after", 240, || {
         (court.ok(&["validators"])["epoch"].as_u64()? > seated.0).then_some(())
     });
+    a_vote_for_an_invalid_proof_costs_stake(&court);
+}
+
+/// Somebody holds a vote of validator 1 and the proof that it was for, and reports both from files.
+fn a_vote_for_an_invalid_proof_costs_stake(court: &Court) {
+    const FIRST: usize = 1;
+    let receipt = receipt_with_a_proof();
+    let artefact = vec![0x5a; 30_000];
+    let mut block = ChainBlock::genesis(court.genesis.digest(), B256::ZERO);
+    block.height = 5;
+    block.proofs = vec![ProofName {
+        core_hash: receipt.core_hash(),
+        artefact: sha256(&artefact),
+    }];
+    let (identity, bls) = secrets(&court.dir(), FIRST);
+    let seats = others(&court.genesis, FIRST);
+    let digest = block.digest().0;
+    let vote = notarize(&court.genesis, (&identity, &bls), &seats, (0, 5), digest);
+    let mut evidence = encode_vote(&vote, &block.opening()).expect("a vote");
+    evidence.extend(encode_proof_evidence(0, receipt.cose()).expect("a receipt"));
+    let evidence = format!("0x{}", hex::encode(evidence));
+    let file = court.home.path().join("proof.bin");
+    std::fs::write(&file, &artefact).expect("a file");
+
+    let accused = court.operator(FIRST).to_string();
+    let report = [
+        "report",
+        &accused,
+        "--epoch",
+        "0",
+        "--evidence",
+        &evidence,
+        "--artefact",
+        text(&file),
+    ];
+    let before = court.opg_of(&[]);
+    let dry = court
+        .slash(&[&report[..], &["--dry-run"]].concat())
+        .expect_code(0)
+        .json();
+    assert_eq!(
+        (&dry["proven"], &dry["publishes_bytes"]),
+        (&true.into(), &artefact.len().into()),
+        "{dry}"
+    );
+    assert_eq!(court.opg_of(&[]), before);
+    let made = court.slash(&report).expect_code(0);
+    assert!(made.stderr.contains("2 transactions"), "{}", made.stderr);
+    let case = made.json()["case"].to_string();
+    court.eventually("verdict on a vote for an invalid proof", 60, || {
+        (court.case(&case)["status"] == "frozen").then_some(())
+    });
+    let found = court.validator(court.operator(FIRST));
+    assert!(found["jailed_until"].is_u64() && found["open_cases"] == 1, "{found}");
+}
+
+/// A receipt of mode zk. No node of this network made it: a vote for its proof is one all the same.
+fn receipt_with_a_proof() -> SignedReceipt {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let payer = secp256k1::SecretKey::from_byte_array(&[9; 32]).expect("a key");
+    let keyset = Keyset {
+        node_id: node_id(Address::repeat_byte(1), B256::ZERO),
+        receipt_key: key.verifying_key().to_bytes().into(),
+        settlement_key: Address::repeat_byte(2),
+        hpke_key: B256::ZERO,
+        tls_spki: B256::ZERO,
+    };
+    let price = Price {
+        per_call: Amount(100),
+        per_mtok_in: Amount(0),
+        per_mtok_out: Amount(0),
+    };
+    let usage = Usage { input: 1, output: 1 };
+    let mut core = Sale {
+        chain_id: 10_740,
+        keyset: &keyset,
+        seq: 0,
+        model: ("demo/digits-mlp", ModelRoot(B256::repeat_byte(3))),
+        ask: price,
+        royalty_bps: 0,
+        usage: (UsageUnit::Calls, usage),
+        payment: payment(
+            10_740,
+            &keyset,
+            &payer,
+            Amount(1_000),
+            B256::repeat_byte(4),
+            2_000_000_000,
+        ),
+    }
+    .core();
+    opg_samples::proof::zk(&mut core, 0, 1_900_000_000);
+    SignedReceipt::sign(core, &key).expect("a receipt")
 }

@@ -1,17 +1,20 @@
 //! `opg node slash-evidence`: faults that full nodes hold, reports, appeals and cases.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::atomic::AtomicBool};
 
 use alloy_primitives::{Address, B256, Bytes};
+use opg_artefact::ZkArtefact;
 use opg_client::{CaseStatus, Client, FaultReport, MAX_CASES, Sent, SlashingCase, Wallet};
 use opg_contracts::slashing;
 use opg_primitives::money::Amount;
-use opg_receipt::ReceiptFile;
+use opg_receipt::{ReceiptFile, SignedReceipt};
+use opg_zkml::{ParameterSet, RegisteredModel};
 use serde_json::json;
 
 use super::{
     client,
     staking::{account, at, duration},
+    zk::files,
 };
 use crate::{
     args::{NetworkArgs, PurseArgs, ReportArgs, SlashCommand},
@@ -51,7 +54,8 @@ async fn held(network: &NetworkArgs, output: Output) -> Result<ExitCode, Failure
             let what = match fault.kind {
                 1 => "two notarize votes for one view",
                 2 => "two finalize votes for one view",
-                _ => "nullify and finalize votes for one view",
+                3 => "nullify and finalize votes for one view",
+                _ => "a vote for an invalid proof",
             };
             rows.add_row([
                 fault.epoch.to_string(),
@@ -67,7 +71,7 @@ async fn held(network: &NetworkArgs, output: Output) -> Result<ExitCode, Failure
 
 async fn report(args: ReportArgs, output: Output) -> Result<ExitCode, Failure> {
     let (client, wallet) = account(&args.purse)?;
-    let report = wanted(&client, &args).await?;
+    let report = wanted(&client, &args, output).await?;
     let bond = client.fault_bond(&report).await?;
     let judgement = client.judge_fault(&report).await?;
     let said = format!(
@@ -77,6 +81,15 @@ async fn report(args: ReportArgs, output: Output) -> Result<ExitCode, Failure> {
         "account": wallet.address(), "class": report.class, "subject": report.subject, "epoch": report.epoch,
         "bond": bond, "proven": judgement.proven, "reason": judgement.reason, "dry_run": args.dry_run,
     });
+    let published = report.artefact.as_ref().map(|artefact| artefact.len());
+    document["publishes_bytes"] = json!(published);
+    let said = match published {
+        Some(bytes) => format!(
+            "{said}\npublishes the proof, {bytes} bytes for good, in {} transactions of about 5.5M gas each",
+            bytes.div_ceil(slashing::MAX_PART)
+        ),
+        None => said,
+    };
     let finding = match &judgement.reason {
         Some(reason) => format!("the full node finds the fault not proven: {reason}"),
         None => "the full node finds the fault proven".to_owned(),
@@ -109,14 +122,21 @@ async fn report(args: ReportArgs, output: Output) -> Result<ExitCode, Failure> {
 }
 
 /// The report that the arguments mean.
-async fn wanted(client: &Client, args: &ReportArgs) -> Result<FaultReport, Failure> {
+async fn wanted(client: &Client, args: &ReportArgs, output: Output) -> Result<FaultReport, Failure> {
+    if let (Some(node), Some(program)) = (args.node, &args.program) {
+        return wrong_answer(node, &args.receipt, program, output).await;
+    }
     if let Some(node) = args.node {
         return about_node(node, &args.receipt);
     }
     // clap lets nothing else through.
     let validator = args.validator.unwrap_or_default();
     if let (Some(evidence), Some(epoch)) = (&args.evidence, args.epoch) {
-        return Ok(FaultReport::equivocation(validator, epoch, evidence.clone()));
+        let evidence = evidence.clone();
+        return Ok(match &args.artefact {
+            Some(path) => FaultReport::invalid_vote(validator, epoch, evidence, artefact(path)?),
+            None => FaultReport::equivocation(validator, epoch, evidence),
+        });
     }
     let faults = client.faults().await?;
     let mut found = faults
@@ -127,16 +147,23 @@ async fn wanted(client: &Client, args: &ReportArgs) -> Result<FaultReport, Failu
             "no full node holds evidence against {validator}; `opg node slash-evidence` shows what they hold"
         ))
     })?;
-    Ok(FaultReport::equivocation(validator, fault.epoch, fault.evidence))
+    Ok(client.report_of(validator, fault).await?)
+}
+
+/// An invalid proof. It is published as it is, so nothing else must be in it.
+fn artefact(path: &Path) -> Result<Bytes, Failure> {
+    let cannot = |reason: String| Failure::usage(format!("--artefact {}: {reason}", path.display()));
+    let size = std::fs::metadata(path).map_err(|e| cannot(e.to_string()))?.len();
+    let limit = opg_artefact::MAX_ARTEFACT_BYTES;
+    if size > limit as u64 {
+        return Err(cannot(format!("{size} bytes, a proof has at most {limit}")));
+    }
+    Ok(std::fs::read(path).map_err(|e| cannot(e.to_string()))?.into())
 }
 
 /// One receipt proves a claim of attestation that is not registered, two prove a number used twice.
 fn about_node(node: B256, receipts: &[std::path::PathBuf]) -> Result<FaultReport, Failure> {
-    let read = |path: &Path| -> Result<Bytes, Failure> {
-        let bytes = std::fs::read(path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
-        let file = ReceiptFile::parse_strict(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
-        Ok(file.core)
-    };
+    let read = |path: &Path| receipt_file(path).map(|file| file.core);
     let (class, evidence) = match receipts {
         [claim] => (slashing::FORGED_EVIDENCE, read(claim)?),
         [first, second] => {
@@ -151,7 +178,52 @@ fn about_node(node: B256, receipts: &[std::path::PathBuf]) -> Result<FaultReport
         subject: node,
         epoch: 0,
         evidence,
+        artefact: None,
     })
+}
+
+fn receipt_file(path: &Path) -> Result<ReceiptFile, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+    ReceiptFile::parse_strict(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+}
+
+/// Proves the answer that the receipt should have, unless it has it.
+async fn wrong_answer(
+    node: B256,
+    receipts: &[std::path::PathBuf],
+    program: &Path,
+    output: Output,
+) -> Result<FaultReport, Failure> {
+    let [path] = receipts else {
+        return Err(Failure::usage(
+            "--program: expected one --receipt, whose answer it proves wrong",
+        ));
+    };
+    let file = receipt_file(path)?;
+    let receipt = SignedReceipt::decode(&file.core).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let opening = file.opening.ok_or_else(|| {
+        Failure::usage(format!(
+            "{} does not hold the request: the payer's copy does",
+            path.display()
+        ))
+    })?;
+    let program = files::program(program)?;
+    let spinner = output.spinner("proving the right answer");
+    let refuted = tokio::task::spawn_blocking(move || {
+        let model = RegisteredModel::new(program, ParameterSet::Bits100).map_err(|error| error.to_string())?;
+        let (core, body) = (receipt.core(), &opening.body.0);
+        let found = ZkArtefact::refute(&AtomicBool::new(false), &model, core, opening.salt, body, &mut |_| {});
+        found
+            .map(|artefact| artefact.encode())
+            .map_err(|error| error.to_string())
+    });
+    let refuted = refuted.await;
+    spinner.finish_and_clear();
+    let artefact = refuted
+        .map_err(|panic| Failure::failed(eyre::eyre!("the prover ended: {panic}")))?
+        .map_err(|reason| Failure::failed(eyre::eyre!("{}: {reason}", path.display())))?;
+    FaultReport::wrong_answer(node, &file.core, artefact.into())
+        .ok_or_else(|| Failure::usage("the receipt is too long to be evidence"))
 }
 
 async fn downtime(validator: Address, purse: &PurseArgs, output: Output) -> Result<ExitCode, Failure> {

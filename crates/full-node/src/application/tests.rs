@@ -108,6 +108,7 @@ impl Pair {
             evm_hash: body.evm_hash,
             evm: body.evm,
             receipts: body.receipts,
+            proofs: body.proofs,
         }
     }
 
@@ -252,6 +253,7 @@ async fn forge(pair: &Pair, change: impl FnOnce(&mut BuildRequest, u64)) -> Chai
         evm_hash: built.hash,
         evm: built.rlp,
         receipts: Vec::new(),
+        proofs: Vec::new(),
     }
 }
 
@@ -316,6 +318,7 @@ async fn a_lost_index_is_filled_again() {
         evm_hash: body.evm_hash,
         evm: body.evm,
         receipts: body.receipts,
+        proofs: body.proofs,
     };
     let block = Arc::new(block);
     chain.finalized(block.clone()).await.unwrap();
@@ -421,6 +424,89 @@ async fn a_proof_is_verified_before_the_vote() {
     assert_eq!((row.mode, row.grade), (2, 2));
     let kept = pair.validator.0.index.artefact(receipt.core().receipt_id.0).unwrap();
     assert_eq!(kept, Some(artefact.into()));
+}
+
+/// A leader names a proof that does not hold: no vote, and whoever voted for it is on record, with evidence that convinces everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_for_an_invalid_proof_is_kept_as_evidence() {
+    use crate::slashing::{self, NotProven, Report, judge_with};
+    use alloy_primitives::U256;
+    use opg_contracts::slashing::INVALID_VOTE;
+    use opg_primitives::hash::sha256;
+
+    let pair = Pair::new().await;
+    let (receipt, artefact) = receipts::proven(&pair.genesis, 0, B256::ZERO, Amount(5_000_000));
+    let submit = |chain: &Chain, artefact: &[u8]| {
+        let state = chain.0.execution.state_at(pair.root.evm_hash).unwrap();
+        let artefact = Some(Bytes::copy_from_slice(artefact));
+        let now = unix_time().as_secs();
+        chain.0.pool.submit_now(receipt.cose(), artefact, &state, now)
+    };
+    submit(&pair.leader, &artefact).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let honest = pair.propose(&pair.root).await;
+    let mut forged = artefact.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let mut block = honest.clone();
+    block.proofs[0].artefact = sha256(&forged);
+
+    let vote = |i: u8, digest: B256| Vote {
+        epoch: 0,
+        view: 1,
+        digest,
+        bytes: support::votes::notarize(&pair.genesis, i, (0, 1), digest).into(),
+    };
+    let node = &pair.validator;
+    // one vote before the block is judged, one with a signature of somebody else, and one for an honest block
+    node.voted(vote(2, block.digest()));
+    let mut false_vote = vote(3, block.digest());
+    false_vote.bytes = vote(3, B256::ZERO).bytes;
+    node.voted(false_vote);
+    node.voted(vote(1, honest.digest()));
+    let (verdict, ()) = tokio::join!(pair.judge(&pair.root, block.clone()), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(submit(&pair.validator, &forged).is_err());
+    });
+    assert!(matches!(verdict, Ok(Verdict::Invalid(reason)) if reason.contains("proof")));
+    // and one after it
+    node.voted(vote(0, block.digest()));
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        kept = node.0.index.faults(10).unwrap();
+        if kept.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut seats: Vec<u64> = kept.iter().map(|fault| u64::from(fault.seat)).collect();
+    seats.sort_unstable();
+    let mut expected = [0, 2].map(|i| support::votes::seat(&pair.genesis, i));
+    expected.sort_unstable();
+    assert_eq!(seats, expected, "both voters, and nobody else");
+
+    let state = node.0.execution.state_at(pair.root.evm_hash).unwrap();
+    let network = *node.0.evidence.network();
+    for fault in &kept {
+        assert_eq!((fault.epoch, fault.view, fault.kind), (0, 1, 4));
+        let hash = slashing::artefact_of(&fault.evidence).unwrap();
+        let held = node.0.index.fault_artefact(hash).unwrap().unwrap();
+        assert_eq!((hash, &held[..]), (sha256(&forged), &forged[..]));
+        let i = (0..4).find(|i| support::votes::seat(&pair.genesis, *i) == u64::from(fault.seat));
+        let report = Report {
+            id: U256::ZERO,
+            class: INVALID_VOTE,
+            subject: pair.genesis.validators[usize::from(i.unwrap())].operator.into_word(),
+            epoch: 0,
+            evidence: fault.evidence.clone(),
+        };
+        assert!(judge_with(&state, &network, &report, Some(&held)).unwrap().is_ok());
+        let other = judge_with(&state, &network, &report, Some(&artefact)).unwrap();
+        assert!(matches!(other, Err(NotProven::Unpublished { .. })));
+    }
+    // the honest block gets its vote all the same
+    submit(&pair.validator, &artefact).unwrap();
+    assert_eq!(pair.judge(&pair.root, honest).await, Ok(Verdict::Valid));
 }
 
 /// A proof that comes while a block is being judged is waited for.
@@ -641,6 +727,7 @@ async fn other_verdicts_get_no_vote() {
             evm_hash: built.hash,
             evm: built.rlp,
             receipts: Vec::new(),
+            proofs: Vec::new(),
         };
         pair.judge(&parent, block).await
     };

@@ -5,8 +5,10 @@
 //! is valid for the head at that moment; proposing checks against the parent's state again, without the signatures.
 
 mod keys;
+mod proofs;
 mod table;
 
+pub use proofs::{Known, examine};
 pub use table::{Bounds, Inserted, Waiting};
 
 use crate::{
@@ -15,13 +17,15 @@ use crate::{
 };
 use alloy_primitives::{B256, Bytes};
 use keys::Keys;
+use opg_consensus::{MAX_PROOFS, ProofName};
 use opg_contracts::{
     StateReader,
     channel_tx::{self, BatchItem},
     system_tx,
 };
-use opg_primitives::mode::Mode;
+use opg_primitives::{hash::sha256, mode::Mode};
 use opg_receipt::SignedReceipt;
+use proofs::Proofs;
 use rayon::prelude::*;
 use std::{
     collections::HashMap,
@@ -94,6 +98,7 @@ pub struct Pool {
     keys: Keys,
     table: Mutex<Table>,
     remembered: Mutex<HashMap<B256, (Arc<SignedReceipt>, Proven)>>,
+    proofs: Mutex<Proofs>,
     queue: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -124,6 +129,7 @@ impl Pool {
             keys: Keys::default(),
             table: Mutex::new(Table::new(bounds)),
             remembered: Mutex::default(),
+            proofs: Mutex::default(),
             queue,
             metrics,
         })
@@ -193,6 +199,14 @@ impl Pool {
         R::Error: std::fmt::Display,
     {
         let receipt = Arc::new(decode(bytes)?);
+        let artefact_hash = artefact.as_ref().map(|artefact| sha256(artefact));
+        let wanted = match (&artefact, artefact_hash) {
+            (Some(bytes), Some(artefact)) => {
+                let core_hash = receipt.core_hash();
+                self.take_wanted(&receipt, ProofName { core_hash, artefact }, bytes)?
+            }
+            _ => None,
+        };
         if lock(&self.table).precheck(&receipt)? == Inserted::Known {
             return Ok(Submitted {
                 receipt,
@@ -208,6 +222,7 @@ impl Pool {
             artefact.as_ref().map(|a| &a[..]),
             Proven {
                 receipt: self.signed(&[&receipt], &view) == [true],
+                program: wanted,
                 ..Proven::default()
             },
         )
@@ -218,6 +233,7 @@ impl Pool {
         let waiting = Waiting {
             receipt: receipt.clone(),
             artefact,
+            artefact_hash,
             admitted,
             since: Instant::now(),
             block_time: timestamp,
@@ -225,6 +241,32 @@ impl Pool {
         let inserted = lock(&self.table).insert(waiting)?;
         self.update_gauges();
         Ok(Submitted { receipt, inserted })
+    }
+
+    /// Verifies a proof that a proposal names, whatever becomes of the receipt that it came with. The root of its program, if it was
+    /// wanted and is good.
+    fn take_wanted(
+        &self,
+        receipt: &SignedReceipt,
+        name: ProofName,
+        artefact: &Bytes,
+    ) -> Result<Option<B256>, SubmitError> {
+        if lock(&self.proofs).get(&name) != Some(&Known::Wanted) {
+            return Ok(None);
+        }
+        let artefact = artefact.clone();
+        match examine(receipt.core(), &artefact) {
+            Ok(program) => {
+                lock(&self.proofs).settle(name, Known::Good { program, artefact });
+                Ok(Some(program))
+            }
+            Err(error) => {
+                let reject = Reject::new(Rule::EvidenceInvalid, "a proof of the statement", &error);
+                let reason = error.to_string();
+                lock(&self.proofs).settle(name, Known::Bad { artefact, reason });
+                Err(reject.into())
+            }
+        }
     }
 
     /// The receipts for a block on `state` at `timestamp`: oldest first up to the limits, then grouped by node, keyset and
@@ -250,15 +292,20 @@ impl Pool {
                 .map(|(_, w)| verify::check(&w.receipt, &view, &self.rules, timestamp, None, w.admitted.proven))
                 .collect()
         });
-        let (mut chosen, mut bytes, mut cost) = (Selection::new(), 0, 0);
+        let (mut chosen, mut bytes, mut cost, mut proofs) = (Selection::new(), 0, 0, 0);
         let (mut gone, mut deferred) = (Vec::new(), Vec::new());
         for ((at, waiting), verdict) in candidates.into_iter().zip(checked) {
             match verdict {
                 Ok(admitted) => {
                     let size = waiting.receipt.cose().len();
                     let more = verify::cost(waiting.receipt.core().mode.served);
-                    if chosen.len() < room.receipts && bytes + size <= room.bytes && cost + more <= room.cost {
-                        (bytes, cost) = (bytes + size, cost + more);
+                    let proof = usize::from(waiting.artefact.is_some());
+                    if chosen.len() < room.receipts
+                        && bytes + size <= room.bytes
+                        && cost + more <= room.cost
+                        && proofs + proof <= MAX_PROOFS
+                    {
+                        (bytes, cost, proofs) = (bytes + size, cost + more, proofs + proof);
                         chosen.push((waiting.receipt, admitted.entry));
                     }
                 }
@@ -288,7 +335,7 @@ impl Pool {
     }
 
     /// Checks the receipts of a proposal against `state` at `timestamp`, in parallel. Signatures and proofs that this node has
-    /// verified before are not verified again. Proofs are no part of a block: one that has not come here yet is
+    /// verified before are not verified again. A block names its proofs and does not hold them: one that has not come here yet is
     /// [`Rule::EvidenceMissing`], which is no verdict about the block.
     ///
     /// # Errors
@@ -297,6 +344,7 @@ impl Pool {
     pub fn check_batch<R>(
         &self,
         receipts: &[Bytes],
+        proofs: &[ProofName],
         state: &R,
         timestamp: u64,
     ) -> Result<Selection, (usize, CheckError<R::Error>)>
@@ -305,6 +353,7 @@ impl Pool {
         R::Error: Send,
     {
         let view = View::new(state);
+        let named: HashMap<B256, ProofName> = proofs.iter().map(|name| (name.core_hash, *name)).collect();
         let checked: Vec<Result<(Arc<SignedReceipt>, Admitted), CheckError<R::Error>>> = self.threads.install(|| {
             receipts
                 .par_chunks(CHUNK)
@@ -323,6 +372,7 @@ impl Pool {
                             let (receipt, known) = recalled?;
                             let proven = Proven {
                                 receipt: known.receipt || signed.next().unwrap_or(false),
+                                program: self.named_program(&receipt, named.get(&receipt.core_hash()))?,
                                 ..known
                             };
                             let admitted = verify::check(&receipt, &view, &self.rules, timestamp, None, proven)?;
@@ -341,9 +391,58 @@ impl Pool {
             let (receipt, admitted) = verdict.map_err(|error| (at, error))?;
             batch.push((receipt, admitted.entry));
         }
+        // Each proof is of a receipt by now, and each receipt has its proof: only their order and number are left.
+        let mut names = proofs.iter().map(|name| name.core_hash);
+        let misplaced = batch
+            .iter()
+            .position(|(receipt, _)| is_proven(receipt) && names.next() != Some(receipt.core_hash()));
+        if let Some(at) = misplaced.or_else(|| names.next().map(|_| batch.len())) {
+            let reject = Reject::new(Rule::Evidence, "the names of the proofs in batch order", "others");
+            return Err((at, CheckError::Rejected(reject)));
+        }
         verify::check_unique(batch.iter().map(|(_, entry)| entry))
             .map_err(|(at, reject)| (at, CheckError::Rejected(reject)))?;
         Ok(batch)
+    }
+
+    /// The program of the proof that a block names for a receipt; `None` if the proof has not come yet.
+    fn named_program(&self, receipt: &SignedReceipt, name: Option<&ProofName>) -> Result<Option<B256>, Reject> {
+        let name = match (is_proven(receipt), name) {
+            (true, Some(name)) => name,
+            (true, None) => return Err(Reject::new(Rule::Evidence, "a proof that the block names", "none")),
+            (false, Some(name)) => return Err(Reject::new(Rule::Evidence, "no proof", name.artefact)),
+            (false, None) => return Ok(None),
+        };
+        match self.known(name) {
+            Some(Known::Good { program, .. }) => Ok(Some(program)),
+            Some(Known::Bad { reason, .. }) => {
+                Err(Reject::new(Rule::EvidenceInvalid, "a proof of the statement", reason))
+            }
+            Some(Known::Wanted) | None => Ok(None),
+        }
+    }
+
+    /// What is known of a proof.
+    pub fn known(&self, name: &ProofName) -> Option<Known> {
+        if let Some(waiting) = lock(&self.table).by_core(name.core_hash)
+            && waiting.artefact_hash == Some(name.artefact)
+            && let (Some(artefact), Some(program)) = (&waiting.artefact, waiting.admitted.proven.program)
+        {
+            let artefact = artefact.clone();
+            return Some(Known::Good { program, artefact });
+        }
+        lock(&self.proofs).get(name).cloned()
+    }
+
+    /// The names of the proofs of these waiting receipts, in the same order; `None` if one is no longer here.
+    pub fn names<'a>(&self, receipts: impl Iterator<Item = &'a SignedReceipt>) -> Option<Vec<ProofName>> {
+        let table = lock(&self.table);
+        let name = |receipt: &SignedReceipt| {
+            let core_hash = receipt.core_hash();
+            let artefact = table.by_core(core_hash)?.artefact_hash?;
+            Some(ProofName { core_hash, artefact })
+        };
+        receipts.filter(|receipt| is_proven(receipt)).map(name).collect()
     }
 
     /// Which receipts have a good signature by a prepared key. `false` is no verdict: the check itself gives it.
@@ -400,36 +499,40 @@ impl Pool {
         let mut remembered = lock(&self.remembered);
         receipts.iter().for_each(|r| drop(remembered.remove(&r.core_hash())));
         drop(remembered);
+        let mut proofs = lock(&self.proofs);
+        let proven = receipts.iter().filter(|receipt| is_proven(receipt));
+        proven.for_each(|receipt| proofs.remove(receipt.core_hash()));
+        drop(proofs);
         self.update_gauges();
     }
 
-    /// The proofs that wait with these receipts, by receipt id.
-    pub fn artefacts(&self, receipts: &[Arc<SignedReceipt>]) -> Vec<(B256, Bytes)> {
-        let table = lock(&self.table);
-        receipts
-            .iter()
-            .filter_map(|receipt| {
-                let waiting = table.by_core(receipt.core_hash())?;
-                Some((receipt.core().receipt_id.0, waiting.artefact.clone()?))
+    /// The proofs that a block names and that were verified here, by the id of their receipt.
+    pub fn artefacts(&self, receipts: &[Arc<SignedReceipt>], proofs: &[ProofName]) -> Vec<(B256, Bytes)> {
+        let proven = receipts.iter().filter(|receipt| is_proven(receipt));
+        proven
+            .zip(proofs)
+            .filter_map(|(receipt, name)| match self.known(name)? {
+                Known::Good { artefact, .. } => Some((receipt.core().receipt_id.0, artefact)),
+                _ => None,
             })
             .collect()
     }
 
-    /// Core hashes of the receipts of a proposal whose proofs have not been verified here.
-    pub fn missing_proofs(&self, receipts: &[Bytes]) -> Vec<B256> {
-        receipts
-            .iter()
-            .filter_map(|bytes| self.recall(bytes).ok())
-            .filter(|(receipt, proven)| receipt.core().mode.served == Mode::Zk && proven.program.is_none())
-            .map(|(receipt, _)| receipt.core_hash())
-            .collect()
+    /// Those proofs of a proposal that have not been verified here. From now on they are wanted.
+    pub fn missing_proofs(&self, proofs: &[ProofName]) -> Vec<ProofName> {
+        let missing: Vec<_> = proofs.iter().copied().filter(|name| !self.is_known(name)).collect();
+        let mut wanted = lock(&self.proofs);
+        missing.iter().for_each(|name| wanted.want(*name));
+        missing
     }
 
-    /// Whether all receipts with these core hashes wait here with verified proofs.
-    pub fn has_proofs(&self, core_hashes: &[B256]) -> bool {
-        let table = lock(&self.table);
-        let proven = |hash| table.by_core(hash).is_some_and(|w| w.admitted.proven.program.is_some());
-        core_hashes.iter().all(|hash| proven(*hash))
+    /// Whether each of these proofs was verified here, well or not.
+    pub fn has_proofs(&self, proofs: &[ProofName]) -> bool {
+        proofs.iter().all(|name| self.is_known(name))
+    }
+
+    fn is_known(&self, name: &ProofName) -> bool {
+        self.known(name).is_some_and(|known| known != Known::Wanted)
     }
 
     /// The waiting receipt with this core hash.
@@ -465,6 +568,11 @@ impl Pool {
         self.metrics.pool_receipts.set(receipts as i64);
         self.metrics.pool_bytes.set(bytes as i64);
     }
+}
+
+/// Whether a receipt's answer has a proof.
+fn is_proven(receipt: &SignedReceipt) -> bool {
+    receipt.core().mode.served == Mode::Zk
 }
 
 fn decode(bytes: &Bytes) -> Result<SignedReceipt, Reject> {

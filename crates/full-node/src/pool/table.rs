@@ -34,6 +34,8 @@ pub struct Waiting {
     pub receipt: Arc<SignedReceipt>,
     /// The proof of its answer, for a mode that has one.
     pub artefact: Option<Bytes>,
+    /// SHA-256 of that: the name that a block gives it.
+    pub artefact_hash: Option<B256>,
     /// Its verdict when it came in.
     pub admitted: Admitted,
     /// When it came in.

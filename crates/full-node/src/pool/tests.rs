@@ -186,16 +186,16 @@ fn a_batch_is_judged_like_single_receipts() {
     let world = World::new();
     let pool = pool(&world, |_| {});
     let receipts: Vec<Bytes> = (0..40).map(|seq| world.receipt(seq).cose().clone()).collect();
-    let batch = pool.check_batch(&receipts, &world.state, NOW).unwrap();
+    let batch = pool.check_batch(&receipts, &[], &world.state, NOW).unwrap();
     assert_eq!(
         batch.iter().map(|(_, e)| e.seq()).collect::<Vec<_>>(),
         (0..40).collect::<Vec<_>>(),
         "order is kept"
     );
-    let again = pool.check_batch(&receipts, &world.state, NOW).unwrap();
+    let again = pool.check_batch(&receipts, &[], &world.state, NOW).unwrap();
     assert_eq!(again.len(), 40);
 
-    let rule = |receipts: &[Bytes]| match pool.check_batch(receipts, &world.state, NOW) {
+    let rule = |receipts: &[Bytes]| match pool.check_batch(receipts, &[], &world.state, NOW) {
         Err((at, CheckError::Rejected(reject))) => (at, reject.rule),
         other => panic!("{other:?}"),
     };
@@ -215,26 +215,43 @@ fn a_batch_is_judged_like_single_receipts() {
     assert_eq!(rule(&[Bytes::from_static(b"x")]), (0, Rule::Encoding));
 }
 
-/// Proofs are no part of a block: a validator votes for what it has verified itself, and a leader gives the others time.
+/// A block names its proofs: a validator votes for what it has verified itself, and a leader gives the others time.
 #[test]
 fn a_batch_with_a_proof_needs_the_proof() {
-    let mut world = World::new();
-    world.set_program(opg_samples::proof::program_root());
-    let mut core = world.core(0);
-    let answer = opg_samples::proof::zk(&mut core, 0, NOW);
-    let artefact = Bytes::from(opg_samples::proof::artefact(&core, 0, &answer));
-    let receipt = world.sign(core);
+    let (world, receipt, artefact) = proven();
     let batch = [receipt.cose().clone()];
+    let name = name(&receipt, &artefact);
     let pool = pool(&world, |_| {});
-    match pool.check_batch(&batch, &world.state, NOW) {
-        Err((0, CheckError::Rejected(reject))) => assert_eq!(reject.rule, Rule::EvidenceMissing),
-        other => panic!("{other:?}"),
-    }
+    let rule = |names: &[ProofName]| match pool.check_batch(&batch, names, &world.state, NOW) {
+        Ok(batch) => panic!("{} receipts", batch.len()),
+        Err((_, CheckError::Rejected(reject))) => reject.rule,
+        Err((_, CheckError::State(never))) => match never {},
+    };
+    assert_eq!(rule(&[name]), Rule::EvidenceMissing);
     assert_eq!(submit(&pool, &world, &receipt), Err(Rule::EvidenceMissing));
     pool.submit_now(receipt.cose(), Some(artefact.clone()), &world.state, NOW)
         .unwrap();
     assert_eq!(pool.size(), (1, receipt.cose().len() + artefact.len()));
-    assert_eq!(pool.check_batch(&batch, &world.state, NOW).unwrap().len(), 1);
+    assert_eq!(pool.check_batch(&batch, &[name], &world.state, NOW).unwrap().len(), 1);
+    // no name, one that nobody needs, one too many, and another proof, which has not come
+    let stranger = ProofName {
+        core_hash: B256::repeat_byte(1),
+        ..name
+    };
+    let other = ProofName {
+        artefact: B256::repeat_byte(1),
+        ..name
+    };
+    assert_eq!(rule(&[]), Rule::Evidence);
+    assert_eq!(rule(&[stranger]), Rule::Evidence);
+    assert_eq!(rule(&[name, stranger]), Rule::Evidence);
+    assert_eq!(rule(&[stranger, name]), Rule::Evidence);
+    assert_eq!(rule(&[name, name]), Rule::Evidence);
+    assert_eq!(rule(&[other]), Rule::EvidenceMissing);
+    let plain = world.receipt(1);
+    let named = name_of(&plain, B256::ZERO);
+    let found = pool.check_batch(&[plain.cose().clone()], &[named], &world.state, NOW);
+    assert!(matches!(found, Err((0, CheckError::Rejected(reject))) if reject.rule == Rule::Evidence));
 
     assert!(pool.select(&world.state, NOW, room(10, 1 << 20)).unwrap().is_empty());
     std::thread::sleep(PROOF_SPREAD);
@@ -246,7 +263,73 @@ fn a_batch_with_a_proof_needs_the_proof() {
         pool.select(&world.state, NOW, cheap).unwrap().is_empty(),
         "a proof costs 600 units"
     );
-    assert_eq!(pool.select(&world.state, NOW, room(10, 1 << 20)).unwrap().len(), 1);
+    let selected = pool.select(&world.state, NOW, room(10, 1 << 20)).unwrap();
+    assert_eq!(selected.len(), 1);
+    let names = pool.names(selected.iter().map(|(receipt, _)| receipt.as_ref()));
+    assert_eq!(names, Some(vec![name]));
     let waiting = pool.waiting_longer_than(Duration::ZERO, 10);
     assert_eq!(waiting[0].artefact, Some(artefact));
+}
+
+/// The leader has another valid proof than the one that came here, or an invalid one: a validator takes the one that the block names,
+/// and no other.
+#[test]
+fn another_proof_is_taken_when_a_block_names_it() {
+    let (world, receipt, artefact) = proven();
+    let batch = [receipt.cose().clone()];
+    let name = name(&receipt, &artefact);
+    let mut forged = artefact.to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let forged = Bytes::from(forged);
+    let bad = name_of(&receipt, sha256(&forged));
+    let pool = pool(&world, |_| {});
+    let send = |artefact: &Bytes| pool.submit_now(receipt.cose(), Some(artefact.clone()), &world.state, NOW);
+    assert!(send(&forged).is_err());
+    assert_eq!(pool.known(&bad), None, "nobody asked for it");
+
+    assert_eq!(pool.missing_proofs(&[name, bad]), [name, bad]);
+    assert!(!pool.has_proofs(&[name]) && !pool.has_proofs(&[bad]));
+    let reject = send(&forged).map(drop);
+    assert!(matches!(reject, Err(SubmitError::Rejected(reject)) if reject.rule == Rule::EvidenceInvalid));
+    assert!(matches!(pool.known(&bad), Some(Known::Bad { artefact, .. }) if artefact == forged));
+    assert!(pool.has_proofs(&[bad]));
+    let judged = pool.check_batch(&batch, &[bad], &world.state, NOW);
+    assert!(
+        matches!(judged, Err((0, CheckError::Rejected(reject))) if reject.rule == Rule::EvidenceInvalid),
+        "no vote, and never one"
+    );
+    // the good one, beside it
+    send(&artefact).unwrap();
+    assert!(pool.has_proofs(&[name, bad]));
+    assert_eq!(pool.check_batch(&batch, &[name], &world.state, NOW).unwrap().len(), 1);
+    assert!(pool.check_batch(&batch, &[bad], &world.state, NOW).is_err());
+    let id = receipt.core().receipt_id.0;
+    let receipts = [Arc::new(receipt)];
+    assert_eq!(pool.artefacts(&receipts, &[name]), [(id, artefact)]);
+    assert_eq!(pool.artefacts(&receipts, &[bad]), []);
+    pool.finalized(&receipts, NOW);
+    assert_eq!((pool.known(&name), pool.known(&bad)), (None, None));
+}
+
+/// A receipt of mode zk with its proof.
+fn proven() -> (World, SignedReceipt, Bytes) {
+    let mut world = World::new();
+    world.set_program(opg_samples::proof::program_root());
+    let mut core = world.core(0);
+    let answer = opg_samples::proof::zk(&mut core, 0, NOW);
+    let artefact = Bytes::from(opg_samples::proof::artefact(&core, 0, &answer));
+    let receipt = world.sign(core);
+    (world, receipt, artefact)
+}
+
+fn name(receipt: &SignedReceipt, artefact: &[u8]) -> ProofName {
+    name_of(receipt, sha256(artefact))
+}
+
+fn name_of(receipt: &SignedReceipt, artefact: B256) -> ProofName {
+    ProofName {
+        core_hash: receipt.core_hash(),
+        artefact,
+    }
 }

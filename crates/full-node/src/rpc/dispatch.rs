@@ -64,6 +64,7 @@ impl Front {
             "og_getHandovers" => self.get_handovers(&p).await,
             "og_getFaults" => self.get_faults(&p).await,
             "og_judgeFault" => self.judge_fault(&p).await,
+            "og_getFaultArtefact" => self.get_fault_artefact(&p).await,
             "og_getStateProof" => self.get_state_proof(&p).await,
             "og_getNodeStats" => self.get_node_stats(&p).await,
             "og_status" => self.status(&p).await,

@@ -5,6 +5,8 @@ use super::{
     message::{Params, RpcError, number},
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
+use opg_artefact::MAX_ARTEFACT_BYTES;
+use opg_consensus::FaultKind;
 use opg_contracts::{seats, slashing::MAX_EVIDENCE};
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use crate::{
 const MAX_FAULTS: usize = 64;
 
 impl Front {
-    /// `og_getFaults()`: evidence of conflicting votes that this node has seen, one of each seat and epoch, newest first, at most 64.
+    /// `og_getFaults()`: evidence of validators' faults that this node has seen, one of each seat and epoch, newest first, at most 64.
     pub(super) async fn get_faults(&self, p: &Params<'_>) -> Result<Value, RpcError> {
         p.at_most(0)?;
         let node = self.node.clone();
@@ -45,9 +47,10 @@ impl Front {
         Ok(Value::Array(found.await?))
     }
 
-    /// `og_judgeFault(class, subject, epoch, evidence)`: what this node would find about a report of it, by the newest final state.
+    /// `og_judgeFault(class, subject, epoch, evidence, artefact?)`: what this node would find about a report of it, by the newest final
+    /// state. A proof that is given need not be published.
     pub(super) async fn judge_fault(&self, p: &Params<'_>) -> Result<Value, RpcError> {
-        p.at_most(4)?;
+        p.at_most(5)?;
         let class = p.get(0).and_then(number).and_then(|class| u8::try_from(class).ok());
         let class = class.ok_or_else(|| RpcError::field("class", "the number of a class", "something else"))?;
         let epoch = p.get(2).and_then(number);
@@ -58,10 +61,14 @@ impl Front {
             epoch: epoch.ok_or_else(|| RpcError::field("epoch", "the number of an epoch", "something else"))?,
             evidence: p.bytes(3, "evidence", MAX_EVIDENCE)?.into(),
         };
+        let artefact = match p.get(4).is_some_and(|value| !value.is_null()) {
+            true => Some(p.bytes(4, "artefact", MAX_ARTEFACT_BYTES)?),
+            false => None,
+        };
         let node = self.node.clone();
         let found = super::og::blocking(move || {
             let state = node.execution.state_at(node.execution.head().hash)?;
-            slashing::judge(&state, node.evidence.network(), &report)
+            slashing::judge_with(&state, node.evidence.network(), &report, artefact.as_deref())
         });
         Ok(match found.await? {
             Ok(proven) => json!({
@@ -70,11 +77,22 @@ impl Front {
             Err(reason) => json!({ "proven": false, "reason": reason.to_string() }),
         })
     }
+
+    /// `og_getFaultArtefact(hash)`: an invalid proof that a validator voted for, by its SHA-256; null if this node does not hold it.
+    pub(super) async fn get_fault_artefact(&self, p: &Params<'_>) -> Result<Value, RpcError> {
+        p.at_most(1)?;
+        let hash = B256::from(p.fixed::<32>(0, "hash")?);
+        let node = self.node.clone();
+        let found = super::og::blocking(move || node.index.fault_artefact(hash));
+        Ok(json!(found.await?))
+    }
 }
 
 fn shown(fault: &KeptFault, operator: Option<Address>) -> Value {
     let evidence: &Bytes = &fault.evidence;
+    let artefact = (fault.kind == FaultKind::InvalidProof.code()).then(|| slashing::artefact_of(evidence));
     json!({
         "epoch": fault.epoch, "view": fault.view, "kind": fault.kind, "operator": operator, "evidence": evidence,
+        "artefact": artefact.flatten(),
     })
 }

@@ -5,6 +5,7 @@ use crate::{
     support::{self, receipts, votes},
     verify::fixture::Memory,
 };
+use opg_artefact::ZkArtefact;
 use opg_contracts::{GenesisFile, slots};
 use opg_primitives::{
     mode::Grade,
@@ -290,8 +291,185 @@ fn claimed_attestation_must_be_registered() {
 fn other_classes_are_never_proven() {
     let (genesis, memory, network) = world();
     let evidence = votes::equivocation(&genesis, 0, (0, 9));
-    for class in [0, slashing::INVALID_VOTE, slashing::DOWNTIME, 6, 255] {
+    for class in [0, slashing::DOWNTIME, 6, 255] {
         let report = report(class, genesis.validators[0].operator.into_word(), 0, evidence.clone());
         assert_eq!(found(&memory, &network, &report), Err(NotProven::Class(class)));
     }
+}
+
+/// A vote of validator `i` for a block that names an artefact for a receipt, and a report of it with the proof in data contracts.
+fn invalid_vote(
+    genesis: &GenesisFile,
+    memory: &mut Memory,
+    i: u8,
+    receipt: &SignedReceipt,
+    artefact: &[u8],
+    part: usize,
+) -> Report {
+    let name = |core_hash, artefact| ProofName { core_hash, artefact };
+    let mut block = opg_consensus::ChainBlock::genesis(genesis.digest(), B256::ZERO);
+    block.height = 9;
+    block.proofs = vec![
+        name(B256::repeat_byte(7), B256::repeat_byte(8)),
+        name(receipt.core_hash(), sha256(artefact)),
+    ];
+    let vote = votes::notarize(genesis, i, (0, 9), block.digest());
+    let mut evidence = opg_consensus::encode_vote(&vote, &block.opening()).unwrap();
+    evidence.extend(slashing::encode_proof_evidence(1, receipt.cose()).unwrap());
+    for part in artefact.chunks(part) {
+        let address = slashing::data_address(&slashing::data_contract(part).unwrap());
+        memory.1.insert(address, [&[0], part].concat().into());
+        evidence.extend_from_slice(address.as_slice());
+    }
+    let subject = genesis.validators[usize::from(i)].operator.into_word();
+    report(slashing::INVALID_VOTE, subject, 0, evidence)
+}
+
+#[test]
+fn a_vote_for_an_invalid_proof_convicts_its_signer() {
+    let (genesis, mut memory, network) = world();
+    let (receipt, artefact) = receipts::proven(&genesis, 0, B256::ZERO, Amount(1_000_000_000));
+    let mut forged = artefact.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let garbage = b"no artefact at all".to_vec();
+    for (i, bytes) in [(0, &forged), (3, &garbage)] {
+        let good = invalid_vote(&genesis, &mut memory, i, &receipt, bytes, slashing::MAX_PART);
+        assert!(good.evidence.len() <= slashing::MAX_EVIDENCE);
+        assert_eq!(artefact_of(&good.evidence), Some(sha256(bytes)));
+        let proven = found(&memory, &network, &good).unwrap();
+        assert_eq!((proven.fault, proven.fee, proven.user), (B256::ZERO, 0, Address::ZERO));
+        let other = Report {
+            subject: genesis.validators[1].operator.into_word(),
+            ..good.clone()
+        };
+        assert!(matches!(
+            found(&memory, &network, &other),
+            Err(NotProven::Offender { .. })
+        ));
+    }
+    // a valid proof convicts nobody, whether or not its program is registered
+    let honest = invalid_vote(&genesis, &mut memory, 1, &receipt, &artefact, 1_000);
+    assert_eq!(
+        found(&memory, &network, &honest),
+        Err(NotProven::Valid(sha256(&artefact)))
+    );
+    // the same proof for another receipt
+    let (second, _) = receipts::proven(&genesis, 1, B256::ZERO, Amount(1_000_000_000));
+    let swapped = invalid_vote(&genesis, &mut memory, 1, &second, &artefact, slashing::MAX_PART);
+    assert!(found(&memory, &network, &swapped).is_ok());
+
+    let good = invalid_vote(&genesis, &mut memory, 2, &receipt, &forged, slashing::MAX_PART);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut evidence = good.evidence.to_vec();
+        change(&mut evidence);
+        Report {
+            evidence: evidence.into(),
+            ..good.clone()
+        }
+    };
+    let receipt_at = good.evidence.len() - 20 * forged.len().div_ceil(slashing::MAX_PART) - 4 - receipt.cose().len();
+    let cases: [(&str, Report); 5] = [
+        ("a part is missing", changed(&|e| e.truncate(e.len() - 20))),
+        (
+            "no part",
+            changed(&|e| e.truncate(receipt_at + 4 + receipt.cose().len())),
+        ),
+        ("half an address", changed(&|e| e.truncate(e.len() - 1))),
+        ("another proof of the block", changed(&|e| e[receipt_at - 1] = 0)),
+        ("no such proof", changed(&|e| e[receipt_at - 1] = 9)),
+    ];
+    for (what, report) in cases {
+        let error = found(&memory, &network, &report).expect_err(what);
+        match what {
+            "a part is missing" | "no part" => {
+                assert!(matches!(error, NotProven::Unpublished { .. }), "{what}: {error}")
+            }
+            "half an address" => assert_eq!(error, NotProven::Proof),
+            _ => assert!(matches!(error, NotProven::Unnamed(_)), "{what}: {error}"),
+        }
+    }
+    // no byte of the evidence can be changed, but those of the receipt's signature: the core is what a proof is about
+    let end = receipt_at + 4 + receipt.cose().len();
+    for at in (0..good.evidence.len())
+        .step_by(37)
+        .filter(|at| !(end - 64..end).contains(at))
+    {
+        assert!(
+            found(&memory, &network, &changed(&|e| e[at] ^= 1)).is_err(),
+            "byte {at}"
+        );
+    }
+    // parts that hold more than a proof can have are not put together
+    let huge = vec![0; MAX_ARTEFACT_BYTES + 1];
+    let report = invalid_vote(&genesis, &mut memory, 2, &receipt, &huge, slashing::MAX_PART);
+    assert!(matches!(
+        found(&memory, &network, &report),
+        Err(NotProven::Unpublished { got: None, .. })
+    ));
+}
+
+#[test]
+fn an_answer_that_is_not_the_programs_is_wrong() {
+    let (genesis, mut memory, network) = world();
+    let node = genesis.nodes[0].node_id();
+    let program = opg_samples::proof::program_root();
+    let honest = receipts::proven(&genesis, 3, B256::ZERO, Amount(1_000_000_000)).0;
+    let mut core = honest.core().clone();
+    core.response.commitment = B256::repeat_byte(0x66);
+    let statement = opg_artefact::statement(&core, &program);
+    core.evidence.as_mut().unwrap().statement_hash = Some(statement);
+    let salt = opg_samples::proof::SALT;
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let body = opg_samples::proof::body(3);
+    let right = ZkArtefact::refute(&never, opg_samples::proof::program(), &core, salt, &body, &mut |_| {});
+    let right = right.unwrap().encode();
+    let wrong = SignedReceipt::sign(core, &support::receipt_key()).unwrap();
+    let of = |receipt: &SignedReceipt, parts: &[Address]| {
+        let mut evidence = slashing::encode_proof_evidence(0, receipt.cose()).unwrap();
+        parts
+            .iter()
+            .for_each(|part| evidence.extend_from_slice(part.as_slice()));
+        report(slashing::WRONG_INFERENCE, node, 0, evidence)
+    };
+    let mut publish = |memory: &mut Memory, proof: &[u8]| {
+        let parts = proof.chunks(slashing::MAX_PART);
+        let mut put = |part: &[u8]| {
+            let address = slashing::data_address(&slashing::data_contract(part).unwrap());
+            memory.1.insert(address, [&[0], part].concat().into());
+            address
+        };
+        parts.map(&mut put).collect::<Vec<_>>()
+    };
+    let parts = publish(&mut memory, &right);
+    let root = wrong.core().model.served_root.0;
+    let slot = slots::model_program(root, program);
+    memory.set(addresses::MODEL_REGISTRY, slot, U256::ZERO);
+    assert!(
+        matches!(found(&memory, &network, &of(&wrong, &parts)), Err(NotProven::Contradiction(reason)) if reason.contains("no program")),
+    );
+    memory.set(addresses::MODEL_REGISTRY, slot, U256::from(1));
+    let proven = found(&memory, &network, &of(&wrong, &parts)).unwrap();
+    let payer = opg_payments::signature::address_of_secret(&support::demo());
+    assert_eq!((proven.fee, proven.user), (wrong.core().price.charge.0, payer));
+    // the same number twice is the same fault of the same receipt
+    let fault = keccak(&[wrong.core().keyset.0.as_slice(), &3u64.to_be_bytes()].concat());
+    assert_eq!(proven.fault, fault);
+
+    // an honest answer, no proof, half of one, a receipt without a statement, another node's
+    let contradiction = |report: &Report| matches!(found(&memory, &network, report), Err(NotProven::Contradiction(_)));
+    assert!(contradiction(&of(&honest, &parts)));
+    assert!(contradiction(&of(&wrong, &[])));
+    assert!(contradiction(&of(&wrong, &parts[1..])));
+    let plain = SignedReceipt::decode(&sign(&genesis, 4, |_| {})).unwrap();
+    assert_eq!(
+        found(&memory, &network, &of(&plain, &parts)),
+        Err(NotProven::NoStatement(Mode::None))
+    );
+    let mut stranger = of(&wrong, &parts);
+    stranger.subject = B256::repeat_byte(1);
+    assert!(matches!(
+        found(&memory, &network, &stranger),
+        Err(NotProven::Keyset { .. })
+    ));
 }

@@ -1,9 +1,13 @@
 //! A registered node, model and payer in memory, and receipts that check (tests only).
 
 use super::Rules;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use ed25519_dalek::SigningKey;
-use opg_contracts::{StateReader, addresses, slots, state, x402};
+use opg_contracts::{
+    StateReader, addresses, slots,
+    state::{self, CodeReader},
+    x402,
+};
 use opg_payments::signature::address_of_secret;
 use opg_primitives::{
     ids::{Keyset, ModelRoot, keyset_digest, node_id},
@@ -19,9 +23,18 @@ pub(crate) const MIN_BOND: u128 = 1_000;
 pub(crate) const NOW: u64 = 1_000_000;
 pub(crate) const ROYALTY: u16 = 500;
 
-/// Storage by (contract, slot).
+/// Storage by (contract, slot), and code.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory(pub(crate) HashMap<(Address, U256), U256>);
+pub(crate) struct Memory(
+    pub(crate) HashMap<(Address, U256), U256>,
+    pub(crate) HashMap<Address, Bytes>,
+);
+
+impl CodeReader for Memory {
+    fn code(&self, address: Address) -> Result<Bytes, Self::Error> {
+        Ok(self.1.get(&address).cloned().unwrap_or_default())
+    }
+}
 
 impl StateReader for Memory {
     type Error = std::convert::Infallible;

@@ -197,7 +197,7 @@ pub fn signed_call(key: &SecretKey, nonce: u64, to: Address, input: Bytes) -> By
     let tx = TxEip1559 {
         chain_id: CHAIN,
         nonce,
-        gas_limit: 2_000_000,
+        gas_limit: 8_000_000,
         max_fee_per_gas: 10_000_000_000,
         max_priority_fee_per_gas: 1_000_000,
         to: TxKind::Call(to),
