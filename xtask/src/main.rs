@@ -253,7 +253,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             if args.heavy {
                 static_check::step(&context, &mut steps);
             }
-            tests_step::wallets(&context, &mut steps);
+            tests_step::programs(&context, &mut steps);
             let options = tests_step::Options {
                 heavy: args.heavy,
                 filter: args.filter,

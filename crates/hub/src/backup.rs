@@ -56,6 +56,14 @@ pub enum BackupError {
         /// The directory.
         path: PathBuf,
     },
+    /// The data is not in the data directory.
+    #[error("{what}; `opg hub backup` and `opg hub restore` are for a hub whose data is all in data_dir: {instead}")]
+    Elsewhere {
+        /// What is elsewhere.
+        what: &'static str,
+        /// What to use.
+        instead: &'static str,
+    },
     /// The directory is not a finished backup.
     #[error("{} is no finished backup: {problem}", path.display())]
     NoBackup {
@@ -124,6 +132,24 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
     }
 }
 
+/// Refuses if a part of the data is on a server: a copy of the rest would be no backup.
+fn all_here(config: &HubConfig) -> Result<(), BackupError> {
+    if config.blobs.is_some() {
+        return Err(BackupError::Elsewhere {
+            what: "the blobs are in a bucket",
+            instead: "use the bucket's versioning and replication, and for the metadata pg_dump, or a copy of hub.sqlite \
+                      while the hub is stopped",
+        });
+    }
+    if config.database.is_some() {
+        return Err(BackupError::Elsewhere {
+            what: "the metadata is in PostgreSQL",
+            instead: "stop the hub, take pg_dump and copy data_dir/blobs, or archive the server's log continuously",
+        });
+    }
+    Ok(())
+}
+
 /// Copies a hub's data to a directory, while the hub runs or not. Blocks.
 ///
 /// The directory is made, or holds an earlier backup, which is replaced when the new one is complete.
@@ -131,6 +157,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
 /// # Errors
 /// [`BackupError`]. Without `backup.json` of this call the directory is not a backup of this moment.
 pub fn backup(config: &HubConfig, target: &Path) -> Result<Done, BackupError> {
+    all_here(config)?;
     let source = &config.data_dir;
     if !source.join(DATABASE).is_file() {
         return Err(BackupError::NoHub { path: source.clone() });
@@ -205,6 +232,7 @@ pub fn verify(backup: &Path) -> Result<Summary, BackupError> {
 /// # Errors
 /// [`BackupError`]. A hub does not start on a directory whose restoration did not finish; call this again.
 pub fn restore(config: &HubConfig, backup: &Path) -> Result<Done, BackupError> {
+    all_here(config)?;
     let target = &config.data_dir;
     let summary = read_summary(backup)?;
     let marker = target.join(RESTORING);
@@ -335,7 +363,8 @@ fn each_blob(
     let connection = read_only(database)?;
     let mut damage = Damage::default();
     let mut failed = None;
-    db::blobs::each(&connection, |blob, inline| {
+    db::blobs::each(&db::Connection::sqlite(&connection), |blob, inline| {
+        let inline = inline.as_deref();
         let good = inline.is_none_or(|content| {
             let sound = crate::blobs::describe(content) == blob;
             let error = || BlobError::Hash {

@@ -1,10 +1,11 @@
-//! Content-addressed files on disk.
+//! Content-addressed files on disk, or in a bucket.
 //!
 //! A blob is written to `incoming/` while it is hashed, flushed, and then renamed to `blobs/aa/bb/<sha256>`: it is there
-//! whole or not at all. Whatever lies in `incoming/` at start-up is of uploads that ended with the process. A published
+//! whole or not at all. With a bucket it is uploaded instead, and the file removed. Whatever lies in `incoming/` at start-up is of uploads that ended with the process. A published
 //! file is read-only and never written again.
 
 use crate::{
+    bucket::Bucket,
     git,
     tree::{Blob, Hash},
 };
@@ -14,7 +15,10 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use subtle::ConstantTimeEq as _;
 
@@ -32,6 +36,22 @@ pub enum BlobError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The bucket cannot be used as it should.
+    #[error("{what}: {reason}")]
+    Store {
+        /// The bucket and what was asked of it.
+        what: String,
+        /// What it, or the network, said.
+        reason: String,
+    },
+    /// The bucket is not this hub's.
+    #[error("{place} is not for this hub: {problem}")]
+    Foreign {
+        /// The bucket.
+        place: String,
+        /// What speaks against it.
+        problem: String,
     },
     /// More or fewer bytes than were announced.
     #[error("the content has {got} bytes, {expected} were announced")]
@@ -152,6 +172,8 @@ pub struct BlobStore {
     incoming: PathBuf,
     waiting: PathBuf,
     counter: AtomicU64,
+    /// Where published blobs are instead of `blobs`.
+    bucket: Option<Arc<Bucket>>,
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BlobError + '_ {
@@ -191,7 +213,14 @@ impl BlobStore {
             incoming,
             waiting,
             counter: AtomicU64::new(0),
+            bucket: None,
         })
+    }
+
+    /// Keeps blobs in a bucket, from now on.
+    pub(crate) fn with(mut self, bucket: Option<Arc<Bucket>>) -> Self {
+        self.bucket = bucket;
+        self
     }
 
     /// A store that another process may be using: nothing is made or removed.
@@ -204,6 +233,7 @@ impl BlobStore {
             incoming: root.join("incoming"),
             waiting: root.join("waiting"),
             counter: AtomicU64::new(0),
+            bucket: None,
         };
         fs::metadata(&store.blobs).map_err(at(&store.blobs))?;
         Ok(store)
@@ -226,11 +256,17 @@ impl BlobStore {
         Ok(file)
     }
 
+    /// Fails if the bucket has another hub now.
+    pub(crate) fn check_own(&self) -> Result<(), BlobError> {
+        self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.check_run())
+    }
+
     /// The right to remove blobs, as long as the result lives; `None` while somebody keeps them ([`Self::keep`]).
     ///
     /// # Errors
-    /// [`BlobError::Io`].
+    /// [`BlobError::Io`]; [`BlobError::Foreign`] if the bucket has another hub now.
     pub fn removal(&self) -> Result<Option<File>, BlobError> {
+        self.check_own()?;
         let file = self.keep_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -274,13 +310,16 @@ impl BlobStore {
     ///
     /// # Errors
     /// [`BlobError::Io`], also if it is not there.
-    pub fn open_at(&self, sha256: &Hash, start: u64, length: u64) -> Result<impl io::Read + Send + 'static, BlobError> {
+    pub fn open_at(&self, sha256: &Hash, start: u64, length: u64) -> Result<Box<dyn io::Read + Send>, BlobError> {
+        if let Some(bucket) = &self.bucket {
+            return Ok(Box::new(bucket.open_at(sha256, start, length)?));
+        }
         let path = self.path(sha256);
         let mut file = File::open(&path).map_err(at(&path))?;
         if start > 0 {
             file.seek(SeekFrom::Start(start)).map_err(at(&path))?;
         }
-        Ok(file.take(length))
+        Ok(Box::new(file.take(length)))
     }
 
     /// A fresh file for incoming bytes. It is removed when dropped unless published.
@@ -299,11 +338,14 @@ impl BlobStore {
         Ok(Incoming { file, path: Some(path) })
     }
 
-    /// Publishes a flushed file under its hash. If the blob is there already, the file is dropped.
+    /// Publishes a file under its hash, durably. If the blob is there already, the file is dropped.
     ///
     /// # Errors
-    /// [`BlobError::Io`].
+    /// [`BlobError`].
     pub fn publish(&self, mut incoming: Incoming, blob: &Blob) -> Result<(), BlobError> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.publish(&mut incoming.file, blob);
+        }
         let target = self.path(&blob.sha256);
         let Some(source) = incoming.path.as_ref() else {
             return Ok(());
@@ -334,6 +376,9 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::Io`].
     pub fn remove(&self, sha256: &Hash) -> Result<(), BlobError> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.remove(sha256);
+        }
         let path = self.path(sha256);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
@@ -341,11 +386,14 @@ impl BlobStore {
         }
     }
 
-    /// Hashes of all blobs on disk, in no order.
+    /// Hashes of all stored blobs, in no order.
     ///
     /// # Errors
     /// [`BlobError::Io`].
     pub fn list(&self) -> Result<Vec<Hash>, BlobError> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.list();
+        }
         let mut found = Vec::new();
         let mut pending = vec![(self.blobs.clone(), 0)];
         while let Some((dir, depth)) = pending.pop() {
@@ -370,11 +418,9 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::Io`].
     pub fn front(&self, sha256: &Hash, limit: u64) -> Result<Vec<u8>, BlobError> {
-        let path = self.path(sha256);
         let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .map_err(at(&path))?;
+        let mut stored = self.open_at(sha256, 0, limit)?;
+        stored.read_to_end(&mut bytes).map_err(at(&self.path(sha256)))?;
         Ok(bytes)
     }
 

@@ -1,6 +1,9 @@
 //! Configuration (TOML) of a hub. Unknown keys are refused.
 
-use crate::quota::Quota;
+use crate::{
+    db::{Place, Target},
+    quota::Quota,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -51,12 +54,18 @@ pub enum ConfigError {
 pub struct HubConfig {
     /// Address to serve on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Directory of database and blobs. One process at a time.
+    /// Directory of database and blobs, as far as they are not elsewhere, and of uploads under way. One process at a time.
     pub data_dir: PathBuf,
     /// URL under which clients reach the hub, without a slash at the end; by default `http://` and the address served
     /// on. Upload links and sign-in messages name it.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// Where metadata is kept instead of `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseConfig>,
+    /// Where blobs are kept instead of `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<BlobsConfig>,
     /// The chain on which models are registered and paid; without it, prices and earnings are not known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainConfig>,
@@ -66,6 +75,50 @@ pub struct HubConfig {
     /// Accounts, by address in lower case, that may store more or less than `limits` says.
     #[serde(default)]
     pub quotas: BTreeMap<String, Quota>,
+}
+
+/// A text that is not shown: it may hold a password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A PostgreSQL server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`; the password may be in the environment instead, as `PGPASSWORD`.
+    pub url: Secret,
+    /// Certificates of the authority that the server's is signed by (PEM), instead of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// A bucket of an S3-compatible server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobsConfig {
+    /// `s3://bucket/prefix?endpoint=https://host&region=name`. Without an endpoint it is Amazon's.
+    pub url: String,
+    /// Name of the key; without it `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of the environment are used, and
+    /// `AWS_SESSION_TOKEN` if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// The key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
+    /// Certificates of the authority that the server's is signed by (PEM), instead of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Takes over a bucket whose blobs are this hub's, but that is not as this database left it. For one start: it
+    /// switches off what keeps two copies of a hub apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
 }
 
 /// The network whose registry and ledger the hub reads.
@@ -147,6 +200,8 @@ impl HubConfig {
             listen,
             data_dir,
             public_url: None,
+            database: None,
+            blobs: None,
             chain: None,
             limits: Limits::default(),
             quotas: BTreeMap::new(),
@@ -174,9 +229,30 @@ impl HubConfig {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        config.data_dir = path.parent().unwrap_or(Path::new(".")).join(&config.data_dir);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.data_dir = folder.join(&config.data_dir);
+        if let Some(ca) = config.database.as_mut().and_then(|database| database.ca.as_mut()) {
+            *ca = folder.join(&ca);
+        }
+        if let Some(ca) = config.blobs.as_mut().and_then(|blobs| blobs.ca.as_mut()) {
+            *ca = folder.join(&ca);
+        }
         config.check()?;
         Ok(config)
+    }
+
+    /// Where the tables are that lie in `file` of the data directory unless there is a server.
+    pub(crate) fn place(&self, file: &str) -> Result<Place, ConfigError> {
+        let Some(database) = &self.database else {
+            return Ok(Place::File(self.data_dir.join(file)));
+        };
+        let password = std::env::var("PGPASSWORD").ok();
+        let target = Target::read(&database.url.0, password.as_deref(), database.ca.as_deref());
+        let target = target.map_err(|problem| ConfigError::Value {
+            field: "database.url",
+            problem,
+        })?;
+        Ok(Place::Server(Box::new(target)))
     }
 
     /// Checks the values.
@@ -221,6 +297,8 @@ impl HubConfig {
         if self.chain.as_ref().is_some_and(|chain| chain.rpc.is_empty()) {
             return no("chain.rpc", "needs at least one URL of a full node");
         }
+        self.place("hub.sqlite")?;
+        self.blobs.as_ref().map_or(Ok(()), crate::bucket::check)?;
         let limits = &self.limits;
         if limits.part_bytes < 1 << 20 {
             return no("limits.part_bytes", "must be at least 1048576");

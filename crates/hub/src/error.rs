@@ -1,6 +1,7 @@
 //! Errors as clients see them: the platform's `{"error":{"message","type","code","param"}}`, and beside it the headers
 //! `X-Error-Code` and `X-Error-Message` from which `huggingface_hub` picks its exception.
 
+use crate::db::DbError;
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -155,9 +156,25 @@ pub(crate) fn cut(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
-impl From<crate::db::DbError> for ApiError {
-    fn from(error: crate::db::DbError) -> Self {
-        Self::internal(error)
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Nul => Self::bad_request("InvalidText", error.to_string()),
+            DbError::Unavailable { .. } | DbError::Uncertain { .. } | DbError::Taken { .. } => {
+                tracing::error!(%error, "request failed");
+                let outcome = match error {
+                    DbError::Uncertain { .. } => "whether the change was made is not known, look before trying again",
+                    _ => "nothing was changed, try again",
+                };
+                let message = format!("the hub's database cannot be reached; {outcome}");
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "DatabaseUnavailable", message);
+                answer
+                    .headers
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+                answer
+            }
+            error => Self::internal(error),
+        }
     }
 }
 

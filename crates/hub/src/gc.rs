@@ -3,14 +3,14 @@
 
 use crate::{
     db::{DbError, blobs},
-    error::{Answer, ApiError},
+    error::Answer,
     state::Hub,
     time::now_ms,
     tree::Hash,
 };
 use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
+    fs::File,
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -37,7 +37,7 @@ pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
     let before = now_ms() - i64::from(hours) * 3_600_000;
     let mut collected = Collected::default();
     // A backup under way needs what its snapshot of the database knows: the next collection removes it.
-    let Some(_right) = hub.blobs.removal()? else {
+    let Some(_right) = removal(hub).await? else {
         tracing::info!("a backup is being made: garbage is collected after it");
         return Ok(collected);
     };
@@ -48,6 +48,7 @@ pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
     loop {
         // No blob is published while rows and files are removed: one that comes again just now keeps its file.
         let _alone = hub.publishing.write().await;
+        still_ours(hub).await?;
         let (rows, files) = hub
             .db
             .write(move |tx| {
@@ -57,14 +58,7 @@ pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
                 Ok::<_, DbError>((usize::try_from(n - left).unwrap_or(0), files))
             })
             .await?;
-        let store = Arc::clone(&hub.blobs);
-        hub.blocking(move || {
-            for sha256 in files {
-                store.remove(&sha256)?;
-            }
-            Ok(())
-        })
-        .await?;
+        remove(hub, files).await?;
         collected.blobs += rows;
         if rows < BATCH {
             break;
@@ -80,12 +74,42 @@ pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
     Ok(collected)
 }
 
+/// The right to remove.
+async fn removal(hub: &Arc<Hub>) -> Answer<Option<File>> {
+    let store = Arc::clone(&hub.blobs);
+    hub.blocking(move || Ok(store.removal()?)).await
+}
+
+/// Fails if the bucket has another hub now. Looked at again before each batch, since collecting takes long.
+async fn still_ours(hub: &Arc<Hub>) -> Answer<()> {
+    let store = Arc::clone(&hub.blobs);
+    hub.blocking(move || Ok(store.check_own()?)).await
+}
+
+/// Removes blobs that have no row, and returns how many. Those that are being stored again stay.
+async fn remove(hub: &Arc<Hub>, mut dead: Vec<Hash>) -> Answer<usize> {
+    {
+        let fresh = hub.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        dead.retain(|sha256| !fresh.contains_key(sha256));
+    }
+    let (count, store) = (dead.len(), Arc::clone(&hub.blobs));
+    hub.blocking(move || {
+        for sha256 in dead {
+            store.remove(&sha256)?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(count)
+}
+
 /// Removes files that no row knows.
 async fn orphans(hub: &Arc<Hub>) -> Answer<usize> {
     let _alone = hub.publishing.write().await;
+    still_ours(hub).await?;
     let store = Arc::clone(&hub.blobs);
     let on_disk = hub.blocking(move || Ok(store.list()?)).await?;
-    let dead: HashSet<Hash> = hub
+    let dead: Vec<Hash> = hub
         .db
         .read(move |db| {
             let unknown = |sha256: Hash| Ok(blobs::get(db, &sha256)?.is_none().then_some(sha256));
@@ -95,13 +119,5 @@ async fn orphans(hub: &Arc<Hub>) -> Answer<usize> {
                 .collect::<Result<_, DbError>>()
         })
         .await?;
-    let (count, store) = (dead.len(), Arc::clone(&hub.blobs));
-    hub.blocking(move || {
-        for sha256 in dead {
-            store.remove(&sha256).map_err(ApiError::from)?;
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(count)
+    remove(hub, dead).await
 }

@@ -3,6 +3,7 @@
 use crate::{
     blobs::{BlobError, Hasher, Incoming, describe, expect_hash},
     db::{
+        Transaction,
         blobs::{self, INLINE_LIMIT},
         repos,
     },
@@ -14,8 +15,12 @@ use crate::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use rusqlite::Transaction;
-use std::{sync::Arc, time::Duration};
+
+use std::{
+    collections::hash_map::Entry,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// Longest pause between two pieces of an upload.
@@ -113,14 +118,48 @@ fn check(hub: &Hub, blob: &Blob, size: u64, expected: &Hash) -> Answer<()> {
     })
 }
 
+/// A blob that is being stored: as long as this lives the collector does not remove it.
+struct Fresh {
+    hub: Arc<Hub>,
+    sha256: Hash,
+}
+
+impl Fresh {
+    fn new(hub: &Arc<Hub>, sha256: Hash) -> Self {
+        let mut fresh = hub.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        *fresh.entry(sha256).or_default() += 1;
+        Self {
+            hub: Arc::clone(hub),
+            sha256,
+        }
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let mut fresh = self.hub.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = fresh.entry(self.sha256) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
 /// Publishes a received file and records it.
 pub(crate) async fn publish(hub: &Arc<Hub>, repo: i64, incoming: Incoming, blob: Blob) -> Answer<()> {
     // In a task of its own: a client that leaves now does not stop between the two steps.
     let hub = Arc::clone(hub);
     let done: Result<Answer<()>, _> = tokio::spawn(async move {
-        let _publishing = hub.publishing.read().await;
+        // Storing may take long, and the collector need not wait for it: it leaves alone what is fresh.
+        let _fresh = {
+            let _publishing = hub.publishing.read().await;
+            Fresh::new(&hub, blob.sha256)
+        };
         let store = Arc::clone(&hub.blobs);
         hub.blocking(move || Ok(store.publish(incoming, &blob)?)).await?;
+        let _publishing = hub.publishing.read().await;
         let shared = Arc::clone(&hub);
         hub.db
             .write(move |tx| {

@@ -46,8 +46,8 @@
 //! ```
 //!
 //! # Status
-//! Complete for one process with SQLite and a directory of blobs; with a chain in its configuration it shows who registered a
-//! model, its terms and its earnings. Not here yet: PostgreSQL, S3, verified ranges (bao), pull requests and discussions.
+//! Complete for one process, with metadata in SQLite or PostgreSQL and blobs in a directory or an S3 bucket; with a chain in its configuration it shows who registered a
+//! model, its terms and its earnings. Not here yet: verified ranges (bao), pull requests and discussions.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -55,6 +55,8 @@
 pub mod backup;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod blobs;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod bucket;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod card;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -64,6 +66,7 @@ pub mod client;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod commit;
 pub mod config;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod db;
 mod error;
 mod gc;
@@ -84,6 +87,8 @@ mod server;
 pub mod siwe;
 mod state;
 mod time;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod tls;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod tree;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]

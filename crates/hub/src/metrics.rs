@@ -19,6 +19,12 @@ struct RequestLabels {
     status: u16,
 }
 
+/// What was away.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
 /// Group of routes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabel {
@@ -47,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) conflicts: Counter,
     pub(crate) refused_blobs: Counter,
     pub(crate) quota_refusals: Counter,
+    unavailable: Family<PartLabel, Counter>,
     pub(crate) damaged_reads: Counter,
     pub(crate) collected: Counter,
     pub(crate) in_flight: Gauge,
@@ -68,6 +75,7 @@ impl Metrics {
             conflicts: Counter::default(),
             refused_blobs: Counter::default(),
             quota_refusals: Counter::default(),
+            unavailable: Family::default(),
             damaged_reads: Counter::default(),
             collected: Counter::default(),
             in_flight: Gauge::default(),
@@ -102,6 +110,11 @@ impl Metrics {
             metrics.quota_refusals.clone(),
         );
         registry.register(
+            "unavailable",
+            "Requests that failed because the database or the bucket was away",
+            metrics.unavailable.clone(),
+        );
+        registry.register(
             "damaged_reads",
             "Downloads cut because stored bytes have another hash",
             metrics.damaged_reads.clone(),
@@ -128,6 +141,16 @@ impl Metrics {
         self.latency
             .get_or_create(&RouteLabel { route: labels.route })
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer that says that a part of the hub is away.
+    pub(crate) fn failed(&self, code: &[u8]) {
+        let part = match code {
+            b"DatabaseUnavailable" => "database",
+            b"StoreUnavailable" => "bucket",
+            _ => return,
+        };
+        self.unavailable.get_or_create(&PartLabel { part }).inc();
     }
 
     pub(crate) fn gauges(&self, blobs: i64, bytes: u64, repos: i64) {

@@ -4,13 +4,13 @@
 //! A blob counts once for an account, however many of its repositories use it. What was uploaded and not committed counts
 //! until it is collected.
 
+use crate::db::Connection;
 use crate::{
     config::HubConfig,
     db::{accounts, blobs, repos},
     error::{Answer, ApiError},
 };
 use axum::http::StatusCode;
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 /// Bounds for one account that differ from those of all.
@@ -44,7 +44,7 @@ fn allowed(config: &HubConfig, account: &str) -> (Option<u64>, u64) {
 }
 
 /// What an account (an address) uses and may use.
-pub(crate) fn usage(db: &Connection, config: &HubConfig, account: &str) -> Answer<Usage> {
+pub(crate) fn usage(db: &Connection<'_>, config: &HubConfig, account: &str) -> Answer<Usage> {
     let (bytes_allowed, repositories_allowed) = allowed(config, account);
     Ok(Usage {
         bytes: blobs::used_by(db, account)?,
@@ -60,7 +60,7 @@ fn reached(message: String) -> ApiError {
 
 /// Refuses if the account behind a name space would store more than it may. In a transaction that has stored the bytes
 /// already, `more` is 0.
-pub(crate) fn check_bytes(db: &Connection, config: &HubConfig, space: &str, more: u64) -> Answer<()> {
+pub(crate) fn check_bytes(db: &Connection<'_>, config: &HubConfig, space: &str, more: u64) -> Answer<()> {
     let account = accounts::owner_of(db, space)?;
     let Some(most) = allowed(config, &account).0 else {
         return Ok(());
@@ -81,7 +81,7 @@ pub(crate) fn check_bytes(db: &Connection, config: &HubConfig, space: &str, more
 }
 
 /// Refuses if the account behind a name space has more repositories than it may, with the one that this transaction adds.
-pub(crate) fn check_created(db: &Connection, config: &HubConfig, space: &str) -> Answer<()> {
+pub(crate) fn check_created(db: &Connection<'_>, config: &HubConfig, space: &str) -> Answer<()> {
     let account = accounts::owner_of(db, space)?;
     let most = allowed(config, &account).1;
     let have = repos::count_of(db, &account)?;

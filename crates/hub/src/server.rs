@@ -2,9 +2,10 @@
 
 use crate::{
     blobs::{BlobError, BlobStore},
+    bucket::{self, Bucket},
     chain::{BooksError, Chain},
     config::{ConfigError, HubConfig},
-    db::{self, Db, DbError},
+    db::{self, Db, DbError, HUB},
     gc::{self, Collected},
     http,
     metrics::Metrics,
@@ -101,10 +102,20 @@ impl ModelHub {
         if dir.join(crate::backup::RESTORING).exists() {
             return Err(HubError::Restoring { path: dir });
         }
-        let blobs = Arc::new(BlobStore::open(&dir)?);
-        let database = Db::open(&dir.join("hub.sqlite"))?;
-        let chain = config.chain.clone().map(|chain| Chain::open(&dir, chain)).transpose()?;
-        let chain = chain.map(Arc::new);
+        let bucket = config.blobs.as_ref().map(Bucket::new).transpose()?.map(Arc::new);
+        let adopt = config.blobs.as_ref().is_some_and(|blobs| blobs.adopt);
+        let blobs = Arc::new(BlobStore::open(&dir)?.with(bucket.clone()));
+        let (place, books) = (config.place("hub.sqlite")?, config.place("chain.sqlite")?);
+        let watched = config.chain.clone();
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, HubError> {
+            let database = Db::open(place, HUB)?;
+            if let Some(bucket) = bucket {
+                bucket::begin(&bucket, &database, adopt)?;
+            }
+            let chain = watched.map(|chain| Chain::open(books, chain)).transpose()?;
+            Ok((database, chain.map(Arc::new)))
+        });
+        let (database, chain) = opened.await.map_err(DbError::from)??;
         let link_key = database.write(|tx| db::secret(tx, "upload_links")).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -122,6 +133,7 @@ impl ModelHub {
             metrics: Metrics::new(),
             rates: Buckets::default(),
             publishing: RwLock::new(()),
+            fresh: Mutex::default(),
             parts: Mutex::default(),
             facets: Mutex::default(),
             inspecting: Semaphore::new(1),
@@ -182,7 +194,7 @@ impl ModelHub {
         }
         let seconds = self.hub.config.limits.shutdown_seconds;
         let mut server = self.server;
-        match tokio::time::timeout(Duration::from_secs(seconds), &mut server).await {
+        let ended = match tokio::time::timeout(Duration::from_secs(seconds), &mut server).await {
             Ok(Ok(result)) => result.map_err(|source| HubError::Io {
                 what: "the server failed".into(),
                 source,
@@ -192,7 +204,12 @@ impl ModelHub {
                 server.abort();
                 Err(HubError::Shutdown { seconds })
             }
+        };
+        self.hub.db.close().await;
+        if let Some(chain) = &self.hub.chain {
+            chain.close().await;
         }
+        ended
     }
 }
 

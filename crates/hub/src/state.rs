@@ -43,9 +43,11 @@ pub(crate) struct Hub {
     pub(crate) link_key: [u8; 32],
     pub(crate) metrics: Metrics,
     pub(crate) rates: Buckets<Key>,
-    /// Read while a blob is published and recorded, written while garbage is removed: a blob that comes again while it is
+    /// Read while a blob becomes fresh and while it is recorded, written while garbage is removed: a blob that comes again while it is
     /// being removed must not lose its file.
     pub(crate) publishing: RwLock<()>,
+    /// Blobs that are being stored and have no row yet, with how many do it: they are no garbage, however long it takes.
+    pub(crate) fresh: Mutex<HashMap<Hash, usize>>,
     pub(crate) uploads: Semaphore,
     /// Uploads in parts that are under way.
     pub(crate) parts: Mutex<HashMap<(i64, Hash), Arc<crate::http::parts::PartUpload>>>,
@@ -202,7 +204,16 @@ impl From<BlobError> for ApiError {
         match error {
             BlobError::Size { .. } => Self::bad_request("SizeMismatch", error.to_string()),
             BlobError::Hash { .. } => Self::bad_request("HashMismatch", error.to_string()),
-            BlobError::Io { .. } => Self::internal(error),
+            BlobError::Store { .. } => {
+                tracing::error!(%error, "request failed");
+                let message = "the hub's bucket cannot be reached; nothing was changed, try again";
+                let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "StoreUnavailable", message);
+                answer
+                    .headers
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+                answer
+            }
+            BlobError::Io { .. } | BlobError::Foreign { .. } => Self::internal(error),
         }
     }
 }

@@ -2,14 +2,12 @@
 
 mod common;
 
-use common::{Hub, file, header};
+use common::{Hub, Place, file, header, on_all};
 use opg_hub::{HubError, ModelHub, config::HubConfig, siwe::Scope};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_commits_on_one_parent_one_wins() {
-    let dir = tempfile::tempdir().unwrap();
+async fn of_commits_on_one_parent_one_wins(dir: Place) {
     let hub = Arc::new(Hub::start(dir.path(), ""));
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "race").await;
@@ -47,9 +45,7 @@ async fn of_commits_on_one_parent_one_wins() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn commits_without_a_parent_all_count() {
-    let dir = tempfile::tempdir().unwrap();
+async fn commits_without_a_parent_all_count(dir: Place) {
     let hub = Arc::new(Hub::start(dir.path(), ""));
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "together").await;
@@ -72,9 +68,7 @@ async fn commits_without_a_parent_all_count() {
     assert_eq!(commits.as_array().unwrap().len(), 13);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_files_are_one_commit() {
-    let dir = tempfile::tempdir().unwrap();
+async fn ten_thousand_files_are_one_commit(dir: Place) {
     let hub = Hub::start(dir.path(), "");
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "many").await;
@@ -105,3 +99,9 @@ async fn one_process_has_the_directory() {
     assert!(hub.terminate().success());
     ModelHub::start(config).await.unwrap().shutdown().await.unwrap();
 }
+
+on_all!(
+    of_commits_on_one_parent_one_wins,
+    commits_without_a_parent_all_count,
+    ten_thousand_files_are_one_commit
+);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Hub, answer, file, header, large};
+use common::{Hub, Place, answer, file, header, large, on_all};
 use opg_hub::{ModelHub, blobs::describe, config::HubConfig, siwe::Scope};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -37,9 +37,7 @@ async fn upload(hub: &Hub, token: &str, id: &str, content: Vec<u8>) -> Result<St
     Ok(oid)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_sigkill() {
-    let dir = tempfile::tempdir().unwrap();
+async fn what_was_acknowledged_survives_sigkill(dir: Place) {
     let mut acknowledged: Vec<(String, String, Vec<u8>)> = Vec::new();
     let first = Hub::start(dir.path(), "");
     let token = first.token(1, Scope::Write).await.token;
@@ -114,9 +112,7 @@ async fn what_was_acknowledged_survives_sigkill() {
     assert!(hub.terminate().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn garbage_is_collected_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
+async fn garbage_is_collected_and_nothing_else(dir: Place) {
     let hub = Hub::start(dir.path(), "");
     let token = hub.token(1, Scope::Write).await.token;
     let (kept, doomed) = (hub.create(&token, "kept").await, hub.create(&token, "doomed").await);
@@ -149,7 +145,7 @@ async fn garbage_is_collected_and_nothing_else() {
     assert!(hub.terminate().success());
     let blobs = || {
         let mut names = Vec::new();
-        for a in std::fs::read_dir(dir.path().join("data/blobs")).unwrap().flatten() {
+        for a in std::fs::read_dir(dir.blobs()).unwrap().flatten() {
             for b in std::fs::read_dir(a.path()).unwrap().flatten() {
                 names.extend(
                     std::fs::read_dir(b.path())
@@ -163,7 +159,7 @@ async fn garbage_is_collected_and_nothing_else() {
         names
     };
     // A file that a crash left without a row.
-    let orphan = dir.path().join("data/blobs/ab/cd");
+    let orphan = dir.blobs().join("ab/cd");
     std::fs::create_dir_all(&orphan).unwrap();
     std::fs::write(orphan.join(format!("abcd{}", "0".repeat(60))), b"orphan").unwrap();
 
@@ -186,3 +182,8 @@ async fn garbage_is_collected_and_nothing_else() {
     assert_eq!(get(&old, "old.txt").await, b"old");
     running.shutdown().await.unwrap();
 }
+
+on_all!(
+    what_was_acknowledged_survives_sigkill,
+    garbage_is_collected_and_nothing_else
+);

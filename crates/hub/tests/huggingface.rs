@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Hub, python};
+use common::{Hub, Place, python};
 use opg_hub::siwe::Scope;
 use std::{
     path::{Path, PathBuf},
@@ -17,8 +17,7 @@ fn here(path: &str) -> PathBuf {
 }
 
 /// Runs a program against a hub of its own, as the account of ALICE.
-async fn program(python: &Path, name: &str, environment: &[(&str, &str)]) {
-    let dir = tempfile::tempdir().unwrap();
+async fn program(dir: &Place, python: &Path, name: &str, environment: &[(&str, &str)]) {
     let hub = Hub::start(dir.path(), "part_bytes = 5242880\nfile_bytes = 1073741824");
     let (alice, bob, reader) = (
         hub.token(1, Scope::Write).await,
@@ -53,9 +52,14 @@ async fn huggingface_hub_works_unmodified() {
     let Some(python) = python(&here("tests/python/requirements.txt")) else {
         return;
     };
-    // Uploads by the large file protocol, and by `hf_xet`, which a default installation takes.
-    program(&python, "suite.py", &[("HF_HUB_DISABLE_XET", "1")]).await;
-    program(&python, "suite.py", &[("HF_HUB_DISABLE_XET", "0")]).await;
+    // Uploads by the large file protocol, and by `hf_xet`, which a default installation takes; with each store.
+    for place in [Place::sqlite, Place::postgres, Place::bucket] {
+        for xet in ["1", "0"] {
+            if let Some(place) = place() {
+                program(&place, &python, "suite.py", &[("HF_HUB_DISABLE_XET", xet)]).await;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,5 +72,6 @@ async fn transformers_loads_the_small_llama() {
         ("tests/python/requirements.txt", "0")
     };
     let Some(python) = python(&here(pins)) else { return };
-    program(&python, "transformers_check.py", &[("HEAVY", heavy)]).await;
+    let place = Place::sqlite().unwrap();
+    program(&place, &python, "transformers_check.py", &[("HEAVY", heavy)]).await;
 }

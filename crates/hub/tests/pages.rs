@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Hub, answer, file, header};
+use common::{Hub, Place, answer, file, header, on_all};
 use opg_hub::siwe::Scope;
 use serde_json::json;
 
@@ -34,9 +34,7 @@ async fn page(hub: &Hub, path: &str) -> String {
     html
 }
 
-#[tokio::test]
-async fn pages_show_what_the_api_shows() {
-    let dir = tempfile::tempdir().unwrap();
+async fn pages_show_what_the_api_shows(dir: Place) {
     let hub = Hub::start(dir.path(), "");
     assert!(page(&hub, "/").await.contains("No models here"));
     let token = hub.token(1, Scope::Write).await;
@@ -159,3 +157,5 @@ async fn shutdown_lets_a_running_upload_finish() {
     let hub = Hub::start(dir.path(), "");
     assert_eq!(hub.bytes(&id, "main", "late.txt").await, (200, b"in time".to_vec()));
 }
+
+on_all!(pages_show_what_the_api_shows);

@@ -1,9 +1,11 @@
 //! The client's upload against a running hub: dedup, resume, one commit, conflicts.
 
+mod common;
+
+use common::{Place, on_all};
 use opg_hub::{
     ModelHub,
     client::{ClientError, Folder, FolderError, Session},
-    config::HubConfig,
     names::RepoName,
     siwe::Scope,
 };
@@ -15,24 +17,23 @@ fn gguf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testing/fixtures/tiny-llama/trained-Q8_0.gguf")
 }
 
-struct Place {
+struct Hub {
     hub: ModelHub,
     key: SecretKey,
     name: RepoName,
     folder: PathBuf,
-    dir: tempfile::TempDir,
+    dir: Place,
 }
 
-async fn place() -> Place {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = HubConfig::new(([127, 0, 0, 1], 0).into(), dir.path().join("hub"));
+async fn start(dir: Place) -> Hub {
+    let mut config = dir.config(dir.path().join("hub"));
     config.limits.part_bytes = 1 << 20;
     config.limits.file_bytes = 1 << 30;
     let hub = ModelHub::start(config).await.unwrap();
     let folder = dir.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
     std::fs::copy(gguf(), folder.join("model.gguf")).unwrap();
-    Place {
+    Hub {
         hub,
         key: SecretKey::from_byte_array(&[5; 32]).unwrap(),
         name: RepoName::new("maker", "tiny").unwrap(),
@@ -41,15 +42,14 @@ async fn place() -> Place {
     }
 }
 
-async fn session(place: &Place) -> Session {
+async fn session(place: &Hub) -> Session {
     Session::open(reqwest::Client::new(), place.hub.url(), &place.key, "test", 1)
         .await
         .unwrap()
 }
 
-#[tokio::test]
-async fn a_folder_becomes_one_commit_and_what_is_there_does_not_travel() {
-    let place = place().await;
+async fn a_folder_becomes_one_commit_and_what_is_there_does_not_travel(place: Place) {
+    let place = start(place).await;
     let size = std::fs::metadata(gguf()).unwrap().len();
     let session = session(&place).await;
     // The name `maker` is nobody's: it is claimed on the way.
@@ -128,9 +128,8 @@ async fn a_folder_becomes_one_commit_and_what_is_there_does_not_travel() {
     place.hub.shutdown().await.unwrap();
 }
 
-#[tokio::test]
-async fn parts_that_arrived_before_the_upload_broke_off_are_not_sent_again() {
-    let place = place().await;
+async fn parts_that_arrived_before_the_upload_broke_off_are_not_sent_again(place: Place) {
+    let place = start(place).await;
     let bytes = std::fs::read(gguf()).unwrap();
     let url = place.hub.url().to_owned();
     let http = reqwest::Client::new();
@@ -202,3 +201,8 @@ fn which_file_is_the_model_is_never_guessed() {
     assert!(said(Some("e.gguf")).contains("no file"));
     assert_eq!(folder.model(Some("b.gguf")).unwrap().0, "b.gguf");
 }
+
+on_all!(
+    a_folder_becomes_one_commit_and_what_is_there_does_not_travel,
+    parts_that_arrived_before_the_upload_broke_off_are_not_sent_again,
+);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Hub, answer, file, header};
+use common::{Hub, Place, answer, file, header, on_all};
 use opg_hub::{blobs::describe, siwe::Scope};
 use serde_json::{Value, json};
 
@@ -35,9 +35,7 @@ async fn usage(hub: &Hub, token: &str) -> Value {
 }
 
 /// A limit of a million bytes, whichever way they come: announced, begun together, in a commit, in another name space.
-#[tokio::test]
-async fn bytes_are_bounded_for_an_account() {
-    let dir = tempfile::tempdir().unwrap();
+async fn bytes_are_bounded_for_an_account(dir: Place) {
     let hub = Hub::start(dir.path(), "owner_bytes = 1000000");
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "one").await;
@@ -118,9 +116,7 @@ async fn bytes_are_bounded_for_an_account() {
     assert!(metrics.contains("opg_hub_quota_refusals_total 4"), "{metrics}");
 }
 
-#[tokio::test]
-async fn repositories_are_bounded_for_an_account_and_some_have_more() {
-    let dir = tempfile::tempdir().unwrap();
+async fn repositories_are_bounded_for_an_account_and_some_have_more(dir: Place) {
     let secret = secp256k1::SecretKey::from_byte_array(&[2; 32]).unwrap();
     let rich = opg_hub::siwe::address_of(&secret.public_key(secp256k1::SECP256K1))
         .to_string()
@@ -181,3 +177,8 @@ async fn repositories_are_bounded_for_an_account_and_some_have_more() {
         from.as_str()
     );
 }
+
+on_all!(
+    bytes_are_bounded_for_an_account,
+    repositories_are_bounded_for_an_account_and_some_have_more
+);

@@ -64,7 +64,9 @@ where
 {
     let done = tokio::task::spawn_blocking(work).await.map_err(Failure::failed)?;
     done.map_err(|error| match error {
-        BackupError::NoHub { .. } | BackupError::NotEmpty { .. } => Failure::input(error),
+        BackupError::NoHub { .. } | BackupError::NotEmpty { .. } | BackupError::Elsewhere { .. } => {
+            Failure::input(error)
+        }
         error => Failure::failed(error),
     })
 }

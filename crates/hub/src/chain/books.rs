@@ -1,16 +1,20 @@
 //! Sums of what models have earned, with the block up to which they are complete. One transaction moves both, so a crash
 //! counts nothing twice and forgets nothing.
 
+use crate::db::{Db, DbError, Found, Place, Row, Schema, Transaction};
 use alloy_primitives::B256;
 use opg_primitives::money::Amount;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use serde::Serialize;
-use std::{
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+
+/// Losing the last transactions loses nothing: their blocks are read again.
+const SCHEMA: Schema = Schema {
+    name: "books",
+    version: 1,
+    sql: TABLES,
+    durable: false,
 };
 
-const SCHEMA: &str = "
+const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS followed (one INTEGER PRIMARY KEY CHECK (one = 1), genesis BLOB NOT NULL, block INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS models (root BLOB PRIMARY KEY, calls INTEGER NOT NULL, charged TEXT NOT NULL, earned TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS payments (id BLOB PRIMARY KEY, root BLOB NOT NULL, charge TEXT NOT NULL, share TEXT NOT NULL);
@@ -25,14 +29,12 @@ CREATE INDEX IF NOT EXISTS terms_in ON terms (channel);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BooksError {
-    /// SQLite's reason.
-    #[error("{}: {source}; the file can be deleted, it is made again from the chain", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: rusqlite::Error,
-    },
+    /// The database's reason.
+    #[error(
+        "the sums of earnings: {0}; they can be deleted (chain.sqlite, or the tables followed, models, payments, terms \
+             and books_schema), and are made again from the chain"
+    )]
+    Database(#[from] DbError),
 }
 
 /// What the ledger records, as far as creators are concerned. Amounts in wei.
@@ -90,211 +92,154 @@ pub(super) fn share(charge: u128, royalty_bps: u16) -> u128 {
 
 /// The database.
 #[derive(Debug)]
-pub(crate) struct Books {
-    path: PathBuf,
-    connection: Mutex<Connection>,
+pub(crate) struct Books(Db);
+
+/// An amount in a column: the databases have no integers of 128 bits.
+fn amount(row: &Row<'_>, column: usize) -> Found<u128> {
+    Ok(row.get::<String>(column)?.parse().unwrap_or(0))
 }
 
-/// An amount in a column: SQLite has no integers of 128 bits.
-fn amount(text: String) -> u128 {
-    text.parse().unwrap_or(0)
-}
-
-fn hash(bytes: [u8; 32]) -> B256 {
-    bytes.into()
+fn hash(row: &Row<'_>, column: usize) -> Found<B256> {
+    Ok(row.get::<[u8; 32]>(column)?.into())
 }
 
 impl Books {
-    pub(crate) fn open(path: &Path) -> Result<Self, BooksError> {
-        let open = || {
-            let connection = Connection::open(path)?;
-            // Losing the last transactions loses nothing: their blocks are read again.
-            connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
-            connection.execute_batch(SCHEMA)?;
-            Ok(connection)
-        };
-        let connection = open().map_err(|source| BooksError::Sqlite {
-            path: path.into(),
-            source,
-        })?;
-        Ok(Self {
-            path: path.into(),
-            connection: Mutex::new(connection),
-        })
+    /// Opens or makes the books. Blocks, as all calls do.
+    pub(crate) fn open(place: Place) -> Result<Self, BooksError> {
+        Ok(Self(Db::open(place, SCHEMA)?))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn error(&self, source: rusqlite::Error) -> BooksError {
-        BooksError::Sqlite {
-            path: self.path.clone(),
-            source,
-        }
+    /// Ends what is held at a server.
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
     }
 
     /// The block up to which the chain with this genesis is read. The books of another chain are emptied.
     pub(super) fn begin(&self, genesis: B256) -> Result<u64, BooksError> {
-        let mut connection = self.lock();
-        let begin = |tx: &Transaction<'_>| -> rusqlite::Result<u64> {
-            let known = tx
-                .query_row("SELECT genesis, block FROM followed", [], |row| {
-                    Ok((hash(row.get(0)?), row.get::<_, i64>(1)?))
-                })
-                .optional()?;
+        let block = self.0.write_now(|tx| {
+            let sql = "SELECT genesis, block FROM followed";
+            let known = tx.optional(sql, &[], |row| Ok((hash(row, 0)?, row.get::<u64>(1)?)))?;
             match known {
-                Some((known, block)) if known == genesis => return Ok(u64::try_from(block).unwrap_or(0)),
+                Some((known, block)) if known == genesis => return Ok(block),
                 Some(_) => tracing::warn!("the chain is another one than before: earnings are summed anew"),
                 None => {}
             }
-            tx.execute_batch("DELETE FROM followed; DELETE FROM models; DELETE FROM payments; DELETE FROM terms;")?;
-            tx.execute(
-                "INSERT INTO followed (one, genesis, block) VALUES (1, ?1, 0)",
-                [genesis.0],
-            )?;
-            Ok(0)
-        };
-        let done = (|| -> rusqlite::Result<u64> {
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let block = begin(&tx)?;
-            tx.commit()?;
-            Ok(block)
-        })();
-        done.map_err(|source| self.error(source))
+            for table in ["followed", "models", "payments", "terms"] {
+                tx.execute(&format!("DELETE FROM {table}"), &[])?;
+            }
+            let sql = "INSERT INTO followed (one, genesis, block) VALUES (1, ?1, 0)";
+            tx.execute(sql, &[(&genesis.0).into()])?;
+            Ok::<_, DbError>(0)
+        })?;
+        Ok(block)
     }
 
     /// Enters everything up to `block`, in the order of the chain.
     pub(super) fn apply(&self, entries: &[Entry], block: u64) -> Result<(), BooksError> {
-        let mut connection = self.lock();
-        let done = (|| {
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.0.write_now(|tx| {
             for entry in entries {
-                enter(&tx, entry)?;
+                enter(tx, entry)?;
             }
             let block = i64::try_from(block).unwrap_or(i64::MAX);
-            tx.execute("UPDATE followed SET block = ?1", [block])?;
-            tx.commit()
-        })();
-        done.map_err(|source| self.error(source))
+            tx.execute("UPDATE followed SET block = ?1", &[block.into()])?;
+            Ok(())
+        })
     }
 
     /// What waits in a channel, by terms.
     pub(super) fn waiting_in(&self, channel: B256) -> Result<Vec<(B256, u128)>, BooksError> {
-        let connection = self.lock();
-        let read = || {
-            let mut query =
-                connection.prepare_cached("SELECT hash, waiting FROM terms WHERE channel = ?1 AND waiting <> '0'")?;
-            let rows = query.query_map([channel.0], |row| Ok((hash(row.get(0)?), amount(row.get(1)?))))?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|source| self.error(source))
+        let sql = "SELECT hash, waiting FROM terms WHERE channel = ?1 AND waiting <> '0' ORDER BY hash";
+        let found = self
+            .0
+            .read_now(|db| db.all(sql, &[(&channel.0).into()], |row| Ok((hash(row, 0)?, amount(row, 1)?))))?;
+        Ok(found)
     }
 
     /// What a model has brought up to the block.
     pub(crate) fn earnings(&self, root: B256) -> Result<(Earnings, Option<u64>), BooksError> {
-        let connection = self.lock();
-        let read = || {
-            let block: Option<i64> = connection
-                .query_row("SELECT block FROM followed", [], |row| row.get(0))
-                .optional()?;
-            let mut found = connection
-                .query_row(
-                    "SELECT calls, charged, earned FROM models WHERE root = ?1",
-                    [root.0],
-                    |row| {
-                        Ok(Earnings {
-                            calls: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
-                            charged: Amount(amount(row.get(1)?)),
-                            earned: Amount(amount(row.get(2)?)),
-                            waiting: Amount::ZERO,
-                        })
-                    },
-                )
-                .optional()?
-                .unwrap_or_default();
+        let found = self.0.read_now(|db| {
+            let root = [(&root.0).into()];
+            let block: Option<u64> = db.optional("SELECT block FROM followed", &[], |row| row.get(0))?;
+            let sql = "SELECT calls, charged, earned FROM models WHERE root = ?1";
+            let found = db.optional(sql, &root, |row| {
+                Ok(Earnings {
+                    calls: u64::try_from(row.get::<i64>(0)?).unwrap_or(0),
+                    charged: Amount(amount(row, 1)?),
+                    earned: Amount(amount(row, 2)?),
+                    waiting: Amount::ZERO,
+                })
+            })?;
             let mut waiting = 0u128;
-            let mut query = connection.prepare_cached("SELECT share FROM payments WHERE root = ?1")?;
-            for row in query.query_map([root.0], |row| Ok(amount(row.get(0)?)))? {
-                waiting = waiting.saturating_add(row?);
+            let shares = db.all("SELECT share FROM payments WHERE root = ?1", &root, |row| {
+                amount(row, 0)
+            })?;
+            for share in shares {
+                waiting = waiting.saturating_add(share);
             }
-            let mut query =
-                connection.prepare_cached("SELECT waiting, royalty FROM terms WHERE root = ?1 AND waiting <> '0'")?;
-            for row in query.query_map([root.0], |row| Ok((amount(row.get(0)?), row.get::<_, u16>(1)?)))? {
-                let (charge, royalty) = row?;
+            let sql = "SELECT waiting, royalty FROM terms WHERE root = ?1 AND waiting <> '0'";
+            for (charge, royalty) in db.all(sql, &root, |row| Ok((amount(row, 0)?, row.get::<u16>(1)?)))? {
                 waiting = waiting.saturating_add(share(charge, royalty));
             }
+            let mut found = found.unwrap_or_default();
             found.waiting = Amount(waiting);
-            Ok((found, block.and_then(|block| u64::try_from(block).ok())))
-        };
-        read().map_err(|source| self.error(source))
+            Ok((found, block))
+        })?;
+        Ok(found)
     }
 }
 
 /// Adds to a model's sums; amounts may be taken back.
-fn add(tx: &Transaction<'_>, root: B256, calls: i64, charged: (u128, u128), earned: u128) -> rusqlite::Result<()> {
-    let before = tx
-        .query_row(
-            "SELECT calls, charged, earned FROM models WHERE root = ?1",
-            [root.0],
-            |row| Ok((row.get::<_, i64>(0)?, amount(row.get(1)?), amount(row.get(2)?))),
-        )
-        .optional()?
-        .unwrap_or_default();
+fn add(tx: &Transaction<'_>, root: B256, calls: i64, charged: (u128, u128), earned: u128) -> Found<()> {
+    let sql = "SELECT calls, charged, earned FROM models WHERE root = ?1";
+    let before = tx.optional(sql, &[(&root.0).into()], |row| {
+        Ok((row.get::<i64>(0)?, amount(row, 1)?, amount(row, 2)?))
+    })?;
+    let before = before.unwrap_or_default();
     let charge = before.1.saturating_add(charged.0).saturating_sub(charged.1);
     tx.execute(
         "INSERT INTO models (root, calls, charged, earned) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (root) DO UPDATE SET calls = excluded.calls, charged = excluded.charged, earned = excluded.earned",
-        params![
-            root.0,
-            before.0.saturating_add(calls),
-            charge.to_string(),
-            before.2.saturating_add(earned).to_string()
+        &[
+            (&root.0).into(),
+            before.0.saturating_add(calls).into(),
+            (&charge.to_string()).into(),
+            (&before.2.saturating_add(earned).to_string()).into(),
         ],
     )?;
     Ok(())
 }
 
 /// Takes a waiting receipt out.
-fn take(tx: &Transaction<'_>, payment: B256) -> rusqlite::Result<Option<(B256, u128, u128)>> {
-    let found = tx
-        .query_row(
-            "SELECT root, charge, share FROM payments WHERE id = ?1",
-            [payment.0],
-            |row| Ok((hash(row.get(0)?), amount(row.get(1)?), amount(row.get(2)?))),
-        )
-        .optional()?;
-    tx.execute("DELETE FROM payments WHERE id = ?1", [payment.0])?;
+fn take(tx: &Transaction<'_>, payment: B256) -> Found<Option<(B256, u128, u128)>> {
+    let id = [(&payment.0).into()];
+    let sql = "SELECT root, charge, share FROM payments WHERE id = ?1";
+    let found = tx.optional(sql, &id, |row| Ok((hash(row, 0)?, amount(row, 1)?, amount(row, 2)?)))?;
+    tx.execute("DELETE FROM payments WHERE id = ?1", &id)?;
     Ok(found)
 }
 
 /// Credits part of what waits under terms.
-fn credit(tx: &Transaction<'_>, terms: B256, credited: u128) -> rusqlite::Result<()> {
-    let known = tx
-        .query_row(
-            "SELECT root, royalty, waiting FROM terms WHERE hash = ?1",
-            [terms.0],
-            |row| Ok((hash(row.get(0)?), row.get::<_, u16>(1)?, amount(row.get(2)?))),
-        )
-        .optional()?;
+fn credit(tx: &Transaction<'_>, terms: B256, credited: u128) -> Found<()> {
+    let sql = "SELECT root, royalty, waiting FROM terms WHERE hash = ?1";
+    let known = tx.optional(sql, &[(&terms.0).into()], |row| {
+        Ok((hash(row, 0)?, row.get::<u16>(1)?, amount(row, 2)?))
+    })?;
     let Some((root, royalty, waiting)) = known else {
         return Ok(());
     };
     let left = waiting.saturating_sub(credited).to_string();
-    tx.execute("UPDATE terms SET waiting = ?2 WHERE hash = ?1", params![terms.0, left])?;
+    let sql = "UPDATE terms SET waiting = ?2 WHERE hash = ?1";
+    tx.execute(sql, &[(&terms.0).into(), (&left).into()])?;
     add(tx, root, 0, (0, 0), share(credited, royalty))
 }
 
-fn waiting(tx: &Transaction<'_>, terms: B256) -> rusqlite::Result<u128> {
-    let found = tx
-        .query_row("SELECT waiting FROM terms WHERE hash = ?1", [terms.0], |row| {
-            Ok(amount(row.get(0)?))
-        })
-        .optional()?;
+fn waiting(tx: &Transaction<'_>, terms: B256) -> Found<u128> {
+    let sql = "SELECT waiting FROM terms WHERE hash = ?1";
+    let found = tx.optional(sql, &[(&terms.0).into()], |row| amount(row, 0))?;
     Ok(found.unwrap_or(0))
 }
 
-fn enter(tx: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+fn enter(tx: &Transaction<'_>, entry: &Entry) -> Found<()> {
     match entry {
         Entry::Receipt { root, charge, share } => add(tx, *root, 1, (*charge, 0), *share),
         Entry::Waiting {
@@ -304,8 +249,14 @@ fn enter(tx: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
             share,
         } => {
             tx.execute(
-                "INSERT OR REPLACE INTO payments (id, root, charge, share) VALUES (?1, ?2, ?3, ?4)",
-                params![payment.0, root.0, charge.to_string(), share.to_string()],
+                "INSERT INTO payments (id, root, charge, share) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET root = excluded.root, charge = excluded.charge, share = excluded.share",
+                &[
+                    (&payment.0).into(),
+                    (&root.0).into(),
+                    (&charge.to_string()).into(),
+                    (&share.to_string()).into(),
+                ],
             )?;
             add(tx, *root, 1, (*charge, 0), 0)
         }
@@ -329,7 +280,13 @@ fn enter(tx: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
             tx.execute(
                 "INSERT INTO terms (hash, channel, root, royalty, waiting) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (hash) DO UPDATE SET waiting = excluded.waiting",
-                params![terms.0, channel.0, root.0, royalty_bps, total],
+                &[
+                    (&terms.0).into(),
+                    (&channel.0).into(),
+                    (&root.0).into(),
+                    u32::from(*royalty_bps).into(),
+                    (&total).into(),
+                ],
             )?;
             add(tx, *root, i64::try_from(*receipts).unwrap_or(i64::MAX), (*charge, 0), 0)
         }
@@ -365,7 +322,7 @@ mod tests {
     }
 
     fn books(dir: &tempfile::TempDir) -> Books {
-        let books = Books::open(&dir.path().join("chain.sqlite")).unwrap();
+        let books = Books::open(dir.path().join("chain.sqlite").as_path().into()).unwrap();
         books.begin(id(9)).unwrap();
         books
     }
@@ -425,7 +382,7 @@ mod tests {
         assert_eq!(of(&books, id(8)), (0, 0, 0, 0));
         // Another process goes on where this one was; another chain begins anew.
         drop(books);
-        let books = Books::open(&dir.path().join("chain.sqlite")).unwrap();
+        let books = Books::open(dir.path().join("chain.sqlite").as_path().into()).unwrap();
         assert_eq!(books.begin(id(9)).unwrap(), 6);
         assert_eq!(of(&books, id(1)), (3, 250, 15, 10));
         assert_eq!(books.begin(id(10)).unwrap(), 0);

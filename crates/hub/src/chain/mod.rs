@@ -11,6 +11,7 @@ pub(crate) use books::Earnings;
 
 use crate::{
     config::ChainConfig,
+    db::Place,
     error::{Answer, ApiError},
 };
 use alloy_primitives::{Address, B256};
@@ -23,7 +24,6 @@ use opg_primitives::money::{Amount, Price};
 use serde::Serialize;
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -72,14 +72,19 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Opens the books in `dir`. No full node is asked yet.
-    pub(crate) fn open(dir: &Path, config: ChainConfig) -> Result<Self, BooksError> {
+    /// Opens the books. No full node is asked yet. Blocks.
+    pub(crate) fn open(place: Place, config: ChainConfig) -> Result<Self, BooksError> {
         Ok(Self {
             config,
             evm: OnceCell::new(),
-            books: Arc::new(Books::open(&dir.join("chain.sqlite"))?),
+            books: Arc::new(Books::open(place)?),
             known: Mutex::default(),
         })
+    }
+
+    /// Ends what is held at a database server.
+    pub(crate) async fn close(&self) {
+        self.books.close().await;
     }
 
     async fn evm(&self) -> Result<&EvmChain, ClientError> {

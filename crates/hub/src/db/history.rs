@@ -1,11 +1,10 @@
 //! Branches, tags, commits and directory objects.
 
-use super::{DbError, Found};
+use super::{Connection, DbError, Found, Row, Transaction};
 use crate::{
     names::is_oid,
     tree::{self, Entry, Files, Hash, Objects},
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use std::collections::BTreeMap;
 
 /// A commit's row.
@@ -22,7 +21,7 @@ pub(crate) struct Commit {
     pub(crate) time: i64,
 }
 
-fn commit(row: &Row<'_>) -> rusqlite::Result<Commit> {
+fn commit(row: &Row<'_>) -> Found<Commit> {
     Ok(Commit {
         oid: row.get(0)?,
         parent: row.get(1)?,
@@ -37,22 +36,19 @@ fn commit(row: &Row<'_>) -> rusqlite::Result<Commit> {
 const COLUMNS: &str = "oid, parent, tree, author, title, body, time";
 
 /// A commit by id.
-pub(crate) fn by_oid(db: &Connection, repo: i64, oid: &str) -> Found<Option<Commit>> {
+pub(crate) fn by_oid(db: &Connection<'_>, repo: i64, oid: &str) -> Found<Option<Commit>> {
     let sql = format!("SELECT {COLUMNS} FROM commits WHERE repo = ?1 AND oid = ?2");
-    Ok(db.prepare_cached(&sql)?.query_row((repo, oid), commit).optional()?)
+    db.optional(&sql, &[repo.into(), oid.into()], commit)
 }
 
 /// Where a branch or tag (`kind`) points.
-pub(crate) fn target(db: &Connection, repo: i64, kind: &str, name: &str) -> Found<Option<String>> {
+pub(crate) fn target(db: &Connection<'_>, repo: i64, kind: &str, name: &str) -> Found<Option<String>> {
     let sql = "SELECT oid FROM refs WHERE repo = ?1 AND kind = ?2 AND name = ?3";
-    Ok(db
-        .prepare_cached(sql)?
-        .query_row((repo, kind, name), |row| row.get(0))
-        .optional()?)
+    db.optional(sql, &[repo.into(), kind.into(), name.into()], |row| row.get(0))
 }
 
 /// The commit of a revision: a branch, a tag, a commit id, or a full ref name.
-pub(crate) fn resolve(db: &Connection, repo: i64, revision: &str) -> Found<Option<Commit>> {
+pub(crate) fn resolve(db: &Connection<'_>, repo: i64, revision: &str) -> Found<Option<Commit>> {
     let oid = if is_oid(revision) {
         Some(revision.to_owned())
     } else if let Some(branch) = revision.strip_prefix("refs/heads/") {
@@ -79,15 +75,14 @@ pub(crate) struct Ref {
 }
 
 /// Branches or tags of a repository, sorted.
-pub(crate) fn refs(db: &Connection, repo: i64, kind: &str) -> Found<Vec<Ref>> {
-    let mut statement = db.prepare_cached("SELECT name, oid FROM refs WHERE repo = ?1 AND kind = ?2 ORDER BY name")?;
-    let rows = statement.query_map((repo, kind), |row| {
+pub(crate) fn refs(db: &Connection<'_>, repo: i64, kind: &str) -> Found<Vec<Ref>> {
+    let sql = "SELECT name, oid FROM refs WHERE repo = ?1 AND kind = ?2 ORDER BY name";
+    db.all(sql, &[repo.into(), kind.into()], |row| {
         Ok(Ref {
             name: row.get(0)?,
             oid: row.get(1)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 /// Adds a branch or tag; false if it is there.
@@ -101,19 +96,20 @@ pub(crate) fn add_ref(
 ) -> Found<bool> {
     let sql = "INSERT INTO refs (repo, kind, name, oid, message) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (repo, kind, name) DO NOTHING";
-    Ok(tx.execute(sql, (repo, kind, name, oid, message))? == 1)
+    let values = [repo.into(), kind.into(), name.into(), oid.into(), message.into()];
+    Ok(tx.execute(sql, &values)? == 1)
 }
 
 /// Removes a branch or tag; false if it was not there. Its commits stay.
 pub(crate) fn remove_ref(tx: &Transaction<'_>, repo: i64, kind: &str, name: &str) -> Found<bool> {
     let sql = "DELETE FROM refs WHERE repo = ?1 AND kind = ?2 AND name = ?3";
-    Ok(tx.execute(sql, (repo, kind, name))? == 1)
+    Ok(tx.execute(sql, &[repo.into(), kind.into(), name.into()])? == 1)
 }
 
 /// Moves a branch if it is where it is expected: the one point where concurrent commits are decided.
 pub(crate) fn advance(tx: &Transaction<'_>, repo: i64, branch: &str, from: &str, to: &str) -> Found<bool> {
     let sql = "UPDATE refs SET oid = ?4 WHERE repo = ?1 AND kind = 'branch' AND name = ?2 AND oid = ?3";
-    if tx.execute(sql, (repo, branch, from, to))? != 1 {
+    if tx.execute(sql, &[repo.into(), branch.into(), from.into(), to.into()])? != 1 {
         return Ok(false);
     }
     touch(tx, repo, branch, to)?;
@@ -124,39 +120,39 @@ pub(crate) fn advance(tx: &Transaction<'_>, repo: i64, branch: &str, from: &str,
 pub(crate) fn touch(tx: &Transaction<'_>, repo: i64, branch: &str, to: &str) -> Found<()> {
     tx.execute(
         "UPDATE repos SET updated = ?2 WHERE id = ?1",
-        (repo, crate::time::now_ms()),
+        &[repo.into(), crate::time::now_ms().into()],
     )?;
     if branch == "main" {
-        tx.execute("UPDATE repos SET head = ?2 WHERE id = ?1", (repo, to))?;
+        tx.execute("UPDATE repos SET head = ?2 WHERE id = ?1", &[repo.into(), to.into()])?;
     }
     Ok(())
 }
 
 /// Stores a commit with its directory objects.
 pub(crate) fn add_commit(tx: &Transaction<'_>, repo: i64, commit: &Commit, objects: &Objects) -> Found<()> {
-    let mut insert = tx.prepare_cached("INSERT INTO trees (id, body) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING")?;
     for (id, body) in &objects.bodies {
-        insert.execute((id, body))?;
+        let sql = "INSERT INTO trees (id, body) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
+        tx.execute(sql, &[id.into(), body.into()])?;
     }
     tx.execute(
         "INSERT INTO commits (repo, oid, parent, tree, author, title, body, time)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (repo, oid) DO NOTHING",
-        (
-            repo,
-            &commit.oid,
-            &commit.parent,
-            commit.tree,
-            &commit.author,
-            &commit.title,
-            &commit.body,
-            commit.time,
-        ),
+        &[
+            repo.into(),
+            (&commit.oid).into(),
+            commit.parent.as_deref().into(),
+            (&commit.tree).into(),
+            (&commit.author).into(),
+            (&commit.title).into(),
+            (&commit.body).into(),
+            commit.time.into(),
+        ],
     )?;
     Ok(())
 }
 
 /// A commit and its ancestors, newest first.
-pub(crate) fn ancestors(db: &Connection, repo: i64, from: &str, skip: usize, limit: usize) -> Found<Vec<Commit>> {
+pub(crate) fn ancestors(db: &Connection<'_>, repo: i64, from: &str, skip: usize, limit: usize) -> Found<Vec<Commit>> {
     let mut found = Vec::new();
     let mut next = Some(from.to_owned());
     let mut position = 0;
@@ -175,17 +171,15 @@ pub(crate) fn ancestors(db: &Connection, repo: i64, from: &str, skip: usize, lim
 }
 
 /// The entries of a stored directory.
-pub(crate) fn directory(db: &Connection, id: &Hash) -> Found<BTreeMap<String, Entry>> {
-    let body: Option<Vec<u8>> = db
-        .prepare_cached("SELECT body FROM trees WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
-        .optional()?;
+pub(crate) fn directory(db: &Connection<'_>, id: &Hash) -> Found<BTreeMap<String, Entry>> {
+    let sql = "SELECT body FROM trees WHERE id = ?1";
+    let body: Option<Vec<u8>> = db.optional(sql, &[id.into()], |row| row.get(0))?;
     let body = body.ok_or_else(|| DbError::Damaged(format!("directory {} is missing", hex::encode(id))))?;
     Ok(tree::decode(id, &body)?)
 }
 
 /// All files below a directory.
-pub(crate) fn files(db: &Connection, root: &Hash) -> Found<Files> {
+pub(crate) fn files(db: &Connection<'_>, root: &Hash) -> Found<Files> {
     let mut found = Files::new();
     let mut pending = vec![(String::new(), *root)];
     while let Some((prefix, id)) = pending.pop() {
@@ -202,7 +196,7 @@ pub(crate) fn files(db: &Connection, root: &Hash) -> Found<Files> {
 }
 
 /// The entry at a path below a directory.
-pub(crate) fn entry(db: &Connection, root: &Hash, path: &str) -> Found<Option<Entry>> {
+pub(crate) fn entry(db: &Connection<'_>, root: &Hash, path: &str) -> Found<Option<Entry>> {
     let mut id = *root;
     let mut components = path.split('/').peekable();
     while let Some(component) = components.next() {

@@ -1,9 +1,8 @@
 //! Repositories: create, find, list, change, delete.
 
-use super::{DbError, Found, like};
+use super::{Connection, Found, Row, Transaction, Value};
 use crate::names::{RepoKind, RepoName};
 use crate::time::now_ms;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params_from_iter, types::Value};
 
 /// A repository's row.
 #[derive(Debug, Clone)]
@@ -34,10 +33,10 @@ const RARE: i64 = 2_000;
 const COLUMNS: &str = "repos.id, repos.kind, repos.owner, repos.name, repos.created, repos.updated, repos.private, repos.gated, \
      repos.head, repos.likes, repos.pipeline, repos.library, repos.license, repos.card, repos.formats";
 
-fn repo(row: &Row<'_>) -> rusqlite::Result<Repo> {
+fn repo(row: &Row<'_>) -> Found<Repo> {
     Ok(Repo {
         id: row.get(0)?,
-        kind: if row.get_ref(1)?.as_str()? == "dataset" {
+        kind: if row.get::<String>(1)? == "dataset" {
             RepoKind::Dataset
         } else {
             RepoKind::Model
@@ -65,65 +64,80 @@ fn folded(name: &RepoName) -> String {
 }
 
 /// A repository by name, or by a former name.
-pub(crate) fn find(db: &Connection, kind: RepoKind, name: &RepoName) -> Found<Option<Repo>> {
-    let key = (kind.as_str(), folded(name));
+pub(crate) fn find(db: &Connection<'_>, kind: RepoKind, name: &RepoName) -> Found<Option<Repo>> {
+    let folded = folded(name);
+    let key = [kind.as_str().into(), (&folded).into()];
     let sql = format!("SELECT {COLUMNS} FROM repos WHERE kind = ?1 AND folded = ?2");
-    if let Some(found) = db.prepare_cached(&sql)?.query_row((key.0, &key.1), repo).optional()? {
+    if let Some(found) = db.optional(&sql, &key, repo)? {
         return Ok(Some(found));
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM repos JOIN moved ON moved.repo = repos.id WHERE moved.kind = ?1 AND moved.folded = ?2"
     );
-    Ok(db.prepare_cached(&sql)?.query_row(key, repo).optional()?)
+    db.optional(&sql, &key, repo)
 }
 
 /// Adds a repository without a commit; `head` is set by the first one. `None` if the name is taken.
 pub(crate) fn create(tx: &Transaction<'_>, kind: RepoKind, name: &RepoName, private: bool) -> Found<Option<i64>> {
-    let key = (kind.as_str(), folded(name));
+    let folded = folded(name);
+    let key = [kind.as_str().into(), (&folded).into()];
     let sql = "SELECT 1 FROM repos WHERE kind = ?1 AND folded = ?2";
-    if tx.query_row(sql, (key.0, &key.1), |_| Ok(())).optional()?.is_some() {
+    if tx.optional(sql, &key, |_| Ok(()))?.is_some() {
         return Ok(None);
     }
     // A new repository takes the name over from one that moved away.
-    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", (key.0, &key.1))?;
-    let now = now_ms();
-    tx.execute(
+    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", &key)?;
+    let id = tx.value(
         "INSERT INTO repos (kind, owner, name, folded, created, updated, private, gated, head)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, 'false', '')",
-        (key.0, &name.owner, &name.name, &key.1, now, private),
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, 'false', '') RETURNING id",
+        &[
+            kind.as_str().into(),
+            (&name.owner).into(),
+            (&name.name).into(),
+            (&folded).into(),
+            now_ms().into(),
+            private.into(),
+        ],
     )?;
-    Ok(Some(tx.last_insert_rowid()))
+    Ok(Some(id))
 }
 
 /// Removes a repository and everything that belongs to it. Its blobs become garbage unless others use them.
 pub(crate) fn delete(tx: &Transaction<'_>, id: i64) -> Found<()> {
     for table in ["refs", "commits", "tags", "blob_refs", "likes", "access", "moved"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [id])?;
+        tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), &[id.into()])?;
     }
-    tx.execute("DELETE FROM repos WHERE id = ?1", [id])?;
+    tx.execute("DELETE FROM repos WHERE id = ?1", &[id.into()])?;
     Ok(())
 }
 
 /// Renames a repository and leaves its former name pointing to it. False if the new name is taken.
 pub(crate) fn rename(tx: &Transaction<'_>, from: &Repo, to: &RepoName) -> Found<bool> {
+    let (before, after) = (folded(&from.name), folded(to));
     let kind = from.kind.as_str();
-    let key = folded(to);
+    let key = [kind.into(), (&after).into()];
     let sql = "SELECT id FROM repos WHERE kind = ?1 AND folded = ?2";
-    let there: Option<i64> = tx.query_row(sql, (kind, &key), |row| row.get(0)).optional()?;
+    let there: Option<i64> = tx.optional(sql, &key, |row| row.get(0))?;
     if there.is_some_and(|id| id != from.id) {
         return Ok(false);
     }
-    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", (kind, &key))?;
-    if folded(&from.name) != key {
+    tx.execute("DELETE FROM moved WHERE kind = ?1 AND folded = ?2", &key)?;
+    if before != after {
         tx.execute(
             "INSERT INTO moved (kind, folded, repo) VALUES (?1, ?2, ?3)
              ON CONFLICT (kind, folded) DO UPDATE SET repo = excluded.repo",
-            (kind, folded(&from.name), from.id),
+            &[kind.into(), (&before).into(), from.id.into()],
         )?;
     }
     tx.execute(
         "UPDATE repos SET owner = ?2, name = ?3, folded = ?4, updated = ?5 WHERE id = ?1",
-        (from.id, &to.owner, &to.name, &key, now_ms()),
+        &[
+            from.id.into(),
+            (&to.owner).into(),
+            (&to.name).into(),
+            (&after).into(),
+            now_ms().into(),
+        ],
     )?;
     Ok(true)
 }
@@ -131,7 +145,7 @@ pub(crate) fn rename(tx: &Transaction<'_>, from: &Repo, to: &RepoName) -> Found<
 /// Changes visibility and gating.
 pub(crate) fn set_settings(tx: &Transaction<'_>, id: i64, private: Option<bool>, gated: Option<&str>) -> Found<()> {
     let sql = "UPDATE repos SET private = COALESCE(?2, private), gated = COALESCE(?3, gated) WHERE id = ?1";
-    tx.execute(sql, (id, private, gated))?;
+    tx.execute(sql, &[id.into(), private.into(), gated.into()])?;
     Ok(())
 }
 
@@ -150,30 +164,32 @@ pub(crate) struct Summary {
 pub(crate) fn set_summary(tx: &Transaction<'_>, id: i64, summary: &Summary) -> Found<()> {
     tx.execute(
         "UPDATE repos SET pipeline = ?2, library = ?3, license = ?4, card = ?5, formats = ?6 WHERE id = ?1",
-        (
-            id,
-            &summary.pipeline,
-            &summary.library,
-            &summary.license,
-            &summary.card,
-            &summary.formats,
-        ),
+        &[
+            id.into(),
+            summary.pipeline.as_deref().into(),
+            summary.library.as_deref().into(),
+            summary.license.as_deref().into(),
+            (&summary.card).into(),
+            (&summary.formats).into(),
+        ],
     )?;
-    tx.execute("DELETE FROM tags WHERE repo = ?1", [id])?;
+    tx.execute("DELETE FROM tags WHERE repo = ?1", &[id.into()])?;
     for tag in &summary.tags {
         tx.execute(
             "INSERT INTO tags (repo, tag) VALUES (?1, ?2) ON CONFLICT (repo, tag) DO NOTHING",
-            (id, tag),
+            &[id.into(), tag.into()],
         )?;
     }
     Ok(())
 }
 
 /// Tags of a repository, sorted.
-pub(crate) fn tags(db: &Connection, id: i64) -> Found<Vec<String>> {
-    let mut statement = db.prepare_cached("SELECT tag FROM tags WHERE repo = ?1 ORDER BY tag")?;
-    let rows = statement.query_map([id], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub(crate) fn tags(db: &Connection<'_>, id: i64) -> Found<Vec<String>> {
+    db.all(
+        "SELECT tag FROM tags WHERE repo = ?1 ORDER BY tag",
+        &[id.into()],
+        |row| row.get(0),
+    )
 }
 
 /// How a list is sorted, always descending.
@@ -206,34 +222,40 @@ pub(crate) struct Query {
 }
 
 /// Whether few repositories have a tag.
-fn is_rare(db: &Connection, tag: &str) -> Found<bool> {
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE tag = ?1 LIMIT ?2) AS some";
-    let count: i64 = db.prepare_cached(sql)?.query_row((tag, RARE + 1), |row| row.get(0))?;
+fn is_rare(db: &Connection<'_>, tag: &str) -> Found<bool> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM tags WHERE tag = ?1 LIMIT ?2) AS few";
+    let count: i64 = db.value(sql, &[tag.into(), (RARE + 1).into()])?;
     Ok(count <= RARE)
 }
 
 /// Repositories of a kind, newest first or by likes.
-pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<Repo>> {
-    let mut values: Vec<Value> = vec![kind.as_str().to_owned().into()];
+pub(crate) fn list(db: &Connection<'_>, kind: RepoKind, query: &Query) -> Found<Vec<Repo>> {
+    let lower = |text: &String| text.to_lowercase();
+    let words: Vec<String> = query
+        .search
+        .iter()
+        .flat_map(|s| s.split_whitespace())
+        .take(8)
+        .map(str::to_lowercase)
+        .collect();
+    let (author, format) = (query.author.as_ref().map(lower), query.format.as_ref().map(lower));
+    let mut values: Vec<Value<'_>> = vec![kind.as_str().into()];
     let mut conditions = vec!["repos.kind = ?1".to_owned()];
-    let mut add = |sql: &dyn Fn(usize) -> String, value: Value| {
+    let mut add = |sql: &dyn Fn(usize) -> String, value| {
         values.push(value);
         conditions.push(sql(values.len()));
     };
-    for word in query.search.iter().flat_map(|s| s.split_whitespace()).take(8) {
-        add(
-            &|n| format!("instr(repos.folded, ?{n}) > 0"),
-            word.to_lowercase().into(),
-        );
+    for word in &words {
+        add(&|n| format!("instr(repos.folded, ?{n}) > 0"), word.into());
     }
-    if let Some(author) = &query.author {
-        add(&|n| format!("repos.owner = ?{n}"), author.to_ascii_lowercase().into());
+    if let Some(author) = &author {
+        add(&|n| format!("repos.owner = ?{n}"), author.into());
     }
     if let Some(pipeline) = &query.pipeline {
-        add(&|n| format!("repos.pipeline = ?{n}"), pipeline.clone().into());
+        add(&|n| format!("repos.pipeline = ?{n}"), pipeline.into());
     }
-    if let Some(format) = &query.format {
-        add(&|n| format!("repos.formats LIKE ?{n} ESCAPE '\\'"), like(format).into());
+    if let Some(format) = &format {
+        add(&|n| format!("instr(repos.formats, ?{n}) > 0"), format.into());
     }
     for tag in query.tags.iter().take(16) {
         // The repositories of a rare tag are looked up and sorted; for a common one the list is walked in its order until
@@ -246,7 +268,7 @@ pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<
                 format!("EXISTS (SELECT 1 FROM tags WHERE tags.repo = repos.id AND tags.tag = ?{n})")
             }
         };
-        add(&sql, tag.clone().into());
+        add(&sql, tag.into());
     }
     match query.gated {
         Some(true) => conditions.push("repos.gated <> 'false'".into()),
@@ -255,7 +277,7 @@ pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<
     }
     let mut visible = "repos.private = 0".to_owned();
     for space in query.spaces.iter().take(256) {
-        values.push(space.clone().into());
+        values.push(space.into());
         visible.push_str(&format!(" OR repos.owner = ?{}", values.len()));
     }
     conditions.push(format!("({visible})"));
@@ -273,37 +295,39 @@ pub(crate) fn list(db: &Connection, kind: RepoKind, query: &Query) -> Found<Vec<
         values.len() - 1,
         values.len()
     );
-    let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), repo)?;
-    rows.map(|row| row.map_err(DbError::from)).collect()
+    db.all(&sql, &values, repo)
 }
 
 /// The most used tags of public repositories with how many use them.
-pub(crate) fn facets(db: &Connection, kind: RepoKind, limit: usize) -> Found<Vec<(String, i64)>> {
+pub(crate) fn facets(db: &Connection<'_>, kind: RepoKind, limit: usize) -> Found<Vec<(String, i64)>> {
     let sql = "SELECT tag, COUNT(*) AS n FROM tags JOIN repos ON repos.id = tags.repo
                WHERE repos.kind = ?1 AND repos.private = 0 GROUP BY tag ORDER BY n DESC, tag LIMIT ?2";
-    let mut statement = db.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map((kind.as_str(), limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    db.all(sql, &[kind.as_str().into(), limit.into()], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
 
 /// Number of repositories of a name space, or of all (`None`).
-pub(crate) fn count(db: &Connection, kind: RepoKind, owner: Option<&str>) -> Found<i64> {
-    let sql = "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND (?2 IS NULL OR owner = ?2)";
-    Ok(db.query_row(sql, (kind.as_str(), owner), |row| row.get(0))?)
+pub(crate) fn count(db: &Connection<'_>, kind: RepoKind, owner: Option<&str>) -> Found<i64> {
+    let kind = kind.as_str().into();
+    match owner {
+        Some(owner) => {
+            let sql = "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND owner = ?2";
+            db.value(sql, &[kind, owner.into()])
+        }
+        None => db.value("SELECT COUNT(*) FROM repos WHERE kind = ?1", &[kind]),
+    }
 }
 
 /// Number of repositories of an account, of every kind and in all its name spaces.
-pub(crate) fn count_of(db: &Connection, account: &str) -> Found<u64> {
+pub(crate) fn count_of(db: &Connection<'_>, account: &str) -> Found<u64> {
     let sql = "SELECT COUNT(*) FROM repos
                WHERE repos.owner = ?1 OR repos.owner IN (SELECT name FROM names WHERE names.owner = ?1)";
-    let count: i64 = db.prepare_cached(sql)?.query_row([account], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    db.value(sql, &[account.into()])
 }
 
 /// The name space of a repository.
-pub(crate) fn owner(db: &Connection, id: i64) -> Found<Option<String>> {
-    let mut statement = db.prepare_cached("SELECT owner FROM repos WHERE id = ?1")?;
-    Ok(statement.query_row([id], |row| row.get(0)).optional()?)
+pub(crate) fn owner(db: &Connection<'_>, id: i64) -> Found<Option<String>> {
+    db.optional("SELECT owner FROM repos WHERE id = ?1", &[id.into()], |row| row.get(0))
 }

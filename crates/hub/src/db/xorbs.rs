@@ -1,8 +1,7 @@
 //! Where the chunks of xorbs are.
 
-use super::{Found, hash_column, size_column, sql_size};
+use super::{Connection, Found, Transaction, sql_size};
 use crate::tree::Hash;
-use rusqlite::{Connection, Transaction};
 
 /// One chunk: part of a stored blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,25 +12,29 @@ pub(crate) struct Chunk {
 }
 
 /// Chunks `first..end` of a xorb; fewer if not all are known.
-pub(crate) fn chunks(db: &Connection, xorb: &Hash, first: u32, end: u32) -> Found<Vec<Chunk>> {
+pub(crate) fn chunks(db: &Connection<'_>, xorb: &Hash, first: u32, end: u32) -> Found<Vec<Chunk>> {
     let sql = "SELECT blob, start, size FROM xorb_chunks WHERE xorb = ?1 AND position >= ?2 AND position < ?3 ORDER BY position";
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map((xorb, first, end), |row| {
+    db.all(sql, &[xorb.into(), first.into(), end.into()], |row| {
         Ok(Chunk {
-            blob: hash_column(row, "blob")?,
-            start: size_column(row, "start")?,
-            size: size_column(row, "size")?,
+            blob: row.get(0)?,
+            start: row.get(1)?,
+            size: row.get(2)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 /// Records where a chunk is.
 pub(crate) fn add(tx: &Transaction<'_>, xorb: &Hash, position: u32, chunk: &Chunk) -> Found<()> {
-    tx.prepare_cached(
+    tx.execute(
         "INSERT INTO xorb_chunks (xorb, position, size, blob, start) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (xorb, position) DO NOTHING",
-    )?
-    .execute((xorb, position, sql_size(chunk.size), chunk.blob, sql_size(chunk.start)))?;
+        &[
+            xorb.into(),
+            position.into(),
+            sql_size(chunk.size).into(),
+            (&chunk.blob).into(),
+            sql_size(chunk.start).into(),
+        ],
+    )?;
     Ok(())
 }

@@ -226,6 +226,9 @@ async fn observe(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     if status == StatusCode::INSUFFICIENT_STORAGE {
         hub.metrics.quota_refusals.inc();
     }
+    if let Some(code) = response.headers().get(crate::error::ERROR_CODE) {
+        hub.metrics.failed(code.as_bytes());
+    }
     tracing::debug!(%method, route, status = status.as_u16(), "request");
     hub.metrics.request(&route, status.as_u16(), started.elapsed());
     response
@@ -248,16 +251,22 @@ async fn health(State(hub): State<Arc<Hub>>) -> Response {
 }
 
 async fn metrics(State(hub): State<Arc<Hub>>) -> Answer<Response> {
-    let ((blobs, bytes), repos) = hub
+    let counted = hub
         .db
         .read(|db| {
             let repos = crate::db::repos::count(db, RepoKind::Model, None)?;
             Ok((crate::db::blobs::totals(db)?, repos))
         })
-        .await?;
-    hub.metrics.gauges(blobs, bytes, repos);
-    if let Some(chain) = &hub.chain {
-        let block = chain.block().await?.unwrap_or(0);
+        .await;
+    match counted {
+        Ok(((blobs, bytes), repos)) => hub.metrics.gauges(blobs, bytes, repos),
+        // The other numbers are wanted most while the database is away.
+        Err(error) => tracing::warn!(%error, "the gauges are those of the last time"),
+    }
+    if let Some(chain) = &hub.chain
+        && let Ok(block) = chain.block().await
+    {
+        let block = block.unwrap_or(0);
         hub.metrics.chain_block.set(i64::try_from(block).unwrap_or(i64::MAX));
     }
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -2,6 +2,15 @@
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub mod bucket;
+mod place;
+pub mod postgres;
+
+#[allow(unused_imports, reason = "every test file uses a part of this")]
+pub(crate) use place::on_all;
+#[allow(unused_imports, reason = "every test file uses a part of this")]
+pub use place::{Place, STORES};
+
 use opg_hub::{client, siwe::Scope};
 use secp256k1::SecretKey;
 use serde_json::Value;
@@ -24,7 +33,8 @@ impl Hub {
     pub fn start(dir: &Path, limits: &str) -> Self {
         let config = dir.join("hub.toml");
         let data = dir.join("data");
-        let text = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[limits]\n{limits}\n");
+        let stores = std::fs::read_to_string(dir.join(STORES)).unwrap_or_default();
+        let text = format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n{stores}[limits]\n{limits}\n");
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_opg-model-hub"))
             .arg("--config")
