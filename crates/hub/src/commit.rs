@@ -272,6 +272,7 @@ async fn attempt(hub: &Arc<Hub>, repo: &Repo, author: &str, branch: &str, reques
         .filter(|(path, file)| before.get(*path).is_none_or(|old| old.blob.sha256 != file.blob.sha256))
         .map(|(_, file)| file.blob.sha256)
         .collect();
+    let fresh: Vec<Hash> = fresh.into_iter().collect();
     let branch = branch.to_owned();
     hub.db
         .write(move |tx| {
@@ -279,16 +280,13 @@ async fn attempt(hub: &Arc<Hub>, repo: &Repo, author: &str, branch: &str, reques
             if !history::advance(tx, id, &branch, &head.oid, &commit.oid)? {
                 return Ok(None);
             }
-            for sha256 in &fresh {
+            if let Some(missing) = blobs::commit(tx, id, &fresh)? {
                 // Collected between the look and now: cannot happen within the hours that uploads are kept.
-                if blobs::get(tx, sha256)?.is_none() {
-                    return Err(ApiError::new(
-                        StatusCode::CONFLICT,
-                        "BlobMissing",
-                        format!("content {} is gone; upload it again", hex::encode(sha256)),
-                    ));
-                }
-                blobs::commit(tx, id, sha256)?;
+                return Err(ApiError::new(
+                    StatusCode::CONFLICT,
+                    "BlobMissing",
+                    format!("content {} is gone; upload it again", hex::encode(missing)),
+                ));
             }
             history::add_commit(tx, id, &commit, &objects)?;
             if let Some(summary) = &summary {

@@ -9,6 +9,7 @@ use crate::{
     tree::Hash,
 };
 use std::{
+    collections::HashSet,
     fs::File,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
@@ -34,6 +35,7 @@ pub struct Collected {
 
 /// Removes what nothing refers to and what is older than `hours`.
 pub(crate) async fn collect(hub: &Arc<Hub>, hours: u32) -> Answer<Collected> {
+    let _collecting = hub.collecting.lock().await;
     let before = now_ms() - i64::from(hours) * 3_600_000;
     let mut collected = Collected::default();
     // A backup under way needs what its snapshot of the database knows: the next collection removes it.
@@ -108,15 +110,12 @@ async fn orphans(hub: &Arc<Hub>) -> Answer<usize> {
     let _alone = hub.publishing.write().await;
     still_ours(hub).await?;
     let store = Arc::clone(&hub.blobs);
-    let on_disk = hub.blocking(move || Ok(store.list()?)).await?;
+    let stored = hub.blocking(move || Ok(store.list()?)).await?;
     let dead: Vec<Hash> = hub
         .db
         .read(move |db| {
-            let unknown = |sha256: Hash| Ok(blobs::get(db, &sha256)?.is_none().then_some(sha256));
-            on_disk
-                .into_iter()
-                .filter_map(|h| unknown(h).transpose())
-                .collect::<Result<_, DbError>>()
+            let known: HashSet<Hash> = blobs::known(db, &stored)?;
+            Ok(stored.into_iter().filter(|sha256| !known.contains(sha256)).collect())
         })
         .await?;
     remove(hub, dead).await

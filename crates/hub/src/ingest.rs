@@ -163,7 +163,7 @@ pub(crate) async fn publish(hub: &Arc<Hub>, repo: i64, incoming: Incoming, blob:
         let shared = Arc::clone(&hub);
         hub.db
             .write(move |tx| {
-                blobs::add(tx, repo, &blob, None)?;
+                blobs::add(tx, repo, &[(blob, None)])?;
                 allowed(tx, &shared, repo)
             })
             .await
@@ -177,9 +177,11 @@ pub(crate) async fn store_small(hub: &Arc<Hub>, repo: i64, small: Vec<(Blob, Vec
     let shared = Arc::clone(hub);
     hub.db
         .write(move |tx| {
-            for (blob, content) in &small {
-                blobs::add(tx, repo, blob, Some(content))?;
-            }
+            let stored: Vec<_> = small
+                .iter()
+                .map(|(blob, content)| (*blob, Some(content.as_slice())))
+                .collect();
+            blobs::add(tx, repo, &stored)?;
             allowed(tx, &shared, repo)
         })
         .await

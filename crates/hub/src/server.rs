@@ -133,6 +133,7 @@ impl ModelHub {
             metrics: Metrics::new(),
             rates: Buckets::default(),
             publishing: RwLock::new(()),
+            collecting: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
             parts: Mutex::default(),
             facets: Mutex::default(),

@@ -46,6 +46,8 @@ pub(crate) struct Hub {
     /// Read while a blob becomes fresh and while it is recorded, written while garbage is removed: a blob that comes again while it is
     /// being removed must not lose its file.
     pub(crate) publishing: RwLock<()>,
+    /// Held by the collection that runs: the next one waits, instead of taking its right to remove for a backup.
+    pub(crate) collecting: tokio::sync::Mutex<()>,
     /// Blobs that are being stored and have no row yet, with how many do it: they are no garbage, however long it takes.
     pub(crate) fresh: Mutex<HashMap<Hash, usize>>,
     pub(crate) uploads: Semaphore,

@@ -1,11 +1,11 @@
 //! Blobs: which exist, who may use them, what validators found, and which are garbage.
 
-use super::{Connection, Found, Row, Transaction, sql_size};
+use super::{Connection, Found, Row, Transaction, Value, sql_size};
 use crate::{
     time::now_ms,
     tree::{Blob, Entry, Hash},
 };
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// Largest blob that is kept in the database: for small files a row is cheaper than a file, and 10,000 of them are one
 /// transaction.
@@ -21,25 +21,36 @@ fn blob(row: &Row<'_>) -> Found<Blob> {
     })
 }
 
-/// Records a stored blob and that a repository may use it.
-pub(crate) fn add(tx: &Transaction<'_>, repo: i64, blob: &Blob, inline: Option<&[u8]>) -> Found<()> {
+/// Records stored blobs, with the content of those that are kept here, and that a repository may use them.
+pub(crate) fn add(tx: &Transaction<'_>, repo: i64, stored: &[(Blob, Option<&[u8]>)]) -> Found<()> {
     let now = now_ms();
-    tx.execute(
-        "INSERT INTO blobs (sha256, blake3, git, size, created) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (sha256) DO UPDATE SET created = excluded.created",
-        &[
-            (&blob.sha256).into(),
-            (&blob.blake3).into(),
-            (&blob.git).into(),
-            sql_size(blob.size).into(),
-            now.into(),
-        ],
-    )?;
-    if let Some(body) = inline {
-        let sql = "INSERT INTO inline_blobs (sha256, body) VALUES (?1, ?2) ON CONFLICT (sha256) DO NOTHING";
-        tx.execute(sql, &[(&blob.sha256).into(), body.into()])?;
-    }
-    allow(tx, repo, &blob.sha256)
+    // Several files of a commit may have the same content.
+    let stored: BTreeMap<&Hash, &(Blob, Option<&[u8]>)> = stored.iter().map(|one| (&one.0.sha256, one)).collect();
+    let rows: Vec<[Value<'_>; 5]> = stored
+        .values()
+        .map(|(blob, _)| {
+            [
+                (&blob.sha256).into(),
+                (&blob.blake3).into(),
+                (&blob.git).into(),
+                sql_size(blob.size).into(),
+                now.into(),
+            ]
+        })
+        .collect();
+    let into = "blobs (sha256, blake3, git, size, created)";
+    tx.insert(into, &rows, "(sha256) DO UPDATE SET created = excluded.created")?;
+    let bodies: Vec<[Value<'_>; 2]> = stored
+        .values()
+        .filter_map(|(blob, body)| Some([(&blob.sha256).into(), (*body)?.into()]))
+        .collect();
+    tx.insert("inline_blobs (sha256, body)", &bodies, "(sha256) DO NOTHING")?;
+    let refs: Vec<[Value<'_>; 4]> = stored
+        .keys()
+        .map(|sha256| [repo.into(), (*sha256).into(), false.into(), now.into()])
+        .collect();
+    let into = "blob_refs (repo, sha256, committed, created)";
+    tx.insert(into, &refs, "(repo, sha256) DO UPDATE SET created = excluded.created")
 }
 
 /// Lets a repository use a blob that is there, not yet committed.
@@ -52,14 +63,26 @@ pub(crate) fn allow(tx: &Transaction<'_>, repo: i64, sha256: &Hash) -> Found<()>
     Ok(())
 }
 
-/// Marks a blob as part of a commit of a repository.
-pub(crate) fn commit(tx: &Transaction<'_>, repo: i64, sha256: &Hash) -> Found<()> {
-    tx.execute(
-        "INSERT INTO blob_refs (repo, sha256, committed, created) VALUES (?1, ?2, 1, ?3)
-         ON CONFLICT (repo, sha256) DO UPDATE SET committed = 1",
-        &[repo.into(), sha256.into(), now_ms().into()],
-    )?;
-    Ok(())
+/// Marks blobs as part of a commit of a repository, and gives one that is not there, if there is one.
+pub(crate) fn commit(tx: &Transaction<'_>, repo: i64, blobs: &[Hash]) -> Found<Option<Hash>> {
+    let known = known(tx, blobs)?;
+    if let Some(missing) = blobs.iter().find(|sha256| !known.contains(*sha256)) {
+        return Ok(Some(*missing));
+    }
+    let now = now_ms();
+    let rows: Vec<[Value<'_>; 4]> = blobs
+        .iter()
+        .map(|sha256| [repo.into(), sha256.into(), true.into(), now.into()])
+        .collect();
+    let into = "blob_refs (repo, sha256, committed, created)";
+    tx.insert(into, &rows, "(repo, sha256) DO UPDATE SET committed = 1")?;
+    Ok(None)
+}
+
+/// Those of a list that are there.
+pub(crate) fn known(db: &Connection<'_>, blobs: &[Hash]) -> Found<HashSet<Hash>> {
+    let sql = "SELECT sha256 FROM blobs WHERE sha256 IN";
+    Ok(db.all_of(sql, blobs, |row| row.get(0))?.into_iter().collect())
 }
 
 /// A blob by hash.

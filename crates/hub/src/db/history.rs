@@ -1,6 +1,6 @@
 //! Branches, tags, commits and directory objects.
 
-use super::{Connection, DbError, Found, Row, Transaction};
+use super::{Connection, DbError, Found, Row, Transaction, Value};
 use crate::{
     names::is_oid,
     tree::{self, Entry, Files, Hash, Objects},
@@ -130,10 +130,12 @@ pub(crate) fn touch(tx: &Transaction<'_>, repo: i64, branch: &str, to: &str) -> 
 
 /// Stores a commit with its directory objects.
 pub(crate) fn add_commit(tx: &Transaction<'_>, repo: i64, commit: &Commit, objects: &Objects) -> Found<()> {
-    for (id, body) in &objects.bodies {
-        let sql = "INSERT INTO trees (id, body) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
-        tx.execute(sql, &[id.into(), body.into()])?;
-    }
+    let bodies: Vec<[Value<'_>; 2]> = objects
+        .bodies
+        .iter()
+        .map(|(id, body)| [id.into(), body.into()])
+        .collect();
+    tx.insert("trees (id, body)", &bodies, "(id) DO NOTHING")?;
     tx.execute(
         "INSERT INTO commits (repo, oid, parent, tree, author, title, body, time)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (repo, oid) DO NOTHING",

@@ -205,6 +205,30 @@ impl<T: Column> Column for Option<T> {
     }
 }
 
+/// Most rows of one statement.
+const ROWS: usize = 256;
+
+/// Cuts a list into pieces whose sizes are powers of two, so that few different statements are prepared.
+fn pieces<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = list.len().min(ROWS).checked_ilog2()?;
+        let (piece, rest) = list.split_at_checked(1 << size)?;
+        list = rest;
+        Some(piece)
+    })
+}
+
+/// `(?1, ?2), (?3, ?4)` for two rows of two.
+fn tuples(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let names: Vec<String> = (1..=columns)
+            .map(|column| format!("?{}", row * columns + column))
+            .collect();
+        format!("({})", names.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// One state of the database, to read.
 #[derive(Debug)]
 pub(crate) struct Connection<'c>(Kind<'c>);
@@ -280,6 +304,28 @@ impl<'c> Connection<'c> {
         Ok(found)
     }
 
+    /// All rows whose key is in a list. The statement ends with `IN`.
+    pub(crate) fn all_of<T, K>(
+        &self,
+        sql: &str,
+        keys: &[K],
+        mut read: impl FnMut(&Row<'_>) -> Found<T>,
+    ) -> Found<Vec<T>>
+    where
+        for<'k> &'k K: Into<Value<'k>>,
+    {
+        let mut found = Vec::new();
+        for piece in pieces(keys) {
+            let values: Vec<Value<'_>> = piece.iter().map(Into::into).collect();
+            let sql = format!("{sql} {}", tuples(1, piece.len()));
+            self.each(&sql, &values, |row| {
+                found.push(read(row)?);
+                Ok(true)
+            })?;
+        }
+        Ok(found)
+    }
+
     /// The first column of the only row: of a count, a sum.
     pub(crate) fn value<T: Column>(&self, sql: &str, values: &[Value<'_>]) -> Found<T> {
         let found = self.optional(sql, values, |row| row.get(0))?;
@@ -304,6 +350,19 @@ impl<'c> Transaction<'c> {
         Self(connection)
     }
 
+    /// Inserts rows, many with one statement: with a server each is a journey. `conflict` says what becomes of a row that is
+    /// there; unless that is nothing, no two of the rows may be the same one.
+    pub(crate) fn insert<const N: usize>(&self, into: &str, rows: &[[Value<'_>; N]], conflict: &str) -> Found<()> {
+        for piece in pieces(rows) {
+            let sql = format!(
+                "INSERT INTO {into} VALUES {} ON CONFLICT {conflict}",
+                tuples(piece.len(), N)
+            );
+            self.execute(&sql, piece.as_flattened())?;
+        }
+        Ok(())
+    }
+
     /// Runs a statement, and returns how many rows it changed.
     pub(crate) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Found<u64> {
         check(values)?;
@@ -314,5 +373,21 @@ impl<'c> Transaction<'c> {
             }
             Kind::Postgres(session) => session.try_borrow_mut().map_err(|_| nested())?.execute(sql, values),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_cut_into_few_shapes() {
+        let list: Vec<usize> = (0..1_000).collect();
+        let sizes: Vec<usize> = pieces(&list).map(<[usize]>::len).collect();
+        assert_eq!(sizes, [256, 256, 256, 128, 64, 32, 8]);
+        let joined: Vec<usize> = pieces(&list).flatten().copied().collect();
+        assert_eq!(joined, list);
+        assert_eq!(pieces::<usize>(&[]).count(), 0);
+        assert_eq!(tuples(2, 3), "(?1, ?2, ?3), (?4, ?5, ?6)");
     }
 }

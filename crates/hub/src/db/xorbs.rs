@@ -1,6 +1,6 @@
 //! Where the chunks of xorbs are.
 
-use super::{Connection, Found, Transaction, sql_size};
+use super::{Connection, Found, Transaction, Value, sql_size};
 use crate::tree::Hash;
 
 /// One chunk: part of a stored blob.
@@ -23,18 +23,20 @@ pub(crate) fn chunks(db: &Connection<'_>, xorb: &Hash, first: u32, end: u32) -> 
     })
 }
 
-/// Records where a chunk is.
-pub(crate) fn add(tx: &Transaction<'_>, xorb: &Hash, position: u32, chunk: &Chunk) -> Found<()> {
-    tx.execute(
-        "INSERT INTO xorb_chunks (xorb, position, size, blob, start) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (xorb, position) DO NOTHING",
-        &[
-            xorb.into(),
-            position.into(),
-            sql_size(chunk.size).into(),
-            (&chunk.blob).into(),
-            sql_size(chunk.start).into(),
-        ],
-    )?;
-    Ok(())
+/// Records where chunks are: xorb, position and place of each.
+pub(crate) fn add(tx: &Transaction<'_>, placed: &[(Hash, u32, Chunk)]) -> Found<()> {
+    let rows: Vec<[Value<'_>; 5]> = placed
+        .iter()
+        .map(|(xorb, position, chunk)| {
+            [
+                xorb.into(),
+                (*position).into(),
+                sql_size(chunk.size).into(),
+                (&chunk.blob).into(),
+                sql_size(chunk.start).into(),
+            ]
+        })
+        .collect();
+    let into = "xorb_chunks (xorb, position, size, blob, start)";
+    tx.insert(into, &rows, "(xorb, position) DO NOTHING")
 }

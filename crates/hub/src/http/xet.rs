@@ -373,9 +373,7 @@ pub(super) async fn shard(State(hub): State<Arc<Hub>>, headers: HeaderMap, conte
         }
         hub.db
             .write(move |tx| {
-                for (xorb, position, chunk) in &placed {
-                    xorbs::add(tx, xorb, *position, chunk)?;
-                }
+                xorbs::add(tx, &placed)?;
                 Ok::<_, DbError>(())
             })
             .await?;
