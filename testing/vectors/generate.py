@@ -45,6 +45,60 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+# BLAKE3 (the paper's section 2, hash mode only).
+BLAKE3_IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+BLAKE3_ORDER = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+
+
+def blake3_compress(cv, block, counter, length, flags):
+    words = [int.from_bytes(block[i:i + 4], "little") for i in range(0, 64, 4)]
+    v = cv + BLAKE3_IV[:4] + [counter & 0xFFFFFFFF, counter >> 32, length, flags]
+
+    def mix(a, b, c, d, x, y):
+        for word, r, q in ((x, 16, 12), (y, 8, 7)):
+            v[a] = (v[a] + v[b] + word) & 0xFFFFFFFF
+            v[d] = (lambda n: (n >> r | n << (32 - r)) & 0xFFFFFFFF)(v[d] ^ v[a])
+            v[c] = (v[c] + v[d]) & 0xFFFFFFFF
+            v[b] = (lambda n: (n >> q | n << (32 - q)) & 0xFFFFFFFF)(v[b] ^ v[c])
+
+    for _ in range(7):
+        for i, (a, b, c, d) in enumerate(((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+                                          (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))):
+            mix(a, b, c, d, words[2 * i], words[2 * i + 1])
+        words = [words[i] for i in BLAKE3_ORDER]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def blake3(data: bytes) -> bytes:
+    def subtree(part, chunk, root):
+        if len(part) <= 1024:
+            cv = BLAKE3_IV
+            blocks = [part[i:i + 64] for i in range(0, len(part), 64)] or [b""]
+            for i, block in enumerate(blocks):
+                last = i == len(blocks) - 1
+                flags = (1 if i == 0 else 0) | (2 if last else 0) | (8 if last and root else 0)
+                cv = blake3_compress(cv, block.ljust(64, b"\0"), chunk, len(block), flags)
+            return cv
+        left = 1024
+        while left * 2 < len(part):
+            left *= 2
+        pair = subtree(part[:left], chunk, False) + subtree(part[left:], chunk + left // 1024, False)
+        return blake3_compress(BLAKE3_IV, b"".join(w.to_bytes(4, "little") for w in pair), 0, 64, 4 | (8 if root else 0))
+    return b"".join(w.to_bytes(4, "little") for w in subtree(data, 0, True))
+
+
+def manifest(version, kind, entry, files):
+    """Canonical CBOR of a model's manifest and its root."""
+    def one(path, content):
+        fields = {1: path, 2: len(content), 3: sha256(content)}
+        if version == 2:
+            fields[4] = blake3(content)
+            fields[5] = hashlib.sha1(b"blob %d\0" % len(content) + content).digest()
+        return fields
+    encoded = cbor({1: version, 2: kind, 3: [one(p, c) for p, c in sorted(files.items())], 4: entry})
+    return encoded, tagged(f"opg/model/v{version}", encoded)
+
+
 def tagged(tag: str, *parts: bytes) -> bytes:
     out = bytes([len(tag)]) + tag.encode()
     for part in parts:
@@ -290,6 +344,19 @@ def main():
         "splits": [{"charge": str(s), "royalty_bps": r, "router": ro, "auditors": au, "creator": cr, "split": split(s, r, ro, au, cr)}
                    for s in sums for r in (0, 1, 1000, 3000) for ro, au, cr in
                    ((False, False, True), (True, True, True), (True, False, False))],
+    })
+
+    # Manifests of models. What Python cannot say as short as this: content is a byte repeated.
+    models = [(1, "model.onnx", {"model.onnx": (0, 0)}), (2, "model.gguf", {"model.gguf": (0x61, 1)}), (1, "model.onnx", {"model.onnx": (7, 1024)}),
+              (2, "model.gguf", {"model.gguf": (7, 1025)}), (2, "model.gguf", {"model.gguf": (9, 70_000)}),
+              (1, "m/net.onnx", {"m/net.onnx": (1, 5000), "m/weights.bin": (2, 40_000), "LICENSE": (3, 12)})]
+    write("manifest.json", {
+        "blake3": [{"byte": b, "length": n, "hash": hx(blake3(bytes([b]) * n))} for b, n in ((0, 0), (1, 1), (2, 64), (3, 65), (4, 1024), (5, 3073), (6, 16_385))],
+        "manifests": [{"version": v, "format": {1: "onnx", 2: "gguf"}[kind], "entry": entry,
+                       "files": [{"path": p, "byte": b, "length": n} for p, (b, n) in files.items()],
+                       "cbor": hx(encoded), "root": hx(root)}
+                      for v in (1, 2) for kind, entry, files in models
+                      for encoded, root in [manifest(v, kind, entry, {p: bytes([b]) * n for p, (b, n) in files.items()})]],
     })
 
     # Identifiers, one node with its keys.

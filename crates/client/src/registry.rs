@@ -60,6 +60,8 @@ pub struct Registered {
     pub royalty_bps: u16,
     /// The creator's reference price.
     pub price: Price,
+    /// Block of the commitment that came first; 0 for models of the genesis.
+    pub committed_at: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,6 +144,7 @@ impl Client {
                 per_mtok_in: Amount(model.price.perMtokIn),
                 per_mtok_out: Amount(model.price.perMtokOut),
             },
+            committed_at: model.committedAt,
         }))
     }
 

@@ -206,6 +206,19 @@ pub fn read_model_terms<R: StateReader>(state: &R, model_root: B256) -> Result<O
     }))
 }
 
+/// Reads the block of the commitment by which a model was registered, 0 for those of the genesis; `None` if it is not.
+///
+/// # Errors
+/// Those of the reader.
+pub fn read_model_committed<R: StateReader>(state: &R, model_root: B256) -> Result<Option<u64>, R::Error> {
+    let base = slots::model_base(model_root);
+    if address(state.storage(addresses::MODEL_REGISTRY, base)?).is_zero() {
+        return Ok(None);
+    }
+    let packed = state.storage(addresses::MODEL_REGISTRY, base.wrapping_add(U256::from(3)))?;
+    Ok(Some(field(packed, 40, 64)))
+}
+
 /// Reads the hash of the registration report of a model's program; `None` if it is not registered.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::{
 
 use alloy_primitives::B256;
 use opg_integer_program::{error::ProgramError, program::Program};
-use opg_models::{Format, Manifest, ManifestError, ModelRoot};
+use opg_models::{Format, Manifest, ManifestError, ManifestVersion, ModelRoot};
 use opg_primitives::money::{Amount, Price};
 use opg_zkml::{ParameterSet, PlanError, RegisteredModel};
 
@@ -100,12 +100,12 @@ pub const DEMO_MODELS: [DemoModel; 4] = [
 ];
 
 impl DemoModel {
-    /// Content root.
+    /// Content root, of the newest version.
     ///
     /// # Errors
     /// Never for the models above; the type of the manifest's encoder.
     pub fn root(&self) -> Result<ModelRoot, ManifestError> {
-        Manifest::single(self.format, self.bytes).root()
+        Manifest::single(ManifestVersion::NEWEST, self.format, self.bytes).root()
     }
 
     /// Path of its file below `dir`.

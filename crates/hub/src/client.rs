@@ -8,7 +8,7 @@ pub use folder::{Folder, FolderError, LocalFile};
 pub use push::{Pushed, Session};
 
 use crate::siwe::{Message, Scope, address_of};
-use opg_models::{FileHasher, Format, Manifest, ManifestError, ModelRoot};
+use opg_models::{FileHasher, Format, Manifest, ManifestError, ManifestVersion, ModelRoot};
 use secp256k1::{SECP256K1, SecretKey};
 use serde::Deserialize;
 use std::{io, path::Path, time::Duration};
@@ -206,7 +206,10 @@ pub async fn download(
         source,
     };
     let mut file = tokio::fs::File::create(&part).await.map_err(failed)?;
-    let mut hasher = FileHasher::new();
+    let length = response
+        .content_length()
+        .ok_or_else(|| ClientError::Answer("a file without its length".into()))?;
+    let mut hasher = FileHasher::new(ManifestVersion::NEWEST, length);
     let mut size = 0;
     while let Some(piece) = response.chunk().await? {
         hasher.update(&piece);
@@ -214,8 +217,9 @@ pub async fn download(
         file.write_all(&piece).await.map_err(failed)?;
     }
     file.sync_all().await.map_err(failed)?;
-    let got = Manifest::single_hashed(format, hasher).root()?;
-    if got != root {
+    let manifest = Manifest::single_hashed(ManifestVersion::NEWEST, format, hasher);
+    if manifest.with_root(root).is_none() {
+        let got = manifest.root()?;
         tokio::fs::remove_file(&part).await.map_err(failed)?;
         return Err(ClientError::Root { expected: root, got });
     }

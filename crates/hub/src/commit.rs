@@ -6,15 +6,18 @@
 
 use crate::{
     db::{
-        DbError, blobs,
+        DbError,
+        blobs::{self, INLINE_LIMIT},
         history::{self, Commit},
         repos::{self, Repo},
     },
     error::{Answer, ApiError},
     git, inspect,
+    outboards::Outboards,
     state::{Caller, Hub},
     time::now,
     tree::{self, File, Files, Hash, TreeError},
+    validate::{self, FileKind},
 };
 use axum::http::StatusCode;
 use std::{collections::BTreeSet, sync::Arc};
@@ -274,7 +277,9 @@ async fn attempt(hub: &Arc<Hub>, repo: &Repo, author: &str, branch: &str, reques
         .collect();
     let fresh: Vec<Hash> = fresh.into_iter().collect();
     let branch = branch.to_owned();
-    hub.db
+    let new = fresh.clone();
+    let commit = hub
+        .db
         .write(move |tx| {
             // First, so that of two racing commits the second writes nothing at all.
             if !history::advance(tx, id, &branch, &head.oid, &commit.oid)? {
@@ -294,7 +299,36 @@ async fn attempt(hub: &Arc<Hub>, repo: &Repo, author: &str, branch: &str, reques
             }
             Ok(Some(commit))
         })
-        .await
+        .await?;
+    if commit.is_some() {
+        prepare(hub, after.iter().filter(|(_, file)| new.contains(&file.blob.sha256)));
+    }
+    Ok(commit)
+}
+
+/// Makes the hash trees of new model files, so that the first who asks for a verified range does not wait.
+fn prepare<'a>(hub: &Arc<Hub>, fresh: impl Iterator<Item = (&'a String, &'a File)>) {
+    let large: Vec<_> = fresh
+        .filter(|(path, file)| {
+            matches!(validate::kind_of(path), FileKind::Model(_)) && file.blob.size > INLINE_LIMIT as u64
+        })
+        .map(|(_, file)| file.blob)
+        .collect();
+    if large.is_empty() {
+        return;
+    }
+    let hub = Arc::clone(hub);
+    tokio::spawn(async move {
+        for blob in large {
+            if let Err(error) = Outboards::get(&hub, blob).await {
+                tracing::warn!(
+                    ?error,
+                    blob = hex::encode(blob.sha256),
+                    "hash tree not made; it is when a range is asked for"
+                );
+            }
+        }
+    });
 }
 
 /// The first commit of a repository: an empty tree.

@@ -94,10 +94,11 @@ async fn remove(hub: &Arc<Hub>, mut dead: Vec<Hash>) -> Answer<usize> {
         let fresh = hub.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         dead.retain(|sha256| !fresh.contains_key(sha256));
     }
-    let (count, store) = (dead.len(), Arc::clone(&hub.blobs));
+    let (count, shared) = (dead.len(), Arc::clone(hub));
     hub.blocking(move || {
         for sha256 in dead {
-            store.remove(&sha256)?;
+            shared.blobs.remove(&sha256)?;
+            shared.outboards.remove(&sha256)?;
         }
         Ok(())
     })
@@ -111,12 +112,26 @@ async fn orphans(hub: &Arc<Hub>) -> Answer<usize> {
     still_ours(hub).await?;
     let store = Arc::clone(&hub.blobs);
     let stored = hub.blocking(move || Ok(store.list()?)).await?;
-    let dead: Vec<Hash> = hub
-        .db
-        .read(move |db| {
-            let known: HashSet<Hash> = blobs::known(db, &stored)?;
-            Ok(stored.into_iter().filter(|sha256| !known.contains(sha256)).collect())
-        })
-        .await?;
+    let dead = unknown(hub, stored).await?;
+    let shared = Arc::clone(hub);
+    let outboards = hub.blocking(move || Ok(shared.outboards.list()?)).await?;
+    let left = unknown(hub, outboards).await?;
+    let shared = Arc::clone(hub);
+    hub.blocking(move || {
+        for sha256 in left {
+            shared.outboards.remove(&sha256)?;
+        }
+        Ok(())
+    })
+    .await?;
     remove(hub, dead).await
+}
+
+/// Those of some blobs that no row knows.
+async fn unknown(hub: &Hub, found: Vec<Hash>) -> Answer<Vec<Hash>> {
+    let unknown = hub.db.read(move |db| {
+        let known: HashSet<Hash> = blobs::known(db, &found)?;
+        Ok(found.into_iter().filter(|sha256| !known.contains(sha256)).collect())
+    });
+    Ok(unknown.await?)
 }

@@ -9,8 +9,7 @@ use crate::{
     tree::{Blob, Files},
     validate::{self, FileKind, Look, ModelFormat, Report},
 };
-use opg_models::{FileEntry, Manifest, ModelRoot};
-use opg_primitives::B256;
+use opg_models::{FileEntry, Manifest, ManifestVersion, ModelRoot};
 use std::sync::Arc;
 
 /// From this size on, only one file is in memory at a time.
@@ -67,15 +66,32 @@ pub(crate) struct Model {
     pub(crate) named: Option<(ModelRoot, Manifest)>,
 }
 
-/// The manifest and root of a one-file model. They are those of the same file anywhere: independent of its name here.
+impl Model {
+    /// Every name of it, the newest version first: any of them may be the one that is registered.
+    pub(crate) fn names(&self) -> Vec<(ModelRoot, Manifest)> {
+        self.named.iter().flat_map(|(_, manifest)| names(manifest)).collect()
+    }
+}
+
+/// A manifest and its older versions with their roots.
+pub(crate) fn names(manifest: &Manifest) -> Vec<(ModelRoot, Manifest)> {
+    manifest
+        .versions()
+        .filter_map(|manifest| Some((manifest.root().ok()?, manifest)))
+        .collect()
+}
+
+/// The newest manifest and root of a one-file model. They are those of the same file anywhere: independent of its name here.
 pub(crate) fn name_model(format: ModelFormat, blob: &Blob) -> Option<(ModelRoot, Manifest)> {
     let format = format.root_format()?;
     let entry = FileEntry {
         path: format.canonical_path().to_owned(),
         size: blob.size,
-        sha256: B256::new(blob.sha256),
+        sha256: blob.sha256.into(),
+        blake3: Some(blob.blake3.into()),
+        git_sha1: Some(blob.git.into()),
     };
-    let manifest = Manifest::new(format, format.canonical_path(), vec![entry]).ok()?;
+    let manifest = Manifest::new(ManifestVersion::NEWEST, format, format.canonical_path(), vec![entry]).ok()?;
     Some((manifest.root().ok()?, manifest))
 }
 

@@ -79,6 +79,8 @@ mod inspect;
 mod metrics;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod names;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod outboards;
 mod pages;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod quota;

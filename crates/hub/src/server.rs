@@ -9,6 +9,7 @@ use crate::{
     gc::{self, Collected},
     http,
     metrics::Metrics,
+    outboards::Outboards,
     state::Hub,
 };
 use opg_rate_limit::Buckets;
@@ -105,6 +106,7 @@ impl ModelHub {
         let bucket = config.blobs.as_ref().map(Bucket::new).transpose()?.map(Arc::new);
         let adopt = config.blobs.as_ref().is_some_and(|blobs| blobs.adopt);
         let blobs = Arc::new(BlobStore::open(&dir)?.with(bucket.clone()));
+        let outboards = Outboards::open(&dir)?;
         let (place, books) = (config.place("hub.sqlite")?, config.place("chain.sqlite")?);
         let watched = config.chain.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, HubError> {
@@ -129,6 +131,7 @@ impl ModelHub {
             public_url,
             db: database,
             blobs,
+            outboards,
             link_key,
             metrics: Metrics::new(),
             rates: Buckets::default(),

@@ -14,6 +14,7 @@ use crate::{
     error::{Answer, ApiError},
     metrics::Metrics,
     names::{NameError, RepoKind, RepoName},
+    outboards::Outboards,
     tree::Hash,
 };
 use axum::{
@@ -39,6 +40,8 @@ pub(crate) struct Hub {
     pub(crate) public_url: String,
     pub(crate) db: Db,
     pub(crate) blobs: Arc<BlobStore>,
+    /// Hash trees of large blobs.
+    pub(crate) outboards: Outboards,
     /// Key of the signatures in upload links.
     pub(crate) link_key: [u8; 32],
     pub(crate) metrics: Metrics,

@@ -8,7 +8,7 @@ use opg_hub::{
     client,
     siwe::{Message, Scope, address_of},
 };
-use opg_models::{Format, Manifest};
+use opg_models::{Format, Manifest, ManifestVersion};
 use secp256k1::{SECP256K1, SecretKey};
 use serde_json::{Value, json};
 
@@ -390,7 +390,9 @@ async fn a_changed_byte_on_disk_is_noticed(place: Place) {
     hub.commit(&token, &id, &[header("x"), large("tiny.gguf", &oid, content.len())])
         .await;
     // The hub names the model as the network does.
-    let expected = Manifest::single(Format::Gguf, &content).root().unwrap();
+    let expected = Manifest::single(ManifestVersion::NEWEST, Format::Gguf, &content)
+        .root()
+        .unwrap();
     let (_, root) = hub.get(None, &format!("/api/opg/models/{id}/root")).await;
     assert_eq!(root["root"], expected.to_string());
     let manifest = hex::decode(root["manifest_cbor"].as_str().unwrap()).unwrap();
@@ -414,7 +416,9 @@ async fn a_changed_byte_on_disk_is_noticed(place: Place) {
     // The hub breaks the download off instead of ending it.
     assert!(hub.http.get(&url).send().await.unwrap().bytes().await.is_err());
     // A range is not hashed by the hub: the client's check catches what a hub serves.
-    let other = Manifest::single(Format::Gguf, b"something else").root().unwrap();
+    let other = Manifest::single(ManifestVersion::NEWEST, Format::Gguf, b"something else")
+        .root()
+        .unwrap();
     let result = client::download(&hub.http, &url, None, Format::Gguf, other, &to).await;
     assert!(result.is_err() && !to.exists());
 }

@@ -12,7 +12,7 @@ use crate::{
 use alloy_primitives::B256;
 use opg_artefact::MAX_ARTEFACT_BYTES;
 use opg_integer_program::{MAX_PROGRAM_BYTES, program::Program};
-use opg_models::Format;
+use opg_models::{Format, Manifest};
 use opg_primitives::{
     ids::{ModelRoot, NodeId},
     mode::{Grade, Mode},
@@ -60,6 +60,8 @@ struct OnChain {
 pub(crate) struct ServedModel {
     pub(crate) name: String,
     pub(crate) root: ModelRoot,
+    /// What the root is the hash of, if the node has the model's files.
+    pub(crate) manifest: Option<Manifest>,
     engine: Engine,
 }
 
@@ -77,14 +79,6 @@ impl ServedModel {
     pub(crate) fn runtime(&self) -> Option<&ModelRuntime> {
         match &self.engine {
             Engine::Loaded(model) => Some(&model.runtime),
-            Engine::Closed(_) => None,
-        }
-    }
-
-    /// What the root is the hash of, if the node has the model's files.
-    pub(crate) fn manifest(&self) -> Option<&opg_models::Manifest> {
-        match &self.engine {
-            Engine::Loaded(model) => Some(&model.manifest),
             Engine::Closed(_) => None,
         }
     }
@@ -118,6 +112,8 @@ impl ProvableProgram {
 pub(crate) struct Loaded {
     models: Models,
     closed: Vec<ServedModel>,
+    /// Roots that the configuration names, by model.
+    roots: HashMap<String, ModelRoot>,
     programs: HashMap<String, RegisteredModel>,
     usd: HashMap<String, UsdPrice>,
 }
@@ -298,6 +294,7 @@ impl Catalogue {
                 closed.push(ServedModel {
                     name: model.name.clone(),
                     root: opened.root(),
+                    manifest: None,
                     engine: Engine::Closed(opened),
                 });
             }
@@ -319,20 +316,23 @@ impl Catalogue {
         let usd = models.iter().filter_map(|model| Some((model.name.clone(), model.usd?)));
         let usd = usd.collect();
         let loaded = Models::load(&specs, &options)?;
+        let mut roots = HashMap::new();
         for model in models {
-            let got = loaded.get(&model.name).map(|loaded| loaded.root);
-            if let (Some(hub), Some(got)) = (&model.hub, got)
-                && hub.root != got
-            {
+            let (Some(hub), Some(loaded)) = (&model.hub, loaded.get(&model.name)) else {
+                continue;
+            };
+            if loaded.manifest.with_root(hub.root).is_none() {
                 return Err(CatalogueError::OtherRoot {
                     name: model.name.clone(),
                     expected: hub.root,
-                    got,
+                    got: loaded.root,
                 });
             }
+            roots.insert(model.name.clone(), hub.root);
         }
         Ok(Loaded {
             usd,
+            roots,
             models: loaded,
             closed,
             programs,
@@ -344,6 +344,7 @@ impl Catalogue {
         let Loaded {
             models,
             closed,
+            roots,
             mut programs,
             mut usd,
         } = loaded;
@@ -354,12 +355,21 @@ impl Catalogue {
             tracing::warn!(%error, "the price oracle cannot be read: models with prices in USD are not sold yet");
         }
         let mut served = Vec::new();
-        let loaded = models.iter().map(|model| ServedModel {
-            name: model.name.clone(),
-            root: model.root,
-            engine: Engine::Loaded(Arc::clone(model)),
-        });
-        for model in loaded.chain(closed) {
+        let mut named = Vec::new();
+        for model in models.iter() {
+            let manifest = match roots.get(&model.name) {
+                Some(root) => model.manifest.with_root(*root),
+                None => Some(registered_version(chain, &model.manifest).await?),
+            };
+            let manifest = manifest.unwrap_or_else(|| model.manifest.clone());
+            named.push(ServedModel {
+                name: model.name.clone(),
+                root: manifest.root().map_err(RuntimeError::from)?,
+                manifest: Some(manifest),
+                engine: Engine::Loaded(Arc::clone(model)),
+            });
+        }
+        for model in named.into_iter().chain(closed) {
             let terms = read_terms(chain, node_id, &model).await?;
             let program = match programs.remove(&model.name) {
                 None => None,
@@ -460,6 +470,21 @@ fn load_program(model: &str, path: &Path) -> Result<RegisteredModel, CatalogueEr
         )));
     }
     Ok(registered)
+}
+
+/// Under which of its roots a file of this machine is registered: under several, the one that was committed to first; the
+/// newest if it is under none.
+async fn registered_version(chain: &Chain, manifest: &Manifest) -> Result<Manifest, CatalogueError> {
+    let mut first: Option<(u64, Manifest)> = None;
+    for version in manifest.versions() {
+        let root = version.root().map_err(RuntimeError::from)?;
+        if let Some(block) = chain.model_committed(root.0).await?
+            && first.as_ref().is_none_or(|(earlier, _)| block < *earlier)
+        {
+            first = Some((block, version));
+        }
+    }
+    Ok(first.map_or_else(|| manifest.clone(), |(_, version)| version))
 }
 
 async fn is_registered(chain: &Chain, model: &ServedModel, program: &RegisteredModel) -> Result<bool, RpcError> {

@@ -119,6 +119,11 @@ impl Chain {
         self.read(|s| state::read_model_terms(s, root)).await
     }
 
+    /// Block of the commitment by which a model was registered; `None` if it is not.
+    pub(crate) async fn model_committed(&self, root: B256) -> Result<Option<u64>, RpcError> {
+        self.read(|s| state::read_model_committed(s, root)).await
+    }
+
     /// Hash of the registration report of a model's program.
     pub(crate) async fn program(&self, root: B256, program: B256) -> Result<Option<B256>, RpcError> {
         self.read(|s| state::read_program(s, root, program)).await

@@ -267,7 +267,7 @@ impl InferenceNode {
         let (loaded, models, cache) = loading.await.map_err(|_| NodeError::Task("loading of the models"))??;
         let catalogue = Arc::new(Catalogue::open(loaded, &chain, node_id).await?);
         let shares = config.model_store.as_ref().is_some_and(|store| store.share);
-        let share = shares.then(|| Share::of(&models, &catalogue));
+        let share = shares.then(|| Share::of(&models, &catalogue, cache.as_deref()));
 
         let listener = TcpListener::bind(config.listen)
             .await

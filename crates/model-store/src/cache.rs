@@ -1,6 +1,7 @@
-//! The folder: files by SHA-256, manifests by root, a limit on all of it.
+//! The folder: files and their outboards by SHA-256, manifests by root, a limit on all of it.
 
-use opg_models::{FileHasher, Manifest, ManifestError, ModelRoot};
+use crate::ranges;
+use opg_models::{FileEntry, FileHasher, Manifest, ManifestError, ModelRoot};
 use std::{
     collections::BTreeSet,
     fs::{self, File, TryLockError},
@@ -86,7 +87,7 @@ impl Cache {
     /// # Errors
     /// If it cannot be used, or another process uses it.
     pub fn open(dir: &Path, limit: u64) -> Result<Self, CacheError> {
-        for folder in ["files", "manifests", "parts"] {
+        for folder in ["files", "manifests", "outboards", "parts"] {
             let folder = dir.join(folder);
             fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         }
@@ -116,31 +117,76 @@ impl Cache {
         };
         let entry = only_file(root, &manifest)?;
         let path = self.file(&entry.sha256.0);
-        let mut file = match File::open(&path) {
+        let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CacheError::Io { path, source }),
         };
-        let mut hasher = FileHasher::new();
-        let mut piece = vec![0; PIECE];
-        loop {
-            let n = file.read(&mut piece).map_err(io_error(&path))?;
-            let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else {
-                break;
-            };
-            hasher.update(bytes);
-        }
-        let got = hasher.finish(&entry.path);
-        if got != entry {
+        if !self.is_good(&file, &entry)? {
             tracing::error!(%root, file = %path.display(), "the cached file does not have its hash any more; it is fetched again");
             drop(file);
-            fs::remove_file(&path).map_err(io_error(&path))?;
+            self.remove(&hex::encode(entry.sha256))?;
             return Ok(None);
         }
         // Only the order in which files make room hangs on this time.
         let _ = file.set_modified(SystemTime::now());
         self.hold(&entry.sha256.0);
         Ok(Some(Cached { manifest, path }))
+    }
+
+    /// Whether a file has what its entry says. BLAKE3 is enough where it is known (all of it was compared when the file came),
+    /// and its outboard is made on the way if it is not there.
+    fn is_good(&self, mut file: &File, entry: &FileEntry) -> Result<bool, CacheError> {
+        let path = self.file(&entry.sha256.0);
+        let Some(blake3) = entry.blake3 else {
+            let mut hasher = FileHasher::like(entry);
+            let mut piece = vec![0; PIECE];
+            loop {
+                let n = file.read(&mut piece).map_err(io_error(&path))?;
+                let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else {
+                    break;
+                };
+                hasher.update(bytes);
+            }
+            return Ok(hasher.finish(&entry.path) == *entry);
+        };
+        if file.metadata().map_err(io_error(&path))?.len() != entry.size {
+            return Ok(false);
+        }
+        let outboard = self.outboard(&entry.sha256.0);
+        let length = ranges::outboard_length(entry.size);
+        if fs::metadata(&outboard).is_ok_and(|meta| meta.len() == length) {
+            let got = ranges::make_outboard(file, entry.size, io::sink()).map_err(io_error(&path))?;
+            return Ok(got == blake3.0);
+        }
+        let temporary = outboard.with_extension("new");
+        let mut writer = io::BufWriter::with_capacity(PIECE, File::create(&temporary).map_err(io_error(&temporary))?);
+        let got = ranges::make_outboard(file, entry.size, &mut writer).map_err(io_error(&path))?;
+        writer
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, &outboard))
+            .map_err(io_error(&outboard))?;
+        Ok(got == blake3.0)
+    }
+
+    /// Where the outboard of a file is; files of models whose manifest has BLAKE3 have one.
+    #[must_use]
+    pub fn outboard(&self, sha256: &[u8; 32]) -> PathBuf {
+        self.dir.join("outboards").join(hex::encode(sha256))
+    }
+
+    /// Removes a file and its outboard.
+    fn remove(&self, name: &str) -> Result<(), CacheError> {
+        for folder in ["files", "outboards"] {
+            let path = self.dir.join(folder).join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The manifest of a root, if it is here.
@@ -176,6 +222,12 @@ impl Cache {
         self.dir.join("parts").join(hex::encode(sha256))
     }
 
+    /// Where a file and its outboard are while they are fetched in ranges.
+    pub(crate) fn ranged_parts(&self, sha256: &[u8; 32]) -> (PathBuf, PathBuf) {
+        let part = self.part(sha256);
+        (part.with_extension("ranges"), part.with_extension("outboard"))
+    }
+
     fn file(&self, sha256: &[u8; 32]) -> PathBuf {
         self.dir.join("files").join(hex::encode(sha256))
     }
@@ -185,22 +237,44 @@ impl Cache {
         used.insert(hex::encode(sha256));
     }
 
-    /// Moves a part whose bytes were hashed and flushed to its place.
-    pub(crate) fn publish(&self, sha256: &[u8; 32]) -> Result<PathBuf, CacheError> {
-        let (part, path) = (self.part(sha256), self.file(sha256));
-        fs::rename(&part, &path).map_err(io_error(&path))?;
-        let folder = self.dir.join("files");
-        File::open(&folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(io_error(&folder))?;
+    /// Moves a part whose bytes were hashed and flushed to its place; `ranged` with its outboard.
+    pub(crate) fn publish(&self, entry: &FileEntry, ranged: bool) -> Result<PathBuf, CacheError> {
+        let sha256 = &entry.sha256.0;
+        let (plain, (part, outboard)) = (self.part(sha256), self.ranged_parts(sha256));
+        let path = self.file(sha256);
+        // The outboard first: a file without one gets it when it is next looked at, which costs reading it.
+        if ranged {
+            let to = self.outboard(sha256);
+            fs::rename(&outboard, &to).map_err(io_error(&to))?;
+        }
+        fs::rename(if ranged { &part } else { &plain }, &path).map_err(io_error(&path))?;
+        for folder in ["outboards", "files"] {
+            let folder = self.dir.join(folder);
+            File::open(&folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(io_error(&folder))?;
+        }
+        // What came the other way is of no use any more.
+        for left in [plain, part, outboard] {
+            match fs::remove_file(&left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&left)(error)),
+                _ => {}
+            }
+        }
+        if !ranged && entry.blake3.is_some() {
+            let file = File::open(&path).map_err(io_error(&path))?;
+            self.is_good(&file, entry)?;
+        }
         self.hold(sha256);
         Ok(path)
     }
 
-    /// Removes what was not used for the longest time until `need` bytes fit, and unfinished files other than this one.
-    pub(crate) fn make_room(&self, sha256: &[u8; 32], need: u64) -> Result<(), CacheError> {
+    /// Removes what was not used for the longest time until a file fits, and unfinished files other than this one.
+    pub(crate) fn make_room(&self, entry: &FileEntry) -> Result<(), CacheError> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = hex::encode(sha256);
+        let own = hex::encode(entry.sha256);
+        let outboard = entry.blake3.map_or(0, |_| ranges::outboard_length(entry.size));
+        let need = entry.size.saturating_add(outboard);
         let (mut held, mut total, mut idle) = (0u64, 0u64, Vec::new());
         for (folder, unfinished) in [("files", false), ("parts", true)] {
             let folder = self.dir.join(folder);
@@ -208,16 +282,23 @@ impl Cache {
                 let entry = entry.map_err(io_error(&folder))?;
                 let meta = entry.metadata().map_err(io_error(&folder))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if name == own {
+                if name.split('.').next() == Some(&own) {
                     continue;
                 }
-                total = total.saturating_add(meta.len());
+                let outboard = self.dir.join("outboards").join(&name);
+                let outboard = if unfinished {
+                    0
+                } else {
+                    fs::metadata(outboard).map_or(0, |meta| meta.len())
+                };
+                let size = meta.len().saturating_add(outboard);
+                total = total.saturating_add(size);
                 if !unfinished && used.contains(&name) {
-                    held = held.saturating_add(meta.len());
+                    held = held.saturating_add(size);
                 } else {
                     let age = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                     // Unfinished files first: nothing was ever answered with them.
-                    idle.push((!unfinished, age, meta.len(), entry.path()));
+                    idle.push((!unfinished, age, size, entry.path()));
                 }
             }
         }
@@ -229,11 +310,16 @@ impl Cache {
             });
         }
         idle.sort();
-        for (_, _, size, path) in idle {
+        for (finished, _, size, path) in idle {
             if total.saturating_add(need) <= self.limit {
                 break;
             }
-            fs::remove_file(&path).map_err(io_error(&path))?;
+            if finished {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                self.remove(&name)?;
+            } else {
+                fs::remove_file(&path).map_err(io_error(&path))?;
+            }
             tracing::info!(file = %path.display(), size, "removed from the cache of models to make room");
             total = total.saturating_sub(size);
         }
@@ -255,15 +341,19 @@ pub(crate) fn only_file(root: ModelRoot, manifest: &Manifest) -> Result<opg_mode
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opg_models::Format;
+    use opg_models::{Format, ManifestVersion};
 
     fn put(cache: &Cache, bytes: &[u8]) -> ModelRoot {
-        let manifest = Manifest::single(Format::Gguf, bytes);
-        let sha256 = manifest.files[0].sha256.0;
-        cache.make_room(&sha256, bytes.len() as u64).unwrap();
+        put_version(cache, ManifestVersion::V1, bytes)
+    }
+
+    fn put_version(cache: &Cache, version: ManifestVersion, bytes: &[u8]) -> ModelRoot {
+        let manifest = Manifest::single(version, Format::Gguf, bytes);
+        let entry = &manifest.files[0];
+        cache.make_room(entry).unwrap();
         cache.put_manifest(&manifest).unwrap();
-        fs::write(cache.part(&sha256), bytes).unwrap();
-        cache.publish(&sha256).unwrap();
+        fs::write(cache.part(&entry.sha256.0), bytes).unwrap();
+        cache.publish(entry, false).unwrap();
         manifest.root().unwrap()
     }
 
@@ -299,7 +389,11 @@ mod tests {
             [[1u8; 30], [2; 30], [3; 30]].iter().map(|b| put(&cache, b)).collect()
         };
         for (i, bytes) in [[1u8; 30], [2; 30], [3; 30]].iter().enumerate() {
-            let name = hex::encode(Manifest::single(Format::Gguf, bytes).files[0].sha256.0);
+            let name = hex::encode(
+                Manifest::single(ManifestVersion::V1, Format::Gguf, bytes).files[0]
+                    .sha256
+                    .0,
+            );
             old(&name, 10 + i as u64);
         }
         let cache = Cache::open(dir.path(), 100).unwrap();
@@ -310,7 +404,14 @@ mod tests {
         assert!(cache.get(roots[1]).unwrap().is_none());
         assert!(cache.get(roots[2]).unwrap().is_some());
         // All three are in use: nothing may go.
-        let error = cache.make_room(&[0; 32], 10).unwrap_err();
+        let new = |size| FileEntry {
+            size,
+            sha256: [0; 32].into(),
+            path: "model.gguf".into(),
+            blake3: None,
+            git_sha1: None,
+        };
+        let error = cache.make_room(&new(10)).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -322,7 +423,7 @@ mod tests {
             ),
             "{error}"
         );
-        cache.make_room(&[0; 32], 5).unwrap();
+        cache.make_room(&new(5)).unwrap();
         assert!(matches!(
             Cache::open(dir.path(), 1).unwrap_err(),
             CacheError::Locked { .. }

@@ -1,43 +1,50 @@
-//! Getting the bytes: one source after the other, hashed while they arrive.
+//! Getting the bytes: from one source after the other, or from several at once where each range can be verified.
 
 use crate::{
     cache::{Cache, CacheError, Cached, only_file},
-    source::{Source, SourceError, Wanted, sentence},
+    plain::Transfer,
+    ranged::Ranged,
+    ranges::RANGE_LIMIT,
+    source::{Described, Source, SourceError, Wanted, sentence},
 };
 use bytes::Bytes;
-use opg_models::{FileEntry, FileHasher, Manifest, ModelRoot};
-use reqwest::{Client, StatusCode, Url, header};
+use futures::future::join_all;
+use opg_models::{FileEntry, ModelRoot};
+use reqwest::{Client, StatusCode, Url};
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    collections::{BTreeSet, VecDeque},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::timeout;
 
 /// Longest silence of a source.
-const SILENCE: Duration = Duration::from_secs(20);
+pub(crate) const SILENCE: Duration = Duration::from_secs(20);
 /// A source must send [`PROGRESS`] bytes in this time.
 const WINDOW: Duration = Duration::from_secs(30);
 const PROGRESS: u64 = 64 << 10;
 /// Attempts at one source without a byte in between.
-const IDLE_ATTEMPTS: usize = 3;
+pub(crate) const IDLE_ATTEMPTS: usize = 3;
 /// Attempts at one source in all.
-const ATTEMPTS: usize = 100;
-const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const ATTEMPTS: usize = 100;
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// Pieces that wait for the disk.
-const PIECES: usize = 64;
-const BUFFER: usize = 1 << 20;
+pub(crate) const PIECES: usize = 64;
+/// Sources that one file is taken from at a time.
+const PARALLEL: usize = 4;
+/// Files up to this size are taken from one source.
+const SPLIT_FROM: u64 = 8 << 20;
+/// Smallest and largest range that one of several sources is asked for.
+const SEGMENT: (u64, u64) = (1 << 20, 32 << 20);
+/// How long a first source that is ready waits for descriptions of others that could help.
+const HELPERS: Duration = Duration::from_secs(3);
 
 /// What became of asking one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The model came from it.
+    /// The model came from it, or the part of it that it was asked for.
     Whole,
     /// It sent bytes that are not the model's.
     Lied,
@@ -110,6 +117,14 @@ pub enum FetchError {
         /// SHA-256 of the file, hexadecimal.
         expected: String,
     },
+    /// The hashes of a manifest are not those of one file: whoever made it has to make another.
+    #[error(
+        "model {root}: its manifest contradicts itself: the bytes of its BLAKE3 do not have its SHA-256, size and git id"
+    )]
+    Contradiction {
+        /// The model.
+        root: String,
+    },
     /// The source did not send the file.
     #[error("{url}: {reason}")]
     Source {
@@ -140,8 +155,19 @@ pub struct Fetcher {
     liars: Mutex<BTreeSet<(Source, [u8; 32])>>,
 }
 
+/// One model on its way here.
+struct Job<'a> {
+    wanted: &'a Wanted,
+    report: &'a (dyn Fn(&Report) + Sync),
+    reports: Vec<Report>,
+    /// What came as it is.
+    plain: Option<Transfer>,
+    /// What came in verified ranges.
+    ranged: Option<Arc<Ranged>>,
+}
+
 impl Fetcher {
-    /// Asks `sources` in this order.
+    /// Asks `sources` in this order; neighbours of one kind may be asked at once.
     #[must_use]
     pub fn new(http: Client, cache: Arc<Cache>, sources: Vec<Source>) -> Self {
         Self {
@@ -152,7 +178,7 @@ impl Fetcher {
         }
     }
 
-    /// The model, from the cache or from the first source that has it whole. `report` hears of every source that was asked.
+    /// The model, from the cache or from the first sources that have it whole. `report` hears of every source that was asked.
     ///
     /// # Errors
     /// [`FetchError::Nowhere`] with what each source did; it may pass when one of them comes up.
@@ -165,90 +191,243 @@ impl Fetcher {
         if self.sources.is_empty() {
             return Err(FetchError::NoSource { root });
         }
-        let mut transfer: Option<Transfer> = None;
-        let mut reports = Vec::new();
-        for source in &self.sources {
-            let key = (source.clone(), root.0.0);
-            let mut done = Report {
-                source: source.clone(),
-                outcome: Outcome::Lied,
-                bytes: 0,
-                reason: "has sent wrong bytes of this model before".into(),
-            };
-            if self.liars.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
-                reports.push(done);
-                continue;
+        let mut job = Job {
+            wanted,
+            report,
+            reports: Vec::new(),
+            plain: None,
+            ranged: None,
+        };
+        for group in self.sources.chunk_by(|a, b| a.kind() == b.kind()) {
+            if let Some(cached) = self.ask(group, &mut job).await? {
+                return Ok(cached);
             }
-            match self.from(source, wanted, &mut transfer, &mut done.bytes).await {
-                Ok(cached) => {
-                    done.outcome = Outcome::Whole;
-                    done.reason = String::new();
-                    tracing::info!(%root, %source, bytes = done.bytes, "model fetched");
-                    report(&done);
-                    return Ok(cached);
-                }
-                Err(Trouble::Lied(reason)) => {
-                    tracing::error!(%root, %source, reason, "a source has sent wrong bytes; they are thrown away and the next source is asked");
-                    self.liars.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-                    done.reason = reason;
-                }
-                Err(Trouble::Absent(reason)) => {
-                    tracing::info!(%root, %source, reason, "a source does not have the model");
-                    (done.outcome, done.reason) = (Outcome::Absent, reason);
-                }
-                Err(Trouble::Failed(reason)) => {
-                    tracing::warn!(%root, %source, reason, "a source did not send the model");
-                    (done.outcome, done.reason) = (Outcome::Failed, reason);
-                }
-                Err(Trouble::Local(error)) => return Err(error),
-            }
-            report(&done);
-            reports.push(done);
         }
-        Err(FetchError::Nowhere { root, reports })
+        Err(FetchError::Nowhere {
+            root,
+            reports: job.reports,
+        })
     }
 
-    async fn from(
+    fn is_liar(&self, source: &Source, root: ModelRoot) -> bool {
+        let liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);
+        liars.contains(&(source.clone(), root.0.0))
+    }
+
+    /// Tries sources of one kind, until the model is here or none is left.
+    async fn ask(&self, group: &[Source], job: &mut Job<'_>) -> Result<Option<Cached>, FetchError> {
+        let root = job.wanted.root;
+        let mut queue = VecDeque::new();
+        for source in group {
+            if self.is_liar(source, root) {
+                job.reports.push(Report {
+                    source: source.clone(),
+                    outcome: Outcome::Lied,
+                    bytes: 0,
+                    reason: "has sent wrong bytes of this model before".into(),
+                });
+            } else {
+                queue.push_back(source);
+            }
+        }
+        while let Some(source) = queue.pop_front() {
+            let described = match source.describe(&self.http, job.wanted).await {
+                Ok(described) => described,
+                Err(error) => {
+                    self.failed(job, source, 0, error.into())?;
+                    continue;
+                }
+            };
+            let entry = only_file(root, &described.manifest)?;
+            if !described.ranges || entry.blake3.is_none() {
+                let mut bytes = 0;
+                match self.plain(&described, &entry, job, &mut bytes).await {
+                    Ok(cached) => {
+                        self.succeeded(job, source, bytes);
+                        return Ok(Some(cached));
+                    }
+                    Err(trouble) => self.failed(job, source, bytes, trouble)?,
+                }
+                continue;
+            }
+            let mut team = vec![(source, described.url.clone())];
+            if entry.size > SPLIT_FROM {
+                team.extend(self.helpers(&mut queue, job.wanted).await);
+            }
+            if let Some(cached) = self.ranged(team, &described, &entry, job).await? {
+                return Ok(Some(cached));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of the next sources that soon say that they give verified ranges of the same model. The others keep their turn.
+    async fn helpers<'s>(&self, queue: &mut VecDeque<&'s Source>, wanted: &Wanted) -> Vec<(&'s Source, Url)> {
+        let asked: Vec<&Source> = queue.drain(..queue.len().min(PARALLEL - 1)).collect();
+        let answers = join_all(
+            asked
+                .iter()
+                .map(|source| timeout(HELPERS, source.describe(&self.http, wanted))),
+        );
+        let mut team = Vec::new();
+        for (source, answer) in asked.into_iter().zip(answers.await).rev() {
+            match answer {
+                Ok(Ok(described)) if described.ranges => team.push((source, described.url)),
+                _ => queue.push_front(source),
+            }
+        }
+        team.reverse();
+        team
+    }
+
+    /// Notes that what a source sent is part of the model.
+    fn succeeded(&self, job: &mut Job<'_>, source: &Source, bytes: u64) {
+        let done = Report {
+            source: source.clone(),
+            outcome: Outcome::Whole,
+            bytes,
+            reason: String::new(),
+        };
+        tracing::info!(root = %job.wanted.root, %source, bytes, "model fetched");
+        (job.report)(&done);
+        job.reports.push(done);
+    }
+
+    /// Notes why a source did not give the model.
+    fn failed(&self, job: &mut Job<'_>, source: &Source, bytes: u64, trouble: Trouble) -> Result<(), FetchError> {
+        let root = job.wanted.root;
+        let (outcome, reason) = match trouble {
+            Trouble::Lied(reason) => {
+                tracing::error!(%root, %source, reason, "a source has sent wrong bytes; they are thrown away and the next source is asked");
+                let mut liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);
+                liars.insert((source.clone(), root.0.0));
+                (Outcome::Lied, reason)
+            }
+            Trouble::Absent(reason) => {
+                tracing::info!(%root, %source, reason, "a source does not have the model");
+                (Outcome::Absent, reason)
+            }
+            Trouble::Failed(reason) => {
+                tracing::warn!(%root, %source, reason, "a source did not send the model");
+                (Outcome::Failed, reason)
+            }
+            Trouble::Unverified => {
+                let reason = "gives no verified ranges, although it said so".to_owned();
+                tracing::warn!(%root, %source, reason, "a source did not send the model");
+                (Outcome::Failed, reason)
+            }
+            Trouble::Local(error) => return Err(error),
+        };
+        let done = Report {
+            source: source.clone(),
+            outcome,
+            bytes,
+            reason,
+        };
+        (job.report)(&done);
+        job.reports.push(done);
+        Ok(())
+    }
+
+    /// Room for the file, and its manifest on disk.
+    async fn prepare(&self, described: &Described, entry: &FileEntry) -> Result<(), FetchError> {
+        let (cache, kept, entry) = (Arc::clone(&self.cache), described.manifest.clone(), entry.clone());
+        blocking(move || {
+            cache.make_room(&entry)?;
+            cache.put_manifest(&kept)
+        })
+        .await?
+        .map_err(FetchError::from)
+    }
+
+    /// The file as it is, from one source.
+    async fn plain(
         &self,
-        source: &Source,
-        wanted: &Wanted,
-        transfer: &mut Option<Transfer>,
+        described: &Described,
+        entry: &FileEntry,
+        job: &mut Job<'_>,
         bytes: &mut u64,
     ) -> Result<Cached, Trouble> {
-        let described = source.describe(&self.http, wanted).await?;
-        let manifest: Manifest = described.manifest;
-        let local = |error: CacheError| Trouble::Local(error.into());
-        let entry = only_file(wanted.root, &manifest).map_err(local)?;
-        if transfer.is_none() {
-            let (cache, kept, entry) = (Arc::clone(&self.cache), manifest.clone(), entry.clone());
-            let part = blocking(move || {
-                cache.make_room(&entry.sha256.0, entry.size)?;
-                cache.put_manifest(&kept)?;
-                Ok::<_, CacheError>(cache.part(&entry.sha256.0))
-            })
-            .await
-            .map_err(Trouble::Local)?
-            .map_err(local)?;
-            *transfer = Some(Transfer::new(part, entry.clone()));
-        }
-        let Some(transfer) = transfer else {
-            return Err(Trouble::Failed("no transfer".into()));
+        let transfer = match &mut job.plain {
+            Some(transfer) => transfer,
+            none => {
+                self.prepare(described, entry).await.map_err(Trouble::Local)?;
+                none.insert(Transfer::new(self.cache.part(&entry.sha256.0), entry.clone()))
+            }
         };
         transfer.run(&self.http, &described.url, bytes).await?;
-        let cache = Arc::clone(&self.cache);
-        let path = blocking(move || cache.publish(&entry.sha256.0))
-            .await
-            .map_err(Trouble::Local)?
-            .map_err(local)?;
-        Ok(Cached { manifest, path })
+        self.publish(described, entry, false).await.map_err(Trouble::Local)
+    }
+
+    async fn publish(&self, described: &Described, entry: &FileEntry, ranged: bool) -> Result<Cached, FetchError> {
+        let (cache, entry) = (Arc::clone(&self.cache), entry.clone());
+        let path = blocking(move || cache.publish(&entry, ranged)).await??;
+        Ok(Cached {
+            manifest: described.manifest.clone(),
+            path,
+        })
+    }
+
+    /// The file in verified ranges, from several sources at once. Each is asked until nothing is left to ask for, or it fails;
+    /// what it left undone is asked of the others.
+    async fn ranged(
+        &self,
+        mut team: Vec<(&Source, Url)>,
+        described: &Described,
+        entry: &FileEntry,
+        job: &mut Job<'_>,
+    ) -> Result<Option<Cached>, FetchError> {
+        let ranged = match &job.ranged {
+            Some(ranged) => Arc::clone(ranged),
+            None => {
+                self.prepare(described, entry).await?;
+                let (part, outboard) = self.cache.ranged_parts(&entry.sha256.0);
+                let ranged = Arc::new(Ranged::open(&part, &outboard, entry).await?);
+                Arc::clone(job.ranged.insert(ranged))
+            }
+        };
+        let segment = match team.len() as u64 {
+            0 | 1 => RANGE_LIMIT,
+            n => (entry.size / (4 * n)).clamp(SEGMENT.0, SEGMENT.1),
+        };
+        let mut sent = vec![0u64; team.len()];
+        while !team.is_empty() && !ranged.is_whole() {
+            let work = team.iter().map(|(_, url)| ranged.work(&self.http, url, segment));
+            let done = join_all(work).await;
+            let (mut left, mut left_sent) = (Vec::new(), Vec::new());
+            for (((source, url), before), (bytes, result)) in team.into_iter().zip(sent).zip(done) {
+                let bytes = before.saturating_add(bytes);
+                match result {
+                    Ok(()) => {
+                        left.push((source, url));
+                        left_sent.push(bytes);
+                    }
+                    Err(trouble) => self.failed(job, source, bytes, trouble)?,
+                }
+            }
+            (team, sent) = (left, left_sent);
+        }
+        if !ranged.is_whole() {
+            return Ok(None);
+        }
+        job.ranged = None;
+        ranged.check(&job.wanted.root.to_string()).await?;
+        let cached = self.publish(described, entry, true).await?;
+        for ((source, _), bytes) in team.into_iter().zip(sent) {
+            if bytes > 0 {
+                self.succeeded(job, source, bytes);
+            }
+        }
+        Ok(Some(cached))
     }
 }
 
 /// Downloads one file of known hash to `to`, beside which the unfinished file lies (`.part`) and from which an interrupted
-/// download goes on.
+/// download goes on. If its BLAKE3 is known and the server gives verified ranges, a wrong byte ends the download within one chunk
+/// group, and what came before it stays.
 ///
 /// # Errors
-/// [`FetchError::Lied`] if other bytes came; `to` is then not touched, and nothing of them is kept.
+/// [`FetchError::Lied`] if other bytes came; `to` is then not touched.
 pub async fn fetch_file(http: &Client, url: &str, expected: &FileEntry, to: &Path) -> Result<u64, FetchError> {
     let failed = |reason: String, absent| FetchError::Source {
         url: url.to_owned(),
@@ -256,13 +435,27 @@ pub async fn fetch_file(http: &Client, url: &str, expected: &FileEntry, to: &Pat
         absent,
     };
     let parsed = Url::parse(url).map_err(|error| failed(error.to_string(), false))?;
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = to.with_file_name(name);
+    let beside = |suffix: &str| {
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        to.with_file_name(name)
+    };
     let mut bytes = 0;
-    let done = Transfer::new(part.clone(), expected.clone())
-        .run(http, &parsed, &mut bytes)
-        .await;
+    let (ranged, outboard) = (beside(".ranges.part"), beside(".outboard.part"));
+    let mut done = Err(Trouble::Unverified);
+    let mut part = ranged.clone();
+    if expected.blake3.is_some() && expected.size > 0 {
+        let transfer = Ranged::open(&ranged, &outboard, expected).await?;
+        (bytes, done) = transfer.work(http, &parsed, RANGE_LIMIT).await;
+        if done.is_ok() {
+            transfer.check(url).await?;
+        }
+    }
+    if matches!(done, Err(Trouble::Unverified)) {
+        part = beside(".part");
+        let mut transfer = Transfer::new(part.clone(), expected.clone());
+        done = transfer.run(http, &parsed, &mut bytes).await;
+    }
     match done {
         Ok(()) => {}
         Err(Trouble::Lied(_)) => {
@@ -273,21 +466,32 @@ pub async fn fetch_file(http: &Client, url: &str, expected: &FileEntry, to: &Pat
         }
         Err(Trouble::Absent(reason)) => return Err(failed(reason, true)),
         Err(Trouble::Failed(reason)) => return Err(failed(reason, false)),
+        Err(Trouble::Unverified) => return Err(failed("gives no file".into(), false)),
         Err(Trouble::Local(error)) => return Err(error),
     }
     tokio::fs::rename(&part, to).await.map_err(|source| FetchError::File {
         path: to.to_owned(),
         source,
     })?;
+    for left in [ranged, outboard] {
+        match tokio::fs::remove_file(&left).await {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(FetchError::File { path: left, source });
+            }
+            _ => {}
+        }
+    }
     Ok(bytes)
 }
 
 /// Why one source did not give the file.
 #[derive(Debug)]
-enum Trouble {
+pub(crate) enum Trouble {
     Lied(String),
     Absent(String),
     Failed(String),
+    /// It answers with the file as it is.
+    Unverified,
     Local(FetchError),
 }
 
@@ -302,7 +506,7 @@ impl From<SourceError> for Trouble {
 }
 
 /// The innermost reason of a failed request.
-fn cause(error: &reqwest::Error) -> String {
+pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -310,7 +514,7 @@ fn cause(error: &reqwest::Error) -> String {
     inner.to_string()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FetchError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FetchError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| FetchError::File {
@@ -319,201 +523,42 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         })
 }
 
-/// One file on its way here, from one source or several.
-struct Transfer {
-    part: PathBuf,
-    expected: FileEntry,
-    /// Who sent the bytes of the part, as far as this process knows.
-    senders: BTreeMap<String, u64>,
-    /// Whether some of it came in an earlier run, from whom nobody knows.
-    earlier: bool,
+/// What an answer says that is not the file.
+pub(crate) async fn refusal(mut answer: reqwest::Response) -> Trouble {
+    let status = answer.status();
+    let body = match timeout(SILENCE, answer.chunk()).await {
+        Ok(Ok(Some(body))) => body,
+        _ => Bytes::new(),
+    };
+    let reason = format!("HTTP {}: {}", status.as_u16(), sentence(&body));
+    match status {
+        StatusCode::NOT_FOUND => Trouble::Absent(reason),
+        _ => Trouble::Failed(reason),
+    }
 }
 
-/// How a stream ended.
-struct Written {
-    /// Bytes of the part now.
-    length: u64,
-    /// Whether the source sent more than the file has.
-    surplus: bool,
-    /// Whether the part is whole and has its hash; it is then flushed.
-    good: bool,
+/// Whether a source sends fast enough to be waited for.
+pub(crate) struct Pace {
+    since: Instant,
+    bytes: u64,
 }
 
-impl Transfer {
-    fn new(part: PathBuf, expected: FileEntry) -> Self {
-        let earlier = std::fs::metadata(&part).is_ok_and(|meta| meta.len() > 0);
+impl Pace {
+    pub(crate) fn new() -> Self {
         Self {
-            part,
-            expected,
-            senders: BTreeMap::new(),
-            earlier,
+            since: Instant::now(),
+            bytes: 0,
         }
     }
 
-    fn file_error(&self, source: io::Error) -> Trouble {
-        Trouble::Local(FetchError::File {
-            path: self.part.clone(),
-            source,
-        })
-    }
-
-    /// Begins anew: nothing is known about the bytes that were there.
-    async fn discard(&mut self) -> Result<(), Trouble> {
-        self.senders.clear();
-        self.earlier = false;
-        match tokio::fs::remove_file(&self.part).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.file_error(error)),
-            _ => Ok(()),
+    /// Notes bytes that have come.
+    pub(crate) fn goes_on(&mut self, bytes: u64) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.since.elapsed() <= WINDOW {
+            return true;
         }
+        let enough = self.bytes >= PROGRESS;
+        *self = Self::new();
+        enough
     }
-
-    /// Gets what is missing from one source.
-    async fn run(&mut self, http: &Client, url: &Url, bytes: &mut u64) -> Result<(), Trouble> {
-        let (mut idle, mut reason) = (0, String::new());
-        for _ in 0..ATTEMPTS {
-            let have = tokio::fs::metadata(&self.part).await.map_or(0, |meta| meta.len());
-            let have = if have > self.expected.size {
-                self.discard().await?;
-                0
-            } else {
-                have
-            };
-            let before = *bytes;
-            match self.attempt(http, url, have, bytes).await {
-                Ok(written) if written.good => return Ok(()),
-                Ok(written) if written.surplus || written.length == self.expected.size => {
-                    let alone = !self.earlier && self.senders.keys().all(|sender| sender == url.as_str());
-                    self.discard().await?;
-                    if alone {
-                        return Err(Trouble::Lied(format!(
-                            "sent bytes that do not have SHA-256 {}",
-                            hex::encode(self.expected.sha256)
-                        )));
-                    }
-                    // Somebody of several sent a wrong byte. This one now sends all of it.
-                    tracing::warn!(part = %self.part.display(), "a file that came from several sources is wrong; it is fetched anew from one");
-                    continue;
-                }
-                Ok(_) => reason = "the transfer broke off".into(),
-                Err(Trouble::Failed(why)) => reason = why,
-                Err(trouble) => return Err(trouble),
-            }
-            if *bytes > before {
-                idle = 0;
-            } else {
-                idle += 1;
-                if idle == IDLE_ATTEMPTS {
-                    break;
-                }
-            }
-            sleep(PAUSE).await;
-        }
-        Err(Trouble::Failed(reason))
-    }
-
-    /// One request for everything from `have` on.
-    async fn attempt(&mut self, http: &Client, url: &Url, have: u64, bytes: &mut u64) -> Result<Written, Trouble> {
-        let mut start = have;
-        let mut answer = None;
-        // A part that is as long as the file only has to be hashed.
-        if have < self.expected.size || have == 0 {
-            let mut request = http.get(url.clone());
-            if have > 0 {
-                request = request.header(header::RANGE, format!("bytes={have}-"));
-            }
-            let mut sent = timeout(SILENCE, request.send())
-                .await
-                .map_err(|_| Trouble::Failed("no answer".into()))?
-                .map_err(|error| Trouble::Failed(cause(&error)))?;
-            match sent.status() {
-                StatusCode::OK => start = 0,
-                StatusCode::PARTIAL_CONTENT if have > 0 => {
-                    let range = sent.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
-                    if !range.is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) {
-                        return Err(Trouble::Failed("sent another range than asked for".into()));
-                    }
-                }
-                status => {
-                    let body = match timeout(SILENCE, sent.chunk()).await {
-                        Ok(Ok(Some(body))) => body,
-                        _ => Bytes::new(),
-                    };
-                    let reason = format!("HTTP {}: {}", status.as_u16(), sentence(&body));
-                    return Err(match status {
-                        StatusCode::NOT_FOUND => Trouble::Absent(reason),
-                        _ => Trouble::Failed(reason),
-                    });
-                }
-            }
-            answer = Some(sent);
-        }
-        if start == 0 {
-            self.discard().await?;
-        }
-        let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
-        let (part, expected) = (self.part.clone(), self.expected.clone());
-        let writer = tokio::task::spawn_blocking(move || write(&part, start, &expected, pieces));
-        if let Some(mut answer) = answer {
-            let (mut since, mut window) = (Instant::now(), 0u64);
-            // An answer that ends early shows as a part that is too short.
-            while let Ok(Ok(Some(piece))) = timeout(SILENCE, answer.chunk()).await {
-                let length = piece.len() as u64;
-                *bytes = bytes.saturating_add(length);
-                *self.senders.entry(url.to_string()).or_default() += length;
-                window = window.saturating_add(length);
-                if sender.send(piece).await.is_err() {
-                    break;
-                }
-                if since.elapsed() > WINDOW {
-                    if window < PROGRESS {
-                        break;
-                    }
-                    (since, window) = (Instant::now(), 0);
-                }
-            }
-        }
-        drop(sender);
-        writer
-            .await
-            .map_err(|error| self.file_error(io::Error::other(error)))?
-            .map_err(|error| self.file_error(error))
-    }
-}
-
-/// Hashes what is there, then writes and hashes what comes. Blocks.
-fn write(part: &Path, start: u64, expected: &FileEntry, mut pieces: mpsc::Receiver<Bytes>) -> io::Result<Written> {
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(part)?;
-    file.set_len(start)?;
-    let mut hasher = FileHasher::new();
-    if start > 0 {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let n = file.read(&mut buffer)?;
-            match buffer.get(..n) {
-                Some(bytes) if !bytes.is_empty() => hasher.update(bytes),
-                _ => break,
-            };
-        }
-    }
-    file.seek(SeekFrom::Start(start))?;
-    let (mut length, mut surplus) = (start, false);
-    while let Some(piece) = pieces.blocking_recv() {
-        if length.saturating_add(piece.len() as u64) > expected.size {
-            surplus = true;
-            break;
-        }
-        hasher.update(&piece);
-        file.write_all(&piece)?;
-        length += piece.len() as u64;
-    }
-    let good = !surplus && hasher.finish(&expected.path) == *expected;
-    if good {
-        file.sync_all()?;
-    }
-    Ok(Written { length, surplus, good })
 }

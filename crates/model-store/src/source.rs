@@ -1,5 +1,6 @@
 //! Who may have a model, and how to ask.
 
+use crate::ranges::{OFFER_HEADER, UNIT};
 use opg_models::{Manifest, ModelRoot};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
@@ -101,6 +102,8 @@ pub(crate) struct Described {
     pub(crate) manifest: Manifest,
     /// Where its file is.
     pub(crate) url: Url,
+    /// Whether verified ranges of it are offered.
+    pub(crate) ranges: bool,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +111,9 @@ struct HubRoot {
     revision: String,
     file: String,
     manifest_cbor: String,
+    /// The unit of verified ranges; hubs that do not know them say nothing.
+    #[serde(default)]
+    verified_ranges: Option<String>,
 }
 
 impl Source {
@@ -179,8 +185,8 @@ impl Source {
         if let Some(file) = &wanted.file {
             url.query_pairs_mut().append_pair("file", file);
         }
-        let answer: HubRoot =
-            serde_json::from_slice(&read(http, url).await?).map_err(|error| SourceError::Answer(error.to_string()))?;
+        let answer: HubRoot = serde_json::from_slice(&read(http, url).await?.0)
+            .map_err(|error| SourceError::Answer(error.to_string()))?;
         let cbor = hex::decode(answer.manifest_cbor).map_err(|error| SourceError::Answer(error.to_string()))?;
         let file = ["resolve".to_owned(), answer.revision]
             .into_iter()
@@ -188,13 +194,15 @@ impl Source {
         Ok(Described {
             manifest: decode(&cbor)?,
             url: self.at(names().chain(file))?,
+            ranges: answer.verified_ranges.as_deref() == Some(UNIT),
         })
     }
 
     async fn ask_peer(&self, http: &Client, root: ModelRoot) -> Result<Described, SourceError> {
         let path = ["v1".to_owned(), "model-files".to_owned(), hex::encode(root.0)];
         let mut url = self.at(path)?;
-        let manifest = decode(&read(http, url.clone()).await?)?;
+        let (manifest, ranges) = read(http, url.clone()).await?;
+        let manifest = decode(&manifest)?;
         let [file] = manifest.files.as_slice() else {
             return Err(SourceError::Answer(format!(
                 "a model of {} files",
@@ -204,7 +212,7 @@ impl Source {
         url.path_segments_mut()
             .map_err(|()| SourceError::Url { url: self.url.clone() })?
             .push(&hex::encode(file.sha256));
-        Ok(Described { manifest, url })
+        Ok(Described { manifest, url, ranges })
     }
 }
 
@@ -212,9 +220,10 @@ fn decode(cbor: &[u8]) -> Result<Manifest, SourceError> {
     Manifest::decode(cbor).map_err(|error| SourceError::Answer(error.to_string()))
 }
 
-/// A whole answer, within bounds of size and time.
-async fn read(http: &Client, url: Url) -> Result<Vec<u8>, SourceError> {
+/// A whole answer, within bounds of size and time, and whether its header offers verified ranges.
+async fn read(http: &Client, url: Url) -> Result<(Vec<u8>, bool), SourceError> {
     let mut answer = http.get(url).timeout(PATIENCE).send().await?;
+    let ranges = answer.headers().get(OFFER_HEADER).is_some_and(|value| value == UNIT);
     let mut bytes = Vec::new();
     while let Some(piece) = answer.chunk().await? {
         if bytes.len() + piece.len() > DESCRIPTION {
@@ -223,7 +232,7 @@ async fn read(http: &Client, url: Url) -> Result<Vec<u8>, SourceError> {
         bytes.extend_from_slice(&piece);
     }
     match answer.status() {
-        StatusCode::OK => Ok(bytes),
+        StatusCode::OK => Ok((bytes, ranges)),
         status => Err(SourceError::Refused {
             status: status.as_u16(),
             reason: sentence(&bytes),

@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 use opg_model_store::{Cache, FetchError, Fetcher, Outcome, Report, Source, SourceKind, Wanted};
-use opg_models::{Format, Manifest, ModelRoot};
+use opg_models::{Format, Manifest, ManifestVersion, ModelRoot};
 use std::{
     path::Path,
     sync::{
@@ -39,7 +39,7 @@ struct Node {
 
 async fn manifest(State(node): State<Arc<Node>>, UrlPath(root): UrlPath<String>) -> Response {
     let bytes = if node.other { b"another".to_vec() } else { model() };
-    let manifest = Manifest::single(Format::Gguf, &bytes);
+    let manifest = Manifest::single(ManifestVersion::V1, Format::Gguf, &bytes);
     if !node.other && hex::encode(manifest.root().unwrap().0) != root {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -104,7 +104,9 @@ fn wanted() -> Wanted {
 }
 
 fn root() -> ModelRoot {
-    Manifest::single(Format::Gguf, &model()).root().unwrap()
+    Manifest::single(ManifestVersion::V1, Format::Gguf, &model())
+        .root()
+        .unwrap()
 }
 
 fn fetcher(dir: &Path, sources: &[Source]) -> Fetcher {
@@ -216,7 +218,7 @@ async fn a_broken_transfer_goes_on_where_it_ended() {
 #[tokio::test]
 async fn an_earlier_run_is_continued_and_its_wrong_bytes_blame_nobody() {
     let (node, source) = start(honest()).await;
-    let sha256 = Manifest::single(Format::Gguf, &model()).files[0].sha256;
+    let sha256 = Manifest::single(ManifestVersion::V1, Format::Gguf, &model()).files[0].sha256;
     let part = |dir: &Path| dir.join("parts").join(hex::encode(sha256));
     // Good bytes from before: only the rest is asked for.
     let dir = tempfile::tempdir().unwrap();

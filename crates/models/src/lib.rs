@@ -1,6 +1,6 @@
 //! What a model is, before anything runs it: its files, its name in hashes, and whether its bytes may be loaded.
 //!
-//! A model is a [`Manifest`] (format and files with sizes and SHA-256), and its name everywhere in the network is the
+//! A model is a [`Manifest`] (format and files with sizes and hashes), and its name everywhere in the network is the
 //! [`ModelRoot`]: the tagged hash of the manifest's canonical CBOR. Before native code or an engine sees a model's
 //! bytes, the readers of this crate walk them: [`onnx::OnnxHeader`] for ONNX, [`gguf::GgufHeader`] for GGUF with
 //! [`llama::LlamaConfig`] and [`tokenizer::BpeVocabulary`] on top. Formats that can carry code (pickle, TorchScript,
@@ -14,16 +14,18 @@
 //!
 //! # Example
 //! ```
-//! use opg_models::{Format, Manifest};
+//! use opg_models::{Format, Manifest, ManifestVersion};
 //!
-//! let manifest = Manifest::single(Format::Onnx, b"the file's bytes");
+//! let manifest = Manifest::single(ManifestVersion::NEWEST, Format::Onnx, b"the file's bytes");
 //! let bytes = manifest.encode()?;
 //! assert_eq!(Manifest::decode(&bytes)?, manifest);
+//! // Roots of version 1, which commit to SHA-256 alone, stay valid: the same files have both.
+//! let older = manifest.versions().nth(1).ok_or("no older version")?;
 //! assert_eq!(
-//!     manifest.root()?.to_string(),
+//!     older.root()?.to_string(),
 //!     "0xe91bbc51db1f783fcdc3860f59a9a3fe440fb7e0d4e6a5dac53b7c2aa9606a0e",
 //! );
-//! # Ok::<(), opg_models::ManifestError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Status
@@ -36,11 +38,13 @@
 )]
 
 pub mod gguf;
+mod hasher;
 pub mod llama;
 mod manifest;
 pub mod onnx;
 pub mod protobuf;
 pub mod tokenizer;
 
-pub use manifest::{FileEntry, FileHasher, Format, MANIFEST_LIMIT, Manifest, ManifestError};
+pub use hasher::{FileHasher, GitId};
+pub use manifest::{FileEntry, Format, MANIFEST_LIMIT, Manifest, ManifestError, ManifestVersion};
 pub use opg_primitives::ids::ModelRoot;

@@ -1,5 +1,6 @@
 //! The manifest of a model and its content root.
 
+use crate::hasher::{FileHasher, GitId};
 use opg_primitives::{
     B256,
     cbor::{self, CborError, Limits, Value},
@@ -8,7 +9,6 @@ use opg_primitives::{
     ids::ModelRoot,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 /// Most bytes of an encoded manifest.
@@ -134,9 +134,75 @@ pub enum ManifestError {
         /// The entry's path.
         entry: String,
     },
+    /// A file lacks a hash that the manifest's version commits to, or has one that it does not.
+    #[error("manifest.files: {path:?} must have {expected} in version {version}")]
+    Hashes {
+        /// The file's path, cut to a bounded length.
+        path: String,
+        /// The manifest's version.
+        version: u64,
+        /// What belongs there.
+        expected: &'static str,
+    },
     /// Sizes add up to more than 2^64 bytes.
     #[error("manifest.files: the sizes overflow 64 bits")]
     Size,
+}
+
+/// What a manifest's root commits to. Both versions live side by side: a root on chain stays what it is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+#[non_exhaustive]
+pub enum ManifestVersion {
+    /// Path, size and SHA-256 of each file: a wrong byte shows at the end of a file.
+    #[default]
+    V1,
+    /// Also BLAKE3, by which every 16 KiB of a file can be checked alone while they arrive, and git's SHA-1, the name of
+    /// the file in repositories.
+    V2,
+}
+
+impl ManifestVersion {
+    /// What new models are named with.
+    pub const NEWEST: Self = Self::V2;
+
+    /// Number in the canonical encoding and in JSON.
+    #[must_use]
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    /// Domain of the root.
+    const fn tag(self) -> Tag {
+        match self {
+            Self::V1 => Tag::Model,
+            Self::V2 => Tag::ModelV2,
+        }
+    }
+}
+
+impl TryFrom<u64> for ManifestVersion {
+    type Error = ManifestError;
+
+    fn try_from(code: u64) -> Result<Self, ManifestError> {
+        match code {
+            1 => Ok(Self::V1),
+            2 => Ok(Self::V2),
+            _ => Err(ManifestError::Field {
+                field: "version",
+                expected: "1 or 2",
+            }),
+        }
+    }
+}
+
+impl From<ManifestVersion> for u64 {
+    fn from(version: ManifestVersion) -> Self {
+        version.code()
+    }
 }
 
 /// One file of a model.
@@ -149,14 +215,36 @@ pub struct FileEntry {
     pub size: u64,
     /// SHA-256 of the content.
     pub sha256: B256,
+    /// BLAKE3 of the content; from version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<B256>,
+    /// SHA-1 that git gives to the content as a blob; from version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_sha1: Option<GitId>,
+}
+
+impl FileEntry {
+    /// The same file as an older version describes it.
+    #[must_use]
+    pub fn without_ranges(&self) -> Self {
+        Self {
+            blake3: None,
+            git_sha1: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// The files that make up a model. Files are sorted by path.
 ///
-/// Canonical form: `{1: version = 1, 2: format, 3: [{1: path, 2: size, 3: sha256}, …], 4: entry path}`.
+/// Canonical form: `{1: version, 2: format, 3: [file, …], 4: entry path}`, a file being `{1: path, 2: size, 3: sha256}` in
+/// version 1 and `{1: path, 2: size, 3: sha256, 4: blake3, 5: git_sha1}` in version 2.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// What the root commits to. JSON without it is of version 1.
+    #[serde(default)]
+    pub version: ManifestVersion,
     /// How the entry file is read.
     pub format: Format,
     /// Path of the file that a runtime opens.
@@ -168,30 +256,55 @@ pub struct Manifest {
 impl Manifest {
     /// The manifest of a model that is one file, from the file's bytes.
     #[must_use]
-    pub fn single(format: Format, bytes: &[u8]) -> Self {
-        let mut hasher = FileHasher::new();
+    pub fn single(version: ManifestVersion, format: Format, bytes: &[u8]) -> Self {
+        let mut hasher = FileHasher::new(version, bytes.len() as u64);
         hasher.update(bytes);
-        Self::single_hashed(format, hasher)
+        Self::single_hashed(version, format, hasher)
     }
 
-    /// The manifest of a model that is one file, from a hasher that saw all of the file.
+    /// The manifest of a model that is one file, from a hasher of the same version that saw all of the file.
     #[must_use]
-    pub fn single_hashed(format: Format, hasher: FileHasher) -> Self {
+    pub fn single_hashed(version: ManifestVersion, format: Format, hasher: FileHasher) -> Self {
         let entry = format.canonical_path().to_owned();
         Self {
+            version,
             format,
             files: vec![hasher.finish(&entry)],
             entry,
         }
     }
 
+    /// This manifest, and those of the same files in older versions: the newest first. Each has a root of its own, and any
+    /// of them may be the one that is registered.
+    pub fn versions(&self) -> impl Iterator<Item = Self> {
+        let older = (self.version > ManifestVersion::V1).then(|| Self {
+            version: ManifestVersion::V1,
+            files: self.files.iter().map(FileEntry::without_ranges).collect(),
+            ..self.clone()
+        });
+        std::iter::once(self.clone()).chain(older)
+    }
+
+    /// The version of this manifest that has a root, if one does.
+    #[must_use]
+    pub fn with_root(&self, root: ModelRoot) -> Option<Self> {
+        self.versions()
+            .find(|manifest| manifest.root().is_ok_and(|got| got == root))
+    }
+
     /// A manifest of several files, sorted and checked.
     ///
     /// # Errors
     /// [`ManifestError`] for paths that are unsafe or ambiguous, no file, or an entry that is not a file.
-    pub fn new(format: Format, entry: &str, mut files: Vec<FileEntry>) -> Result<Self, ManifestError> {
+    pub fn new(
+        version: ManifestVersion,
+        format: Format,
+        entry: &str,
+        mut files: Vec<FileEntry>,
+    ) -> Result<Self, ManifestError> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Self {
+            version,
             format,
             entry: entry.to_owned(),
             files,
@@ -200,7 +313,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Checks every rule of a manifest: number of files, paths, order, entry, total size.
+    /// Checks every rule of a manifest: number of files, paths, order, hashes, entry, total size.
     ///
     /// # Errors
     /// The first rule broken.
@@ -232,6 +345,18 @@ impl Manifest {
             }
             if !seen.insert(folded) {
                 return Err(refuse(path, "differs from another path in case only"));
+            }
+            let ranges = (file.blake3.is_some(), file.git_sha1.is_some());
+            let expected = match self.version {
+                ManifestVersion::V1 => ((false, false), "SHA-256 alone"),
+                ManifestVersion::V2 => ((true, true), "SHA-256, BLAKE3 and git's SHA-1"),
+            };
+            if ranges != expected.0 {
+                return Err(ManifestError::Hashes {
+                    path: path.chars().take(80).collect(),
+                    version: self.version.code(),
+                    expected: expected.1,
+                });
             }
             total = total.checked_add(file.size).ok_or(ManifestError::Size)?;
             previous = Some(path);
@@ -266,14 +391,17 @@ impl Manifest {
     pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
         let files = self.files.iter().map(|file| {
-            Value::int_map(vec![
+            let blake3 = file.blake3.map(|hash| (4, Value::Bytes(hash.to_vec())));
+            let git_sha1 = file.git_sha1.map(|hash| (5, Value::Bytes(hash.to_vec())));
+            let always = [
                 (1, Value::Text(file.path.clone())),
                 (2, Value::Uint(file.size)),
                 (3, Value::Bytes(file.sha256.to_vec())),
-            ])
+            ];
+            Value::int_map(always.into_iter().chain(blake3).chain(git_sha1).collect())
         });
         let bytes = Value::int_map(vec![
-            (1, Value::Uint(1)),
+            (1, Value::Uint(self.version.code())),
             (2, Value::Uint(self.format.code())),
             (3, Value::Array(files.collect())),
             (4, Value::Text(self.entry.clone())),
@@ -297,16 +425,17 @@ impl Manifest {
         let limits = Limits {
             bytes: MANIFEST_LIMIT,
             depth: 4,
-            items: 16 + 7 * FILES_LIMIT,
+            items: 16 + 11 * FILES_LIMIT,
             tags: false,
         };
         let [version, format, files, entry] = fields(cbor::decode_strict(bytes, limits)?, "manifest")?;
-        if version != Value::Uint(1) {
+        let Value::Uint(version) = version else {
             return Err(ManifestError::Field {
                 field: "version",
-                expected: "1",
+                expected: "an unsigned integer",
             });
-        }
+        };
+        let version = ManifestVersion::try_from(version)?;
         let Value::Uint(code) = format else {
             return Err(ManifestError::Field {
                 field: "format",
@@ -322,31 +451,33 @@ impl Manifest {
         };
         let files = files
             .into_iter()
-            .map(|file| match fields(file, "files[]")? {
-                [Value::Text(path), Value::Uint(size), Value::Bytes(hash)] => {
-                    let sha256 = B256::try_from(hash.as_slice()).map_err(|_| ManifestError::Field {
-                        field: "files[].sha256",
-                        expected: "32 bytes",
-                    })?;
-                    Ok(FileEntry { path, size, sha256 })
+            .map(|file| match version {
+                ManifestVersion::V1 => {
+                    let [path, size, sha256] = fields(file, "files[]")?;
+                    file_entry(path, size, &sha256, None)
                 }
-                _ => Err(ManifestError::Field {
-                    field: "files[]",
-                    expected: "path, size and sha256",
-                }),
+                ManifestVersion::V2 => {
+                    let [path, size, sha256, blake3, git_sha1] = fields(file, "files[]")?;
+                    file_entry(path, size, &sha256, Some((&blake3, &git_sha1)))
+                }
             })
             .collect::<Result<Vec<_>, ManifestError>>()?;
-        let manifest = Self { format, entry, files };
+        let manifest = Self {
+            version,
+            format,
+            entry,
+            files,
+        };
         manifest.check()?;
         Ok(manifest)
     }
 
-    /// The content root: `tagged("opg/model/v1", canonical CBOR)`.
+    /// The content root: `tagged("opg/model/v1", canonical CBOR)`, in version 2 with `opg/model/v2`.
     ///
     /// # Errors
     /// [`ManifestError`] if the manifest breaks a rule.
     pub fn root(&self) -> Result<ModelRoot, ManifestError> {
-        Ok(ModelRoot(hash::tagged(Tag::Model, &[&self.encode()?])))
+        Ok(ModelRoot(hash::tagged(self.version.tag(), &[&self.encode()?])))
     }
 }
 
@@ -354,7 +485,7 @@ impl Manifest {
 fn fields<const N: usize>(value: Value, field: &'static str) -> Result<[Value; N], ManifestError> {
     let wrong = ManifestError::Field {
         field,
-        expected: "a map with the keys of version 1",
+        expected: "a map with exactly the keys of its version",
     };
     let Value::Map(pairs) = value else { return Err(wrong) };
     let numbered = pairs.iter().zip(1u64..).all(|((key, _), n)| *key == Value::Uint(n));
@@ -363,6 +494,46 @@ fn fields<const N: usize>(value: Value, field: &'static str) -> Result<[Value; N
         Ok(values) if numbered => Ok(values),
         _ => Err(wrong),
     }
+}
+
+/// A file of a decoded manifest.
+fn file_entry(
+    path: Value,
+    size: Value,
+    sha256: &Value,
+    ranges: Option<(&Value, &Value)>,
+) -> Result<FileEntry, ManifestError> {
+    let (Value::Text(path), Value::Uint(size)) = (path, size) else {
+        return Err(ManifestError::Field {
+            field: "files[]",
+            expected: "a path and a size",
+        });
+    };
+    let (blake3, git_sha1) = match ranges {
+        None => (None, None),
+        Some((blake3, git)) => (
+            Some(digest(blake3, "files[].blake3", "32 bytes")?.into()),
+            Some(digest(git, "files[].git_sha1", "20 bytes")?.into()),
+        ),
+    };
+    Ok(FileEntry {
+        path,
+        size,
+        sha256: digest(sha256, "files[].sha256", "32 bytes")?.into(),
+        blake3,
+        git_sha1,
+    })
+}
+
+fn digest<const N: usize>(
+    value: &Value,
+    field: &'static str,
+    expected: &'static str,
+) -> Result<[u8; N], ManifestError> {
+    let Value::Bytes(bytes) = value else {
+        return Err(ManifestError::Field { field, expected });
+    };
+    <[u8; N]>::try_from(bytes.as_slice()).map_err(|_| ManifestError::Field { field, expected })
 }
 
 fn check_path(path: &str) -> Result<(), &'static str> {
@@ -388,44 +559,4 @@ fn check_path(path: &str) -> Result<(), &'static str> {
         }
     }
     Ok(())
-}
-
-/// Hashes a file that is fed in pieces of any size.
-///
-/// ```
-/// let mut hasher = opg_models::FileHasher::new();
-/// hasher.update(b"ab").update(b"c");
-/// let file = hasher.finish("weights.bin");
-/// assert_eq!(file.size, 3);
-/// assert_eq!(file.sha256.to_string(), "0xba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct FileHasher {
-    hash: Sha256,
-    size: u64,
-}
-
-impl FileHasher {
-    /// A hasher that saw nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds the next bytes of the file.
-    pub fn update(&mut self, bytes: &[u8]) -> &mut Self {
-        self.hash.update(bytes);
-        self.size = self.size.saturating_add(bytes.len() as u64);
-        self
-    }
-
-    /// The entry of the file under a path.
-    #[must_use]
-    pub fn finish(self, path: &str) -> FileEntry {
-        FileEntry {
-            path: path.to_owned(),
-            size: self.size,
-            sha256: B256::new(self.hash.finalize().into()),
-        }
-    }
 }

@@ -54,8 +54,10 @@ tags! {
     SystemPossession = "opg/system-possession/v1",
     /// Settlement slot of a cancelled ERC-3009 authorization.
     AuthorizationCancelled = "opg/authorization-cancelled/v1",
-    /// Content root of a model's files.
+    /// Content root of a model's files that commits to SHA-256.
     Model = "opg/model/v1",
+    /// Content root of a model's files that commits to BLAKE3 and git's SHA-1 as well.
+    ModelV2 = "opg/model/v2",
     /// Root of a model that only a provider has.
     ClosedModel = "opg/closed-model/v1",
     /// Salted commitment to the body that was sent to a provider.

@@ -45,4 +45,4 @@ pub mod merkle;
 pub mod mode;
 pub mod money;
 
-pub use alloy_primitives::{Address, B256, U256};
+pub use alloy_primitives::{Address, B256, FixedBytes, U256};

@@ -5,7 +5,7 @@ use crate::{
     llm::{Llama, LlamaOptions},
     onnx::{OnnxModel, OnnxOptions},
 };
-use opg_models::{Format, Manifest, ModelRoot};
+use opg_models::{Format, Manifest, ManifestVersion, ModelRoot};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// One model of a configuration.
@@ -43,9 +43,9 @@ pub enum ModelRuntime {
 pub struct LoadedModel {
     /// Name under which it is served.
     pub name: String,
-    /// Content root.
+    /// Content root of the newest version.
     pub root: ModelRoot,
-    /// Files behind the root.
+    /// Files behind the root; [`Manifest::versions`] has those of older roots, which may be what is registered.
     pub manifest: Manifest,
     /// What runs it.
     pub runtime: ModelRuntime,
@@ -74,7 +74,7 @@ impl Models {
                 path: spec.path.clone(),
                 source,
             })?;
-            let manifest = Manifest::single(spec.kind, &bytes);
+            let manifest = Manifest::single(ManifestVersion::NEWEST, spec.kind, &bytes);
             let root = manifest.root()?;
             let runtime = match spec.kind {
                 Format::Onnx => ModelRuntime::Onnx(OnnxModel::load(&bytes, &options.onnx)?),
@@ -91,7 +91,9 @@ impl Models {
                 manifest,
                 runtime,
             });
-            models.by_root.insert(root, Arc::clone(&model));
+            for older in model.manifest.versions() {
+                models.by_root.insert(older.root()?, Arc::clone(&model));
+            }
             models.by_name.insert(spec.name.clone(), model);
         }
         Ok(models)
@@ -103,7 +105,7 @@ impl Models {
         self.by_name.get(name)
     }
 
-    /// The model with a content root. Of two names for one root, the one loaded last.
+    /// The model with a content root of any version. Of two names for one root, the one loaded last.
     #[must_use]
     pub fn by_root(&self, root: ModelRoot) -> Option<&Arc<LoadedModel>> {
         self.by_root.get(&root)

@@ -4,7 +4,7 @@
 mod common;
 
 use common::fixture;
-use opg_models::Manifest;
+use opg_models::{Manifest, ManifestVersion};
 use opg_runtime::{Format, LoadOptions, ModelRuntime, ModelSpec, Models, RuntimeError, bench, llm::GenerateRequest};
 use serde_json::json;
 use std::path::PathBuf;
@@ -41,11 +41,18 @@ fn models_are_found_by_name_and_by_root() {
     let digits = models.get("demo/digits-mlp").unwrap();
     assert_eq!(
         digits.root,
-        Manifest::single(Format::Onnx, &fixture("digits/digits_mlp.onnx"))
-            .root()
-            .unwrap()
+        Manifest::single(
+            ManifestVersion::NEWEST,
+            Format::Onnx,
+            &fixture("digits/digits_mlp.onnx")
+        )
+        .root()
+        .unwrap()
     );
-    assert_eq!(models.by_root(digits.root).unwrap().name, digits.name);
+    for manifest in digits.manifest.versions() {
+        let root = manifest.root().unwrap();
+        assert_eq!(models.by_root(root).unwrap().name, digits.name);
+    }
     assert!(models.get("demo/none").is_none() && models.by_root([7; 32].into()).is_none());
 
     // What the benchmarks measure, in small.

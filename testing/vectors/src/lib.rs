@@ -10,7 +10,7 @@
 //! assert_eq!(opg_vectors::bytes(&ids["node_id"]).len(), 32);
 //! ```
 //!
-//! Status: CBOR, hashes, Merkle tree, money, identifiers, receipt, quote, receipt file, lifecycle, validator sets.
+//! Status: CBOR, hashes, Merkle tree, manifests of models, money, identifiers, receipt, quote, receipt file, lifecycle, validator sets.
 
 use serde_json::Value;
 
@@ -31,6 +31,7 @@ pub fn load(name: &str) -> Value {
         "hashes" => include_str!("../hashes.json"),
         "ids" => include_str!("../ids.json"),
         "lifecycle" => include_str!("../lifecycle.json"),
+        "manifest" => include_str!("../manifest.json"),
         "merkle" => include_str!("../merkle.json"),
         "money" => include_str!("../money.json"),
         "receipt" => include_str!("../receipt.json"),

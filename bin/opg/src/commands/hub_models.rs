@@ -12,7 +12,7 @@ use opg_hub::{
     names::{RepoName, check_path},
 };
 use opg_model_store::{FetchError, fetch_file};
-use opg_models::{FileEntry, Format, Manifest, ModelRoot};
+use opg_models::{FileEntry, Format, GitId, Manifest, ManifestVersion, ModelRoot};
 use opg_primitives::money::Price;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -112,8 +112,8 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
     if let Some(license) = &args.license {
         folder.set_card("license", license)?;
     }
-    let (file, root, _) = folder.model(args.file.as_deref())?;
-    let (file, price) = (file.to_owned(), args.price.price());
+    let (file, mut root, manifest) = folder.model(args.file.as_deref())?;
+    let (file, price, manifest) = (file.to_owned(), args.price.price(), manifest.clone());
     let mut document = json!({
         "name": name.to_string(), "file": file, "root": root, "files": folder.files.len(), "bytes": folder.size(),
         "price": price, "royalty_bps": args.royalty_bps,
@@ -132,7 +132,10 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
     let client = client(&args.network)?;
     let wallet = wallet(&args.key, Some(client.network()))?;
     let hub = hub_url(&args.hub, Some(client.network()))?;
-    let before = client.registration(root).await?;
+    let (registered_root, before) = registration_of(&client, &manifest).await?;
+    // Who was first with these bytes has them under the root of that time (D6).
+    root = registered_root;
+    document["root"] = json!(root);
     if before.is_none() && costs_nothing(&price) && !args.free {
         return Err(Failure::usage(
             "a new model needs a price: --price (OPG a call), or --per-mtok-in and --per-mtok-out; --free if it is to cost nothing",
@@ -190,6 +193,24 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
         facts(rows)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The root that a model is registered under, with its registration: under several, the first that was. The newest root, and
+/// no registration, if it is under none.
+async fn registration_of(client: &Client, manifest: &Manifest) -> Result<(ModelRoot, Option<Registered>), Failure> {
+    let newest = manifest.root().map_err(Failure::failed)?;
+    let mut first: Option<(ModelRoot, Registered)> = None;
+    for version in manifest.versions() {
+        let root = version.root().map_err(Failure::failed)?;
+        if let Some(found) = client.registration(root).await?
+            && first
+                .as_ref()
+                .is_none_or(|(_, first)| found.committed_at < first.committed_at)
+        {
+            first = Some((root, found));
+        }
+    }
+    Ok(first.map_or((newest, None), |(root, found)| (root, Some(found))))
 }
 
 /// What a push did on chain.
@@ -299,6 +320,8 @@ struct ListedFile {
     path: String,
     size: u64,
     sha256: B256,
+    blake3: B256,
+    git_sha1: GitId,
     format: Option<String>,
     servable: bool,
 }
@@ -335,8 +358,18 @@ pub(crate) async fn pull(args: PullArgs, output: Output) -> Result<ExitCode, Fai
         let format = file.format.as_deref().and_then(|format| format.parse::<Format>().ok());
         if let Some(format) = format.filter(|_| file.servable) {
             // Computed from what will be checked, not taken from the hub.
-            let root = root_of(format, file)?;
-            models.push((file.path.clone(), root, client.registration(root).await?));
+            let manifest = Manifest::new(
+                ManifestVersion::NEWEST,
+                format,
+                format.canonical_path(),
+                vec![file.entry(format.canonical_path())],
+            )
+            .map_err(Failure::failed)?;
+            let found = match wanted {
+                Some(root) if manifest.with_root(root).is_some() => (root, client.registration(root).await?),
+                _ => registration_of(&client, &manifest).await?,
+            };
+            models.push((file.path.clone(), found.0, found.1));
         }
     }
     if let Some(root) = wanted
@@ -383,15 +416,17 @@ pub(crate) async fn pull(args: PullArgs, output: Output) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-fn root_of(format: Format, file: &ListedFile) -> Result<ModelRoot, Failure> {
-    let entry = FileEntry {
-        path: format.canonical_path().to_owned(),
-        size: file.size,
-        sha256: file.sha256,
-    };
-    Manifest::new(format, format.canonical_path(), vec![entry])
-        .and_then(|manifest| manifest.root())
-        .map_err(Failure::failed)
+impl ListedFile {
+    /// What the file has to be.
+    fn entry(&self, path: &str) -> FileEntry {
+        FileEntry {
+            path: path.to_owned(),
+            size: self.size,
+            sha256: self.sha256,
+            blake3: Some(self.blake3),
+            git_sha1: Some(self.git_sha1),
+        }
+    }
 }
 
 /// Gets one file unless it is there already; returns the bytes received.
@@ -402,11 +437,13 @@ async fn fetch(
     out: &Path,
 ) -> Result<u64, Failure> {
     let to = out.join(&file.path);
-    let here = to.clone();
-    let there = tokio::task::spawn_blocking(move || std::fs::File::open(here).ok().and_then(|file| hash(file).ok()))
-        .await
-        .map_err(Failure::failed)?;
-    if there == Some((file.size, file.sha256)) {
+    let (here, expected) = (to.clone(), file.entry(&file.path));
+    let wanted = expected.clone();
+    let there =
+        tokio::task::spawn_blocking(move || std::fs::File::open(here).ok().and_then(|file| hash(file, &wanted).ok()))
+            .await
+            .map_err(Failure::failed)?;
+    if there.as_ref() == Some(&expected) {
         return Ok(0);
     }
     if let Some(folder) = to.parent() {
@@ -418,17 +455,12 @@ async fn fetch(
         .pop_if_empty()
         .extend([name.owner.as_str(), name.name.as_str(), "resolve", revision])
         .extend(file.path.split('/'));
-    let expected = FileEntry {
-        path: file.path.clone(),
-        size: file.size,
-        sha256: file.sha256,
-    };
     Ok(fetch_file(http, url.as_str(), &expected, &to).await?)
 }
 
-fn hash(mut file: std::fs::File) -> std::io::Result<(u64, B256)> {
+fn hash(mut file: std::fs::File, like: &FileEntry) -> std::io::Result<FileEntry> {
     use std::io::Read as _;
-    let mut hasher = opg_models::FileHasher::new();
+    let mut hasher = opg_models::FileHasher::like(like);
     let mut piece = vec![0; 1 << 20];
     loop {
         match file.read(&mut piece)? {
@@ -436,8 +468,7 @@ fn hash(mut file: std::fs::File) -> std::io::Result<(u64, B256)> {
             n => hasher.update(&piece[..n]),
         };
     }
-    let entry = hasher.finish("");
-    Ok((entry.size, entry.sha256))
+    Ok(hasher.finish(&like.path))
 }
 
 /// `opg models deprecate`.
@@ -498,7 +529,17 @@ pub(crate) async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoo
     let answer = ask_hub(hub, &format!("/api/opg/models/{name}/root"), &query)
         .await
         .ok()?;
-    answer.get("root")?.as_str()?.parse().ok()
+    let newest: ModelRoot = answer.get("root")?.as_str()?.parse().ok()?;
+    // Hubs of one version of manifests list no others.
+    let others = answer.get("roots").and_then(Value::as_object);
+    let others = others.into_iter().flat_map(|roots| roots.values());
+    let others = others.filter_map(|root| root.as_str()?.parse::<ModelRoot>().ok());
+    for root in std::iter::once(newest).chain(others) {
+        if client.registration(root).await.is_ok_and(|found| found.is_some()) {
+            return Some(root);
+        }
+    }
+    Some(newest)
 }
 
 /// What the network's hub says that a model has earned; `None` where it does not know.

@@ -13,6 +13,7 @@ use crate::{
     config::ChainConfig,
     db::Place,
     error::{Answer, ApiError},
+    inspect::Model,
 };
 use alloy_primitives::{Address, B256};
 use axum::http::StatusCode;
@@ -175,6 +176,26 @@ impl Chain {
         }
         known.insert(root, (Instant::now(), found.clone()));
         Ok(found)
+    }
+
+    /// The root that a model is registered under with its registration; of several the first. The newest root, and no
+    /// registration, if it is under none; nothing if it has no root.
+    pub(crate) async fn registration_of(&self, model: &Model) -> Answer<Option<(ModelRoot, Option<Registration>)>> {
+        let names = model.names();
+        let mut first: Option<(ModelRoot, Registration)> = None;
+        for (root, _) in &names {
+            if let Some(found) = self.registration(*root).await?
+                && first
+                    .as_ref()
+                    .is_none_or(|(_, first)| found.registered_at < first.registered_at)
+            {
+                first = Some((*root, found));
+            }
+        }
+        Ok(match first {
+            Some((root, found)) => Some((root, Some(found))),
+            None => names.first().map(|(root, _)| (*root, None)),
+        })
     }
 
     /// The block up to which earnings are summed; `None` before the first one.

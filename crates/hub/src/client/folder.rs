@@ -79,7 +79,7 @@ pub struct LocalFile {
     pub blob: Blob,
     /// What the reader of its format says, for model files.
     pub report: Option<Report>,
-    /// The network's name of it, if it is a servable ONNX or GGUF file.
+    /// The network's newest name of it, if it is a servable ONNX or GGUF file.
     pub named: Option<(ModelRoot, Manifest)>,
     pub(super) content: Content,
 }

@@ -1,6 +1,6 @@
 //! Downloads.
 
-use super::{Ctx, FilePath, REPO_COMMIT, commits::file_at};
+use super::{Ctx, FilePath, REPO_COMMIT, commits::file_at, ranges};
 use crate::{
     db::blobs,
     error::{Answer, ApiError},
@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use opg_model_store::ranges::Span as VerifiedSpan;
 use std::{
     io::{self, Read as _},
     sync::Arc,
@@ -114,6 +115,12 @@ pub(super) async fn resolve(
     let commit = hub.revision(&repo, &revision).await?;
     let found = file_at(&hub, commit.tree, &path).await?;
     let file = found.ok_or_else(|| ApiError::entry_not_found(&path, &commit.oid))?;
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    if let Some(span) = asked.and_then(|range| VerifiedSpan::of_header(range, file.blob.size)) {
+        let mut response = ranges::send(&hub, file.blob, span, &method).await?;
+        text_header(response.headers_mut(), REPO_COMMIT, &commit.oid);
+        return Ok(response);
+    }
     let mut response = send(&hub, &file, &method, &headers).await?;
     let out = response.headers_mut();
     text_header(out, REPO_COMMIT, &commit.oid);

@@ -10,6 +10,8 @@ mod lfs;
 mod lists;
 mod opg;
 pub(crate) mod parts;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod ranges;
 mod refs;
 mod repos;
 mod trees;

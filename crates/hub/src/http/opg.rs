@@ -19,7 +19,8 @@ use axum::{
     extract::{OriginalUri, Path, State},
     http::{StatusCode, Uri},
 };
-use opg_models::ModelRoot;
+use opg_model_store::ranges::UNIT;
+use opg_models::{Manifest, ModelRoot};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -40,10 +41,21 @@ pub(super) fn describe(model: &Model) -> Value {
         "problem": model.report.problem,
         "panel": model.report.panel,
     });
-    if let Some((root, _)) = &model.named {
+    if let Some((root, manifest)) = &model.named {
         object["root"] = root.to_string().into();
+        object["roots"] = roots(manifest);
     }
     object
+}
+
+/// The roots of a model by the version of the manifest.
+fn roots(manifest: &Manifest) -> Value {
+    let roots = inspect::names(manifest);
+    roots
+        .into_iter()
+        .map(|(root, manifest)| (manifest.version.code().to_string(), Value::from(root.to_string())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// The newest revision that has the model of a root, with the path of its file.
@@ -62,8 +74,8 @@ async fn revision_with(hub: &Hub, repo: &Repo, head: &Commit, wanted: ModelRoot)
                     let FileKind::Model(format) = kind_of(path) else {
                         return None;
                     };
-                    let (root, _) = inspect::name_model(format, &file.blob)?;
-                    (root == wanted).then(|| path.clone())
+                    let (_, manifest) = inspect::name_model(format, &file.blob)?;
+                    manifest.with_root(wanted).map(|_| path.clone())
                 });
                 if let Some(path) = path {
                     return Ok(Some((commit, path)));
@@ -79,7 +91,7 @@ async fn revision_with(hub: &Hub, repo: &Repo, head: &Commit, wanted: ModelRoot)
 }
 
 /// The root of a model: of the only model file, or of the one that `file` names. With `root`, the newest revision that has
-/// that model: repositories move on, and roots on chain stay.
+/// that model: repositories move on, and roots on chain stay. A root of an older version is answered with its own manifest.
 pub(super) async fn root(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -90,12 +102,13 @@ pub(super) async fn root(
     let params = Params::of(&uri);
     let mut commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
     let mut file = params.get("file").map(str::to_owned);
+    let mut wanted = None;
     if let Some(root) = params.get("root") {
         let root = root
             .parse()
             .map_err(|_| ApiError::bad_request("InvalidRoot", "root: expected 64 hexadecimal digits").param("root"))?;
         let (older, path) = revision_with(&hub, &repo, &commit, root).await?;
-        (commit, file) = (older, Some(path));
+        (commit, file, wanted) = (older, Some(path), Some(root));
     }
     let tree = commit.tree;
     let files = hub.db.read(move |db| history::files(db, &tree)).await?;
@@ -130,12 +143,19 @@ pub(super) async fn root(
             .unwrap_or_else(|| "its format has no content root".into());
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "NotServable", why));
     };
+    let asked = wanted.and_then(|root| Some((root, manifest.with_root(root)?)));
+    let (root, manifest) = asked
+        .as_ref()
+        .map_or((root, manifest), |(root, manifest)| (root, manifest));
+    let roots = model.named.as_ref().map(|(_, newest)| roots(newest));
     Ok(Json(json!({
         "id": repo.name.to_string(),
         "revision": commit.oid,
         "file": model.path,
         "format": model.report.format,
         "root": root.to_string(),
+        "roots": roots,
+        "verified_ranges": UNIT,
         "manifest": manifest,
         "manifest_cbor": hex::encode(manifest.encode().map_err(ApiError::internal)?),
     })))
@@ -181,6 +201,7 @@ pub(super) async fn manifest(
         "revision": commit.oid,
         "files": list,
         "models": models.iter().map(describe).collect::<Vec<_>>(),
+        "verified_ranges": UNIT,
     })))
 }
 
@@ -223,8 +244,9 @@ pub(super) async fn registration(
     let chain = chain(&hub)?;
     let mut list = Vec::new();
     for model in &models {
-        let Some((root, _)) = &model.named else { continue };
-        let found = chain.registration(*root).await?;
+        let Some((root, found)) = chain.registration_of(model).await? else {
+            continue;
+        };
         list.push(json!({"path": model.path, "root": root, "registration": registered(found)}));
     }
     answer["models"] = list.into();
@@ -242,9 +264,10 @@ pub(super) async fn earnings(
     let chain = chain(&hub)?;
     let (mut list, mut block) = (Vec::new(), None);
     for model in &models {
-        let Some((root, _)) = &model.named else { continue };
-        let (sums, at) = chain.earnings(*root).await?;
-        let found = chain.registration(*root).await?;
+        let Some((root, found)) = chain.registration_of(model).await? else {
+            continue;
+        };
+        let (sums, at) = chain.earnings(root).await?;
         // Read one after the other: what all of them are complete to is the first one's.
         block = block.or(at);
         list.push(json!({

@@ -180,12 +180,14 @@ async fn standing(hub: &Hub, models: &[Model]) -> Standing {
     let mut found = Standing::new();
     let Some(chain) = &hub.chain else { return found };
     for model in models {
-        let Some((root, _)) = &model.named else { continue };
-        match (chain.registration(*root).await, chain.earnings(*root).await) {
-            (Ok(Some(registration)), Ok((earnings, _))) => {
+        match chain.registration_of(model).await {
+            Ok(Some((root, Some(registration)))) => {
+                let Ok((earnings, _)) = chain.earnings(root).await else {
+                    break;
+                };
                 found.insert(model.path.clone(), (registration, earnings));
             }
-            (Ok(None), _) => {}
+            Ok(_) => {}
             // The next one would wait as long.
             _ => break,
         }

@@ -7,7 +7,7 @@ use opg_inference_node::{
     InferenceNode,
     config::{Exposure, InferenceNodeConfig, Limits, ModelConfig, ModelKind, NodeKeys},
 };
-use opg_models::{Format, Manifest};
+use opg_models::{Format, Manifest, ManifestVersion};
 use opg_payments::{
     eip3009::{Authorization, Domain},
     signature::{SecretKey, address_of_secret},
@@ -119,7 +119,7 @@ impl Harness {
                 } else {
                     Format::Gguf
                 };
-                let root = Manifest::single(format, &std::fs::read(&model.path).unwrap())
+                let root = Manifest::single(ManifestVersion::NEWEST, format, &std::fs::read(&model.path).unwrap())
                     .root()
                     .unwrap();
                 chain.register_model(config.node_id(), root.0, price, 1000);

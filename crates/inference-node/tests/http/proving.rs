@@ -4,7 +4,7 @@ use crate::harness::{CHAT, Harness, ONNX, OPG, digits, error};
 use alloy_primitives::{Bytes, U256};
 use opg_artefact::ZkArtefact;
 use opg_contracts::{addresses, slots};
-use opg_models::{Format, Manifest};
+use opg_models::{Format, Manifest, ManifestVersion};
 use opg_primitives::{
     mode::{Grade, Mode},
     money::Amount,
@@ -128,7 +128,9 @@ async fn what_cannot_be_proven_is_refused_before_payment() {
 async fn an_unregistered_program_is_not_served() {
     let mut h = Harness::start().await;
     let bytes = std::fs::read(&h.config.models[0].path).unwrap();
-    let root = Manifest::single(Format::Onnx, &bytes).root().unwrap();
+    let root = Manifest::single(ManifestVersion::NEWEST, Format::Onnx, &bytes)
+        .root()
+        .unwrap();
     let slot = slots::model_program(root.0, opg_samples::proof::program_root());
     h.chain.lock().set(addresses::MODEL_REGISTRY, slot, U256::ZERO);
     h.restart().await;

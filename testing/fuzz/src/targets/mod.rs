@@ -2,6 +2,7 @@
 
 mod evidence;
 mod hub;
+mod models;
 mod receipt;
 mod router;
 mod sealed;
@@ -17,6 +18,7 @@ use crate::{Check, Target};
 pub fn all() -> Vec<Target> {
     let mut all = evidence::targets();
     all.extend(hub::targets());
+    all.extend(models::targets());
     all.extend(receipt::targets());
     all.extend(router::targets());
     all.extend(sealed::targets());
