@@ -1,5 +1,6 @@
 //! Errors of this crate, with the field that a client has to correct.
 
+use crate::worker::WorkerFault;
 use opg_models::{ManifestError, gguf::GgufError, onnx::OnnxError};
 use std::path::PathBuf;
 
@@ -64,6 +65,9 @@ pub enum RuntimeError {
         /// What it said.
         reason: String,
     },
+    /// The process that runs the engine failed; a call may be repeated.
+    #[error("the engine's process {0}")]
+    Worker(#[from] WorkerFault),
     /// The answer is larger than this node returns.
     #[error("the answer has {got} elements, at most {limit} are returned")]
     OutputTooLarge {
@@ -95,7 +99,13 @@ impl RuntimeError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Input(error) => error.code(),
-            Self::LibraryNotFound { .. } | Self::Library { .. } => "runtime_unavailable",
+            Self::LibraryNotFound { .. }
+            | Self::Library { .. }
+            | Self::Worker(WorkerFault::Start(_) | WorkerFault::NotLocked { .. } | WorkerFault::Resting { .. }) => {
+                "runtime_unavailable"
+            }
+            Self::Worker(WorkerFault::Late { .. }) => "engine_timeout",
+            Self::Worker(WorkerFault::Died { .. } | WorkerFault::Nonsense { .. }) => "engine_failed",
             Self::Read { .. }
             | Self::Onnx(_)
             | Self::Gguf(_)

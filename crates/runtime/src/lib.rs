@@ -6,6 +6,9 @@
 //!
 //! # Invariants
 //! - Every file passes the readers of `opg-models` before an engine sees it, and is hashed from the same bytes.
+//! - Native code (ONNX Runtime, C++) can run in processes of its own that the kernel locks in before they see a model
+//!   ([`worker`]): no network, no files, no other processes, bounded memory and time. A process that fails costs the call
+//!   that it had. What came from a caller is checked here before it is sent there, and what comes back after.
 //! - Engines use one thread by default. Two threads on shared cores are 10 to 20 times slower (barrier spinning).
 //! - The same model, runtime ([`runtime_digest`]), input and seed give the same bits.
 //! - No NaN or infinity enters a model; every input error names the input, what was expected and what was there.
@@ -31,8 +34,11 @@
 //!
 //! # Status
 //! ONNX on CPU: all element types that JSON can carry, sequence and map outputs. LLM: dense Llama with a GPT-2 style
-//! tokenizer and ChatML. Native code runs in this process: files are checked before it sees them, but how much memory
-//! the operators of an accepted ONNX graph ask for is not bounded here. Serve models that the operator chose.
+//! tokenizer and ChatML. ONNX models run in the caller's process unless [`onnx::OnnxOptions::worker`] says otherwise;
+//! nodes say so. Locking in needs Linux (Landlock from 5.13 on, seccomp); elsewhere a worker is a process of its own with
+//! a bound on its time only. Language models run in the caller's process: candle and the tokenizer are Rust, and how much
+//! memory a model needs follows from its file, which was checked. Side channels of the processor are not closed by any of
+//! this: whoever must keep two models' data apart from each other gives them two machines.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -46,6 +52,7 @@ pub mod llm;
 mod models;
 pub mod onnx;
 mod threads;
+pub mod worker;
 
 pub use error::{InputError, RuntimeError};
 pub use identity::{ENGINES, runtime_digest};

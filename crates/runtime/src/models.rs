@@ -4,6 +4,7 @@ use crate::{
     RuntimeError,
     llm::{Llama, LlamaOptions},
     onnx::{OnnxModel, OnnxOptions},
+    worker::EngineStatus,
 };
 use opg_models::{Format, Manifest, ManifestVersion, ModelRoot};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -20,7 +21,7 @@ pub struct ModelSpec {
 }
 
 /// How models are loaded.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// For ONNX models.
     pub onnx: OnnxOptions,
@@ -77,7 +78,7 @@ impl Models {
             let manifest = Manifest::single(ManifestVersion::NEWEST, spec.kind, &bytes);
             let root = manifest.root()?;
             let runtime = match spec.kind {
-                Format::Onnx => ModelRuntime::Onnx(OnnxModel::load(&bytes, &options.onnx)?),
+                Format::Onnx => ModelRuntime::Onnx(load_onnx(spec, &bytes, &manifest, options)?),
                 Format::Gguf => ModelRuntime::Llama(Llama::load_gguf(&bytes, &options.llama)?),
                 other => {
                     return Err(RuntimeError::Model {
@@ -116,6 +117,16 @@ impl Models {
         self.by_name.values()
     }
 
+    /// Where the ONNX models run, all together; none if there are none.
+    #[must_use]
+    pub fn engine(&self) -> Option<EngineStatus> {
+        let onnx = self.iter().filter_map(|model| match &model.runtime {
+            ModelRuntime::Onnx(onnx) => Some(onnx.engine()),
+            ModelRuntime::Llama(_) => None,
+        });
+        onnx.reduce(EngineStatus::and)
+    }
+
     /// Number of models.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -126,6 +137,18 @@ impl Models {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+}
+
+fn load_onnx(
+    spec: &ModelSpec,
+    bytes: &[u8],
+    manifest: &Manifest,
+    options: &LoadOptions,
+) -> Result<OnnxModel, RuntimeError> {
+    match manifest.files.iter().find(|file| file.path == manifest.entry) {
+        Some(file) => OnnxModel::load_read(bytes, &spec.path, file.sha256, &options.onnx),
+        None => OnnxModel::load(bytes, &options.onnx),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The digits models against the answers of another program: onnxruntime 1.31.1 for Python (`samples.json`).
 
 use opg_primitives::hash;
-use opg_runtime::onnx::{OnnxModel, OnnxOptions, library};
+use opg_runtime::{
+    onnx::{OnnxModel, OnnxOptions, library},
+    worker::{Program, Sandbox, WorkerOptions},
+};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// SHA-256 of libonnxruntime.so.1.31.1 of the PyPI wheel for x86-64, which made the reference bits.
 const REFERENCE_LIBRARY: &str = "0xfc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3";
@@ -20,6 +23,25 @@ fn fixture(name: &str) -> Vec<u8> {
 
 fn samples() -> Value {
     serde_json::from_slice(&fixture("samples.json")).unwrap()
+}
+
+/// In this process, and in locked-in workers: the bits must be the same.
+fn both() -> [OnnxOptions; 2] {
+    let program = Program::new(env!("CARGO_BIN_EXE_opg-engine-worker"), &[]);
+    let sandbox = if cfg!(target_os = "linux") {
+        Sandbox::Required
+    } else {
+        Sandbox::BestEffort
+    };
+    let workers = OnnxOptions {
+        worker: WorkerOptions {
+            sandbox,
+            program: Some(Arc::new(program)),
+            ..WorkerOptions::default()
+        },
+        ..OnnxOptions::default()
+    };
+    [OnnxOptions::default(), workers]
 }
 
 fn load(name: &str, options: &OnnxOptions) -> OnnxModel {
@@ -55,13 +77,14 @@ fn same_machine_class() -> bool {
 #[test]
 fn outputs_are_those_of_the_reference() {
     let samples = samples();
-    for name in MODELS {
+    for (options, name) in both().iter().flat_map(|options| MODELS.map(|name| (options, name))) {
         let expected = &samples["models"][name];
         assert_eq!(
             hash::sha256(&fixture(&format!("{name}.onnx"))).to_string(),
             format!("0x{}", expected["sha256"].as_str().unwrap())
         );
-        let model = load(name, &OnnxOptions::default());
+        let model = load(name, options);
+        assert_eq!(model.engine().processes, options.worker.program.is_some());
         let all = run(&model, &samples["inputs"]);
         assert_eq!(all["label"], expected["label"], "{name}");
         let ones: Vec<Value> = samples["inputs"]
@@ -100,17 +123,10 @@ fn one_and_two_threads_give_the_same_bits() {
     let samples = samples();
     for name in MODELS {
         let one = run(&load(name, &OnnxOptions::default()), &samples["inputs"]);
-        let two = run(
-            &load(
-                name,
-                &OnnxOptions {
-                    threads: 2,
-                    ..OnnxOptions::default()
-                },
-            ),
-            &samples["inputs"],
-        );
-        assert_eq!(one, two, "{name}");
+        for options in both() {
+            let options = OnnxOptions { threads: 2, ..options };
+            assert_eq!(one, run(&load(name, &options), &samples["inputs"]), "{name}");
+        }
     }
 }
 
@@ -118,14 +134,11 @@ fn one_and_two_threads_give_the_same_bits() {
 fn callers_share_sessions_and_get_their_own_answers() {
     let samples = samples();
     let rows = samples["inputs"].as_array().unwrap();
-    for sessions in [1, 3] {
-        let model = load(
-            "gbc",
-            &OnnxOptions {
-                sessions,
-                ..OnnxOptions::default()
-            },
-        );
+    for (options, sessions) in both()
+        .into_iter()
+        .flat_map(|options| [1, 3].map(|n| (options.clone(), n)))
+    {
+        let model = load("gbc", &OnnxOptions { sessions, ..options });
         std::thread::scope(|scope| {
             for start in 0..4 {
                 let (model, samples) = (&model, &samples);

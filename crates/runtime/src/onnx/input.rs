@@ -1,45 +1,19 @@
 //! From JSON to tensors. Everything that can be wrong with an input is found here, before anybody pays.
 
-use super::signature::shape_text;
+use super::{
+    signature::shape_text,
+    value::{Data, Tensor},
+};
 use crate::InputError;
 use opg_models::onnx::{DType, Dim, ValueInfo, ValueType};
-use ort::{
-    session::SessionInputValue,
-    value::{PrimitiveTensorElementType, Tensor},
-};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, fmt};
 
 /// Most dimensions of an input whose rank the model does not declare.
 const RANK_LIMIT: usize = 8;
 
-/// Elements of one tensor, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Data {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I8(Vec<i8>),
-    I16(Vec<i16>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    U64(Vec<u64>),
-    Bool(Vec<bool>),
-    Text(Vec<String>),
-}
-
-/// One validated tensor.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Input {
-    pub(super) name: String,
-    pub(super) shape: Vec<usize>,
-    pub(super) data: Data,
-}
-
-/// Reads all inputs of a model from `{name: nested lists}`.
-pub(super) fn read(value: &Value, declared: &[ValueInfo], limit: usize) -> Result<Vec<Input>, InputError> {
+/// Reads all inputs of a model, in its order, from `{name: nested lists}`.
+pub(super) fn read(value: &Value, declared: &[ValueInfo], limit: usize) -> Result<Vec<Tensor>, InputError> {
     let Value::Object(object) = value else {
         return Err(InputError::NotAnObject { got: kind(value) });
     };
@@ -92,7 +66,7 @@ fn names(declared: &[ValueInfo]) -> String {
         .join(", ")
 }
 
-fn one(object: &Map<String, Value>, info: &ValueInfo, limit: usize) -> Result<Input, InputError> {
+fn one(object: &Map<String, Value>, info: &ValueInfo, limit: usize) -> Result<Tensor, InputError> {
     let name = info.name.clone();
     let Some(value) = object.get(&name) else {
         return Err(InputError::Missing {
@@ -150,7 +124,7 @@ fn one(object: &Map<String, Value>, info: &ValueInfo, limit: usize) -> Result<In
         F32 => F32; F64 => F64; I8 => I8; I16 => I16; I32 => I32; I64 => I64;
         U8 => U8; U16 => U16; U32 => U32; U64 => U64; Bool => Bool; String => Text;
     };
-    Ok(Input { name, shape, data })
+    Ok(Tensor { shape, data })
 }
 
 /// The shape that the first elements have.
@@ -340,31 +314,3 @@ macro_rules! integers {
 }
 
 integers!(i8, i16, i32, i64, u8, u16, u32, u64);
-
-impl Input {
-    /// Hands the elements to the engine without copying (texts are copied by it).
-    pub(super) fn into_tensor(self) -> ort::Result<(String, SessionInputValue<'static>)> {
-        fn tensor<T: PrimitiveTensorElementType + fmt::Debug + Clone + 'static>(
-            shape: Vec<usize>,
-            data: Vec<T>,
-        ) -> ort::Result<SessionInputValue<'static>> {
-            Ok(Tensor::from_array((shape, data))?.into())
-        }
-        let shape = self.shape;
-        let value = match self.data {
-            Data::F32(data) => tensor(shape, data)?,
-            Data::F64(data) => tensor(shape, data)?,
-            Data::I8(data) => tensor(shape, data)?,
-            Data::I16(data) => tensor(shape, data)?,
-            Data::I32(data) => tensor(shape, data)?,
-            Data::I64(data) => tensor(shape, data)?,
-            Data::U8(data) => tensor(shape, data)?,
-            Data::U16(data) => tensor(shape, data)?,
-            Data::U32(data) => tensor(shape, data)?,
-            Data::U64(data) => tensor(shape, data)?,
-            Data::Bool(data) => tensor(shape, data)?,
-            Data::Text(data) => Tensor::from_string_array((shape, data.as_slice()))?.into(),
-        };
-        Ok((self.name, value))
-    }
-}

@@ -1,12 +1,15 @@
-//! Finds and loads the ONNX Runtime library, once per process.
+//! Finds the ONNX Runtime library, and loads it in the process that runs models.
+//!
+//! A node that runs its models in workers only finds and hashes the library; the workers load it.
 
 use crate::RuntimeError;
 use opg_primitives::{B256, hash};
-use ort::environment::Environment;
+use ort::environment::{Environment, EnvironmentBuilder};
 use std::{
     env,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
+    time::SystemTime,
 };
 
 /// Folder of the pinned library under a cache: what `cargo xtask setup` unpacks.
@@ -19,20 +22,22 @@ pub struct Library {
     pub path: PathBuf,
     /// SHA-256 of the file, part of the runtime digest.
     pub sha256: B256,
-    pub(crate) environment: Environment,
+    /// Length and date of the file when it was hashed.
+    stamp: (u64, SystemTime),
 }
 
 static LIBRARY: OnceLock<Library> = OnceLock::new();
+static LOADED: OnceLock<Environment> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
-/// The library, loaded by the first call that finds one.
+/// The library, found and hashed by the first call that finds one.
 ///
 /// It is looked for in this order: `ORT_DYLIB_PATH`; `$OPG_HOME/native/onnxruntime-1.31.1`;
 /// `$XDG_CACHE_HOME/opg/native/…` or `~/.cache/opg/native/…`; the system's library folders.
 ///
 /// # Errors
-/// [`RuntimeError::LibraryNotFound`] with every place that was looked at, [`RuntimeError::Library`] if it cannot be
-/// loaded. A later call tries again.
+/// [`RuntimeError::LibraryNotFound`] with every place that was looked at, [`RuntimeError::Read`] if it cannot be read.
+/// A later call tries again.
 pub fn get() -> Result<&'static Library, RuntimeError> {
     if let Some(library) = LIBRARY.get() {
         return Ok(library);
@@ -41,30 +46,86 @@ pub fn get() -> Result<&'static Library, RuntimeError> {
     if let Some(library) = LIBRARY.get() {
         return Ok(library);
     }
-    let loaded = load(&find(|name| env::var_os(name).map(PathBuf::from), Path::is_file)?)?;
-    Ok(LIBRARY.get_or_init(|| loaded))
+    let found = hashed(find(|name| env::var_os(name).map(PathBuf::from), Path::is_file)?)?;
+    Ok(LIBRARY.get_or_init(|| found))
 }
 
-fn load(path: &Path) -> Result<Library, RuntimeError> {
-    let bytes = std::fs::read(path).map_err(|source| RuntimeError::Read {
+impl Library {
+    /// Checks that the file is still the one that was hashed: receipts name its hash.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Library`] if length or date have changed, [`RuntimeError::Read`] if it cannot be read.
+    pub(crate) fn unchanged(&self) -> Result<(), RuntimeError> {
+        if stamp(&self.path)? == self.stamp {
+            return Ok(());
+        }
+        Err(RuntimeError::Library {
+            path: self.path.clone(),
+            reason: "it was replaced while this process ran; restart, so that receipts name the new one".into(),
+        })
+    }
+}
+
+fn hashed(path: PathBuf) -> Result<Library, RuntimeError> {
+    let stamp = stamp(&path)?;
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Library {
+            sha256: hash::sha256(&bytes),
+            path,
+            stamp,
+        }),
+        Err(source) => Err(RuntimeError::Read { path, source }),
+    }
+}
+
+fn stamp(path: &Path) -> Result<(u64, SystemTime), RuntimeError> {
+    let read = |path: &Path| {
+        let file = std::fs::metadata(path)?;
+        Ok((file.len(), file.modified()?))
+    };
+    read(path).map_err(|source| RuntimeError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    let refuse = |reason: String| RuntimeError::Library {
-        path: path.to_owned(),
-        reason,
-    };
-    let environment = ort::init_from(path)
-        .map_err(|error| refuse(error.to_string()))?
-        .with_name("opg")
-        .with_telemetry(false)
-        .build()
-        .map_err(|error| refuse(error.to_string()))?;
-    Ok(Library {
-        path: path.to_owned(),
-        sha256: hash::sha256(&bytes),
-        environment,
     })
+}
+
+/// The library's environment in this process, loaded by the first call.
+///
+/// # Errors
+/// As [`get`], and [`RuntimeError::Library`] if it cannot be loaded.
+pub(crate) fn load() -> Result<&'static Environment, RuntimeError> {
+    match LOADED.get() {
+        Some(environment) => Ok(environment),
+        None => load_from(&get()?.path),
+    }
+}
+
+/// Opens a library without starting anything.
+///
+/// # Errors
+/// [`RuntimeError::Library`] if it cannot be loaded.
+pub(crate) fn open(path: &Path) -> Result<EnvironmentBuilder, RuntimeError> {
+    ort::init_from(path).map_err(|error| RuntimeError::Library {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// As [`load`], from a given file: a worker is told which.
+///
+/// # Errors
+/// [`RuntimeError::Library`] if it cannot be loaded.
+pub(crate) fn load_from(path: &Path) -> Result<&'static Environment, RuntimeError> {
+    let _loading = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = LOADED.get() {
+        return Ok(environment);
+    }
+    let environment = open(path)?.with_name("opg").with_telemetry(false).build();
+    let environment = environment.map_err(|error| RuntimeError::Library {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(LOADED.get_or_init(|| environment))
 }
 
 /// Picks the first candidate that exists. An `ORT_DYLIB_PATH` that is set and wrong is an error, not a reason to take

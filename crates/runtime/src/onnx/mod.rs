@@ -1,37 +1,45 @@
 //! ONNX models through ONNX Runtime.
 
+pub(crate) mod engine;
 mod input;
 pub mod library;
 mod output;
+pub(crate) mod pool;
 mod signature;
+pub(crate) mod value;
 
 pub use signature::{Port, Signature};
 
-use crate::{InputError, RuntimeError};
+use crate::{
+    InputError, RuntimeError,
+    worker::{EngineStatus, Sandbox, Source, Supervisor, WorkerFault, WorkerOptions},
+};
+use engine::{Engine, Ports};
 use opg_models::onnx::{OnnxHeader, ValueInfo, ValueType};
-use ort::{logging::LogLevel, session::Session};
+use opg_primitives::{B256, hash};
+use pool::Pool;
 use serde_json::{Map, Value};
 use std::{
     path::Path,
-    sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// How an ONNX model is loaded and what it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnnxOptions {
     /// Threads of one run. More than the cores that the node owns makes it many times slower.
     pub threads: usize,
-    /// Runs at the same time. Each has a session with its own copy of the weights. JSON is read and checked outside
-    /// of a session, so for models as small as the digits more sessions than one make no difference (measured: 26 000
-    /// calls/s on 2 cores either way); a model that computes for milliseconds wants one per core.
+    /// Runs at the same time. Each has a session with its own copy of the weights, and its own worker. JSON is read and
+    /// checked outside of a session, so for models as small as the digits more sessions than one make no difference
+    /// (measured in one process: 26 000 calls/s on 2 cores either way); a model that computes for milliseconds wants one
+    /// per core.
     pub sessions: usize,
     /// Most elements of all inputs of a call.
     pub input_elements: usize,
     /// Most elements of all outputs of a call.
     pub output_elements: usize,
+    /// Where sessions run: in this process by default.
+    pub worker: WorkerOptions,
 }
 
 impl Default for OnnxOptions {
@@ -41,6 +49,7 @@ impl Default for OnnxOptions {
             sessions: 1,
             input_elements: 1 << 22,
             output_elements: 1 << 22,
+            worker: WorkerOptions::default(),
         }
     }
 }
@@ -51,15 +60,25 @@ pub struct OnnxModel {
     id: u64,
     header: OnnxHeader,
     signature: Signature,
-    options: OnnxOptions,
-    pool: Pool,
+    input_elements: usize,
+    output_elements: usize,
+    backend: Backend,
+}
+
+/// Where the sessions are.
+#[derive(Debug)]
+enum Backend {
+    /// In this process.
+    Here(Pool<Engine>),
+    /// In workers.
+    Workers(Supervisor),
 }
 
 /// Inputs that passed every check for one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     model: u64,
-    inputs: Vec<input::Input>,
+    inputs: Vec<value::Tensor>,
 }
 
 impl Prepared {
@@ -80,6 +99,20 @@ impl OnnxModel {
     /// [`RuntimeError::Onnx`] if the file is not accepted, [`RuntimeError::Model`] if a call could not carry its
     /// inputs or outputs or the engine refuses it, or an error of the library.
     pub fn load(bytes: &[u8], options: &OnnxOptions) -> Result<Self, RuntimeError> {
+        Self::load_from(bytes, || Source::Memory(bytes.into()), options)
+    }
+
+    /// As [`Self::load`], from the bytes of a file. The file is read again when a worker has to be started again; if it has
+    /// another hash then, calls fail.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_read(bytes: &[u8], path: &Path, sha256: B256, options: &OnnxOptions) -> Result<Self, RuntimeError> {
+        let path = path.to_owned();
+        Self::load_from(bytes, || Source::File { path, sha256 }, options)
+    }
+
+    fn load_from(bytes: &[u8], source: impl FnOnce() -> Source, options: &OnnxOptions) -> Result<Self, RuntimeError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let header = OnnxHeader::parse(bytes)?;
         for info in &header.inputs {
@@ -92,44 +125,34 @@ impl OnnxModel {
                 return Err(unservable(info, "output"));
             }
         }
-        let environment = &library::get()?.environment;
-        let sessions = (0..options.sessions.max(1))
-            .map(|_| {
-                let refuse = |reason: String| RuntimeError::Model { reason };
-                Session::builder(environment)
-                    .map_err(|error| refuse(error.to_string()))?
-                    .with_intra_threads(options.threads.max(1))
-                    .map_err(|error| refuse(error.to_string()))?
-                    .with_inter_threads(1)
-                    .map_err(|error| refuse(error.to_string()))?
-                    // Errors come back as values; a bad call must not fill the node's log.
-                    .with_log_level(LogLevel::Fatal)
-                    .map_err(|error| refuse(error.to_string()))?
-                    // Waiting threads of this session must not burn the cores of the others.
-                    .with_intra_op_spinning(false)
-                    .map_err(|error| refuse(error.to_string()))?
-                    .commit_from_memory(bytes)
-                    .map_err(|error| refuse(error.to_string()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for session in &sessions {
-            let inputs: Vec<&str> = session.inputs().iter().map(|port| port.name()).collect();
-            let outputs: Vec<&str> = session.outputs().iter().map(|port| port.name()).collect();
-            if !same(&inputs, &header.inputs) || !same(&outputs, &header.outputs) {
-                return Err(RuntimeError::Model {
-                    reason: "engine and file disagree about the signature".into(),
-                });
+        let names = |infos: &[ValueInfo]| infos.iter().map(|info| info.name.clone()).collect();
+        let ports = Ports {
+            inputs: names(&header.inputs),
+            outputs: names(&header.outputs),
+        };
+        let worker = &options.worker;
+        let backend = match (worker.sandbox, &worker.program) {
+            (Sandbox::Required | Sandbox::BestEffort, Some(program)) => Backend::Workers(Supervisor::start(
+                bytes,
+                source(),
+                ports,
+                &header.outputs,
+                program.clone(),
+                options,
+            )?),
+            (Sandbox::Required, None) => {
+                let missing = "program to run as a worker".to_owned();
+                return Err(WorkerFault::NotLocked { missing }.into());
             }
-        }
+            (Sandbox::BestEffort | Sandbox::Off, _) => Backend::Here(here(bytes, &ports, options)?),
+        };
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             signature: Signature::new(&header.inputs, &header.outputs),
             header,
-            options: *options,
-            pool: Pool {
-                idle: Mutex::new(sessions),
-                freed: Condvar::new(),
-            },
+            input_elements: options.input_elements,
+            output_elements: options.output_elements,
+            backend,
         })
     }
 
@@ -142,7 +165,11 @@ impl OnnxModel {
             path: path.to_owned(),
             source,
         })?;
-        Self::load(&bytes, options)
+        let source = || Source::File {
+            path: path.to_owned(),
+            sha256: hash::sha256(&bytes),
+        };
+        Self::load_from(&bytes, source, options)
     }
 
     /// Names, element types and shapes.
@@ -165,7 +192,7 @@ impl OnnxModel {
     /// # Errors
     /// [`RuntimeError::Input`] naming input and index, what was expected and what was there.
     pub fn validate(&self, input: &Value) -> Result<Prepared, RuntimeError> {
-        let inputs = input::read(input, &self.header.inputs, self.options.input_elements)?;
+        let inputs = input::read(input, &self.header.inputs, self.input_elements)?;
         Ok(Prepared { model: self.id, inputs })
     }
 
@@ -174,31 +201,56 @@ impl OnnxModel {
     /// Returns `{output name: nested lists}`; sequences are lists, maps are objects with text keys.
     ///
     /// # Errors
-    /// [`RuntimeError::Engine`] if the engine fails, [`RuntimeError::OutputTooLarge`], or
-    /// [`InputError::WrongModel`] for inputs of another model.
+    /// [`RuntimeError::Engine`] if the engine fails, [`RuntimeError::Worker`] if its process does,
+    /// [`RuntimeError::OutputTooLarge`], or [`InputError::WrongModel`] for inputs of another model.
     pub fn run(&self, prepared: Prepared) -> Result<Value, RuntimeError> {
         if prepared.model != self.id {
             return Err(InputError::WrongModel.into());
         }
-        let tensors = prepared
-            .inputs
-            .into_iter()
-            .map(input::Input::into_tensor)
-            .collect::<ort::Result<Vec<_>>>()
-            .map_err(RuntimeError::engine)?;
-        let limit = self.options.output_elements;
-        let mut left = limit;
-        let mut session = self.pool.take();
-        let outputs = session.get().run(tensors).map_err(RuntimeError::engine)?;
-        let mut answer = Map::new();
-        for info in &self.header.outputs {
-            let value = outputs
-                .get(&info.name)
-                .ok_or_else(|| RuntimeError::engine(format_args!("no output {:?}", info.name)))?;
-            answer.insert(info.name.clone(), output::write(value, limit, &mut left)?);
-        }
-        Ok(Value::Object(answer))
+        let outputs = match &self.backend {
+            Backend::Here(pool) => pool.take().get().run(prepared.inputs, self.output_elements)?,
+            Backend::Workers(workers) => workers.run(&prepared.inputs)?,
+        };
+        let names = self.header.outputs.iter().map(|info| info.name.clone());
+        Ok(Value::Object(Map::from_iter(
+            names.zip(outputs.into_iter().map(output::write)),
+        )))
     }
+
+    /// Where the sessions run, and what became of their processes.
+    #[must_use]
+    pub fn engine(&self) -> EngineStatus {
+        match &self.backend {
+            Backend::Here(_) => EngineStatus::default(),
+            Backend::Workers(workers) => workers.status(),
+        }
+    }
+
+    /// Process ids of the workers that wait for a call; none if sessions run in this process.
+    #[must_use]
+    pub fn idle_workers(&self) -> Vec<u32> {
+        match &self.backend {
+            Backend::Here(_) => Vec::new(),
+            Backend::Workers(workers) => workers.idle_ids(),
+        }
+    }
+}
+
+/// Sessions in this process.
+fn here(bytes: &[u8], ports: &Ports, options: &OnnxOptions) -> Result<Pool<Engine>, RuntimeError> {
+    let sessions = (0..options.sessions.max(1))
+        .map(|_| {
+            let engine = Engine::load(bytes, options.threads)?;
+            if engine.ports() == ports {
+                Ok(engine)
+            } else {
+                Err(RuntimeError::Model {
+                    reason: "engine and file disagree about the signature".into(),
+                })
+            }
+        })
+        .collect::<Result<Vec<_>, RuntimeError>>()?;
+    Ok(Pool::new(sessions))
 }
 
 fn unservable(info: &ValueInfo, what: &str) -> RuntimeError {
@@ -230,57 +282,5 @@ fn is_output(ty: &ValueType) -> bool {
     match ty {
         ValueType::Sequence(item) => plain(item),
         other => plain(other),
-    }
-}
-
-fn same(names: &[&str], declared: &[ValueInfo]) -> bool {
-    names.len() == declared.len() && names.iter().zip(declared).all(|(name, info)| *name == info.name)
-}
-
-/// Sessions that wait for work.
-#[derive(Debug)]
-struct Pool {
-    idle: Mutex<Vec<Session>>,
-    freed: Condvar,
-}
-
-impl Pool {
-    fn take(&self) -> Busy<'_> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(session) = idle.pop() {
-                return Busy {
-                    pool: self,
-                    session: Some(session),
-                };
-            }
-            idle = self.freed.wait(idle).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// A session in use; goes back when dropped.
-struct Busy<'a> {
-    pool: &'a Pool,
-    session: Option<Session>,
-}
-
-impl Busy<'_> {
-    #[allow(clippy::expect_used, reason = "the session is taken by drop only")]
-    fn get(&mut self) -> &mut Session {
-        self.session.as_mut().expect("a busy session")
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.pool
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(session);
-            self.pool.freed.notify_one();
-        }
     }
 }
