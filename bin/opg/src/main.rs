@@ -13,6 +13,7 @@ mod output;
 use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
+use opg_runtime::worker;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -25,6 +26,18 @@ use crate::{
 const STRAGGLERS: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
+    // Before anything else: a worker locks itself in while it has one thread. Its command is not for people, and not in the help.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|command| command == worker::COMMAND)
+    {
+        return worker::main();
+    }
+    if let Err(error) = worker::offer_this_program(&[worker::COMMAND]) {
+        eprintln!(
+            "warning: the path of this program is not known, so models cannot run in processes of their own: {error}"
+        );
+    }
     pin_engine_threads();
     let cli = Cli::parse();
     start_log(cli.verbose);

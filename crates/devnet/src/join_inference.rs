@@ -107,6 +107,7 @@ pub(crate) fn join(network: &Network, out: &Path, options: InferenceOptions) -> 
         facilitator_for_others: false,
         attestation: None,
         model_store: None,
+        engine: Default::default(),
         models,
     };
     config.check().map_err(|error| crate::layout::malformed(&path, error))?;

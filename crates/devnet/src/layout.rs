@@ -359,6 +359,7 @@ fn create(dir: &Path, validators: u16, ports: Ports, parameters: Option<&Path>) 
             "model-cache".into(),
             vec![format!("http://{}", ports.hub())],
         )),
+        engine: Default::default(),
         models,
     };
     write_inference_node(&inference.join("config.toml"), &config)?;

@@ -4,7 +4,8 @@ use crate::{
     attest::Attested,
     chain::Chain,
     closed::Closed,
-    config::{ModelConfig, ModelKind},
+    config::{EngineSettings, ModelConfig, ModelKind},
+    engine,
     offer::Terms,
     rpc::RpcError,
     usd::{Oracle, Unpriced},
@@ -19,7 +20,7 @@ use opg_primitives::{
     money::{Price, Usage, UsdPrice, charge},
 };
 use opg_runtime::{
-    LoadOptions, LoadedModel, ModelRuntime, ModelSpec, Models, RuntimeError, onnx::OnnxOptions, runtime_digest,
+    LoadOptions, LoadedModel, ModelRuntime, ModelSpec, Models, RuntimeError, runtime_digest, worker::EngineStatus,
 };
 use opg_zkml::{ParameterSet, Plan, RegisteredModel};
 use serde_json::{Value, json};
@@ -268,7 +269,7 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     /// Loads the files. Blocks while it hashes and maps weights.
-    pub(crate) fn load(models: &[ModelConfig]) -> Result<Loaded, CatalogueError> {
+    pub(crate) fn load(models: &[ModelConfig], settings: &EngineSettings) -> Result<Loaded, CatalogueError> {
         let specs: Vec<ModelSpec> = models
             .iter()
             .filter_map(|model| {
@@ -299,12 +300,8 @@ impl Catalogue {
                 });
             }
         }
-        let sessions = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
         let options = LoadOptions {
-            onnx: OnnxOptions {
-                sessions,
-                ..OnnxOptions::default()
-            },
+            onnx: settings.options(),
             ..LoadOptions::default()
         };
         let mut programs = HashMap::new();
@@ -316,6 +313,7 @@ impl Catalogue {
         let usd = models.iter().filter_map(|model| Some((model.name.clone(), model.usd?)));
         let usd = usd.collect();
         let loaded = Models::load(&specs, &options)?;
+        engine::announce(settings, loaded.engine());
         let mut roots = HashMap::new();
         for model in models {
             let (Some(hub), Some(loaded)) = (&model.hub, loaded.get(&model.name)) else {
@@ -406,6 +404,15 @@ impl Catalogue {
     /// Whether a model has its price in USD.
     pub(crate) fn needs_oracle(&self) -> bool {
         self.served.iter().any(|served| served.usd.is_some())
+    }
+
+    /// Where the ONNX models run; none if there are none.
+    pub(crate) fn engine(&self) -> Option<EngineStatus> {
+        let onnx = self.served.iter().filter_map(|served| match served.model.runtime() {
+            Some(ModelRuntime::Onnx(onnx)) => Some(onnx.engine()),
+            _ => None,
+        });
+        onnx.reduce(EngineStatus::and)
     }
 
     /// Asks the price oracle again.

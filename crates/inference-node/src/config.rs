@@ -2,6 +2,7 @@
 
 pub use crate::{
     closed::config::ClosedConfig,
+    engine::EngineSettings,
     supply::{HubModel, ModelStoreConfig},
 };
 use alloy_primitives::{Address, B256, U256};
@@ -264,6 +265,9 @@ pub struct InferenceNodeConfig {
     /// Cache and sources of models that are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_store: Option<ModelStoreConfig>,
+    /// How ONNX models run.
+    #[serde(default, skip_serializing_if = "EngineSettings::is_default")]
+    pub engine: EngineSettings,
     /// Models to serve.
     pub models: Vec<ModelConfig>,
 }
@@ -393,6 +397,9 @@ impl InferenceNodeConfig {
             if model.program.is_some() && model.kind != ModelKind::Onnx {
                 return bad("models.program", "goes with models of kind onnx");
             }
+        }
+        if let Some(problem) = self.engine.problem() {
+            return bad("engine", problem);
         }
         if let Some(store) = &self.model_store
             && let Err(error) = store.sources()

@@ -38,6 +38,9 @@
 //!
 //! Models of kind `upstream` are a provider's: the module `closed` asks it, and the receipt says what came from where.
 //!
+//! ONNX models run in processes of their own that the kernel locks in ([`config::EngineSettings`]); a model that ends, hangs or fills
+//! its process costs the call that did it, which is not charged, and no other.
+//!
 //! Models are files of this machine, or named by their root and fetched from hubs and other nodes (`model_store`); every byte is
 //! hashed before it is loaded, and what was fetched is given to other nodes at `/v1/model-files`.
 //!
@@ -56,6 +59,7 @@ mod claims;
 mod closed;
 pub mod config;
 mod credit;
+mod engine;
 mod error;
 mod facilitator;
 mod funds;

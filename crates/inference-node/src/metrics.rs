@@ -3,6 +3,7 @@
 use opg_model_store::{Outcome, Source};
 use opg_payments::reserve::State;
 use opg_primitives::money::{Amount, WEI_PER_OPG};
+use opg_runtime::worker::EngineStatus;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -13,7 +14,11 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Route and status of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +83,11 @@ pub(crate) struct Metrics {
     model_sources: Family<SourceLabels, Counter>,
     model_bytes: Family<SourceLabels, Counter>,
     pub(crate) model_bytes_shared: Counter,
+    engine_workers: Gauge,
+    engine_locked: Gauge,
+    engine_starts: Counter,
+    engine_faults: Family<WordLabel, Counter>,
+    catching_up: Mutex<()>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -115,6 +125,11 @@ impl Metrics {
             model_sources: Family::default(),
             model_bytes: Family::default(),
             model_bytes_shared: Counter::default(),
+            engine_workers: Gauge::default(),
+            engine_locked: Gauge::default(),
+            engine_starts: Counter::default(),
+            engine_faults: Family::default(),
+            catching_up: Mutex::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Answered requests", metrics.requests.clone());
@@ -158,6 +173,14 @@ impl Metrics {
         registry.register("model_bytes_fetched", "Bytes of models that sources sent", fetched);
         let shared = metrics.model_bytes_shared.clone();
         registry.register("model_bytes_shared", "Bytes of models given to other nodes", shared);
+        let workers = metrics.engine_workers.clone();
+        registry.register("engine_workers", "Processes that run ONNX models", workers);
+        let locked = metrics.engine_locked.clone();
+        registry.register("engine_locked", "1 if the kernel locks all of them in wholly", locked);
+        let starts = metrics.engine_starts.clone();
+        registry.register("engine_starts", "Processes started to run ONNX models", starts);
+        let faults = metrics.engine_faults.clone();
+        registry.register("engine_faults", "Processes that ended or had to be ended", faults);
         Self { registry, ..metrics }
     }
 
@@ -233,6 +256,27 @@ impl Metrics {
         self.unproven.set(i64::try_from(unproven).unwrap_or(i64::MAX));
     }
 
+    /// The processes that run ONNX models. They count by themselves; here the counters catch up.
+    pub(crate) fn engine(&self, status: &EngineStatus) {
+        let locked = status
+            .protection
+            .is_some_and(|protection| protection.missing().is_none());
+        self.engine_workers
+            .set(i64::try_from(status.workers).unwrap_or(i64::MAX));
+        self.engine_locked.set(locked.into());
+        // Between reading and adding nobody else may add.
+        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let catch_up = |counter: &Counter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
+        catch_up(&self.engine_starts, status.starts);
+        for (state, count) in [
+            ("died", status.died),
+            ("late", status.late),
+            ("nonsense", status.nonsense),
+        ] {
+            catch_up(&self.engine_faults.get_or_create(&WordLabel { state }), count);
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string fails only if a metric does, and none of these can.
@@ -254,6 +298,15 @@ mod tests {
         metrics.settlement("settled");
         metrics.proof("proven", Some(Duration::from_millis(40)));
         metrics.gauges(&HashMap::from([(State::Served, 2)]), 0.5, 7, 1);
+        let engine = EngineStatus {
+            workers: 2,
+            starts: 3,
+            died: 1,
+            ..EngineStatus::default()
+        };
+        // Counters follow; they do not add up what they were told before.
+        metrics.engine(&engine);
+        metrics.engine(&engine);
         let text = metrics.text();
         for line in [
             "opg_inference_requests_total{route=\"/v1/infer\",status=\"200\"} 1",
@@ -263,6 +316,10 @@ mod tests {
             "opg_inference_unproven 1",
             "opg_inference_exposure_opg 0.5",
             "opg_inference_outbox 7",
+            "opg_inference_engine_workers 2",
+            "opg_inference_engine_locked 0",
+            "opg_inference_engine_starts_total 3",
+            "opg_inference_engine_faults_total{state=\"died\"} 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -8,7 +8,7 @@ use crate::{
     channels::Desk,
     claims::Claimer,
     closed::keys::ClosedKeys,
-    config::{ConfigError, InferenceNodeConfig, KeyLock, Limits, NodeKeys},
+    config::{ConfigError, EngineSettings, InferenceNodeConfig, KeyLock, Limits, NodeKeys},
     error::ApiError,
     facilitator::Sent,
     funds::Funds,
@@ -151,6 +151,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Models for other nodes.
     pub(crate) share: Option<Share>,
+    /// How ONNX models run.
+    pub(crate) engine: EngineSettings,
     /// Held for its lock.
     pub(crate) _cache: Option<Arc<opg_model_store::Cache>>,
     /// Evidence of the keyset.
@@ -254,8 +256,8 @@ impl InferenceNode {
             let (config, metrics) = (config.clone(), Arc::clone(&metrics));
             async move {
                 let (models, cache) = supply::fetch(&config, &metrics).await?;
-                let paths = models.clone();
-                let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&paths)).await;
+                let (paths, engine) = (models.clone(), config.engine);
+                let loaded = tokio::task::spawn_blocking(move || Catalogue::load(&paths, &engine)).await;
                 let loaded = loaded.map_err(|_| NodeError::Task("loading of the models"))??;
                 Ok::<_, NodeError>((loaded, models, cache))
             }
@@ -320,6 +322,7 @@ impl InferenceNode {
             metrics,
             share,
             _cache: cache,
+            engine: config.engine,
             attestation: Arc::default(),
             closed_keys: ClosedKeys::open(
                 config.chain_id,

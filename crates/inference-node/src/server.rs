@@ -318,6 +318,7 @@ async fn health(State(node): State<Arc<Node>>) -> Response {
         "models": node.catalogue.iter().map(|s| s.model.name.clone()).collect::<Vec<_>>(),
         "receipts_waiting": node.store.outbox_len(),
         "proofs_waiting": node.store.unproven().len(),
+        "engine": crate::engine::describe(&node.engine, node.catalogue.engine()),
         "error": journal.err().map(|e| e.to_string()),
     });
     let status = if ok {
@@ -333,6 +334,9 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let opg = exposure.wei() as f64 / opg_primitives::money::WEI_PER_OPG as f64;
     let (outbox, unproven) = (node.store.outbox_len(), node.store.unproven().len());
     node.metrics.gauges(&node.reservations.counts(), opg, outbox, unproven);
+    if let Some(engine) = node.catalogue.engine() {
+        node.metrics.engine(&engine);
+    }
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content)], Body::from(node.metrics.text())).into_response()
 }

@@ -77,6 +77,7 @@ impl Harness {
             facilitator_for_others: false,
             attestation: None,
             model_store: None,
+            engine: Default::default(),
             models: vec![
                 ModelConfig {
                     upstream: None,
