@@ -64,6 +64,9 @@ mod probe {
         // A name that exists nowhere: if it were made, it would be made here.
         let file = format!("opg-probe-{}", std::process::id());
         let in_temporary = std::env::temp_dir().join(&file);
+        let of_parent = |what: &str| format!("/proc/{parent}/{what}");
+        let writing = || fs::OpenOptions::new().write(true).open("/dev/null");
+        let thread = || std::thread::Builder::new().spawn(|| ());
         vec![
             ("tcp socket", TcpListener::bind("127.0.0.1:0").map(drop)),
             ("tcp connect", TcpStream::connect("127.0.0.1:9").map(drop)),
@@ -71,104 +74,89 @@ mod probe {
             ("unix socket", UnixStream::pair().map(drop)),
             ("write a file", fs::write(&in_temporary, "x")),
             ("write here", fs::write(&file, "x")),
-            (
-                "open for writing",
-                fs::OpenOptions::new().write(true).open("/dev/null").map(drop),
-            ),
+            ("open for writing", writing().map(drop)),
             ("make a folder", fs::create_dir(&in_temporary)),
             ("remove a file", fs::remove_file(&in_temporary)),
             ("read /etc/passwd", fs::read("/etc/passwd").map(drop)),
-            (
-                "read the parent's memory",
-                fs::File::open(format!("/proc/{parent}/mem")).map(drop),
-            ),
+            ("read the parent's memory", fs::File::open(of_parent("mem")).map(drop)),
             (
                 "read the parent's environment",
-                fs::read(format!("/proc/{parent}/environ")).map(drop),
+                fs::read(of_parent("environ")).map(drop),
             ),
             ("list /", fs::read_dir("/").map(drop)),
             ("list here", fs::read_dir(".").map(drop)),
             ("exec", Command::new("/bin/true").status().map(drop)),
             ("exec itself", exec_itself()),
-            // SAFETY: if it were allowed, the child would only leave.
-            (
-                "fork",
-                call(|| unsafe {
-                    match libc::fork() {
-                        0 => libc::_exit(0),
-                        pid => i64::from(pid),
-                    }
-                }),
-            ),
-            // SAFETY: no pointers; attaches to nothing that this process would then touch.
-            (
-                "ptrace its parent",
-                call(|| unsafe {
-                    libc::ptrace(
-                        libc::PTRACE_SEIZE,
-                        parent,
-                        null_mut::<libc::c_void>(),
-                        null_mut::<libc::c_void>(),
-                    )
-                }),
-            ),
-            // SAFETY: signal 0 is none; it only asks whether one could be sent.
-            (
-                "signal its parent",
-                call(|| unsafe { i64::from(libc::kill(parent, 0)) }),
-            ),
-            // SAFETY: no pointers.
-            (
-                "outlive its parent",
-                call(|| unsafe { i64::from(libc::prctl(libc::PR_SET_PDEATHSIG, 0)) }),
-            ),
-            // SAFETY: a fresh anonymous mapping, never used.
+            ("fork", done(fork())),
+            ("ptrace its parent", done(trace(parent))),
+            ("signal its parent", done(signal(parent))),
+            ("outlive its parent", done(outlive())),
             (
                 "memory to run",
-                call(|| unsafe {
-                    let prot = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-                    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-                    libc::mmap(null_mut(), 4096, prot, flags, -1, 0) as i64
-                }),
+                done(map(4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)),
             ),
-            // SAFETY: a fresh anonymous mapping of 1 TiB, never used.
-            (
-                "a terabyte",
-                call(|| unsafe {
-                    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-                    libc::mmap(null_mut(), 1 << 40, libc::PROT_READ, flags, -1, 0) as i64
-                }),
-            ),
-            ("a file in memory", {
-                // SAFETY: a constant text that ends with zero.
-                call(|| unsafe { i64::from(libc::memfd_create(c"x".as_ptr(), 0)) })
-            }),
-            // SAFETY: no pointers.
-            (
-                "a namespace",
-                call(|| unsafe { i64::from(libc::unshare(libc::CLONE_NEWUSER)) }),
-            ),
-            // SAFETY: the parameters may be anything: the call is refused before they are read.
-            (
-                "io_uring",
-                call(|| unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, null_mut::<u8>()) }),
-            ),
+            ("a terabyte", done(map(1 << 40, libc::PROT_READ))),
+            ("a file in memory", done(file_in_memory())),
+            ("a namespace", done(namespace())),
+            ("io_uring", done(io_uring())),
             ("read /proc/cpuinfo", fs::read("/proc/cpuinfo").map(drop)),
-            (
-                "a thread",
-                std::thread::Builder::new()
-                    .spawn(|| ())
-                    .map(|thread| drop(thread.join())),
-            ),
+            ("a thread", thread().map(|thread| drop(thread.join()))),
         ]
     }
 
-    fn call(call: impl FnOnce() -> i64) -> io::Result<()> {
-        if call() == -1 {
+    /// What a system call said that returns -1 and leaves its reason behind. Call it at once.
+    fn done(returned: i64) -> io::Result<()> {
+        if returned == -1 {
             Err(io::Error::last_os_error())
         } else {
             Ok(())
         }
+    }
+
+    fn fork() -> i64 {
+        // SAFETY: this process has one thread of ours; if it were allowed, the child would only leave.
+        match unsafe { libc::fork() } {
+            // SAFETY: ends the child at once, without running what belongs to the parent.
+            0 => unsafe { libc::_exit(0) },
+            pid => i64::from(pid),
+        }
+    }
+
+    fn trace(parent: libc::pid_t) -> i64 {
+        let none = null_mut::<libc::c_void>;
+        // SAFETY: the pointers of this request are not followed; it would stop nothing.
+        unsafe { libc::ptrace(libc::PTRACE_SEIZE, parent, none(), none()) }
+    }
+
+    fn signal(parent: libc::pid_t) -> i64 {
+        // SAFETY: no pointers; signal 0 is none, it only asks whether one could be sent.
+        i64::from(unsafe { libc::kill(parent, 0) })
+    }
+
+    fn outlive() -> i64 {
+        // SAFETY: no pointers.
+        i64::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) })
+    }
+
+    fn map(bytes: usize, protection: libc::c_int) -> i64 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping where the kernel likes, never used.
+        unsafe { libc::mmap(null_mut(), bytes, protection, flags, -1, 0) as i64 }
+    }
+
+    fn file_in_memory() -> i64 {
+        // SAFETY: a constant text that ends with zero.
+        i64::from(unsafe { libc::memfd_create(c"x".as_ptr(), 0) })
+    }
+
+    fn namespace() -> i64 {
+        // SAFETY: no pointers.
+        i64::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) })
+    }
+
+    fn io_uring() -> i64 {
+        // SAFETY: the kernel refuses a null pointer for the parameters itself, if nobody does before.
+        unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, null_mut::<u8>()) }
     }
 
     fn exec_itself() -> io::Result<()> {
