@@ -180,6 +180,48 @@ async fn a_backup_is_refused_with_what_to_do_instead() {
     assert!(hub.terminate().success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let Some(mut place) = Place::postgres() else { return };
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let signer = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&signer).unwrap().pem();
+    let issuer = Issuer::new(authority, signer);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap().pem();
+    place
+        .postgres
+        .as_mut()
+        .unwrap()
+        .use_tls(&certificate, &key.serialize_pem());
+
+    let ca = place.path().join("ca.pem");
+    std::fs::write(&ca, root).unwrap();
+    let mut config = place.config(place.path().join("data"));
+    let database = config.database.as_mut().unwrap();
+    database.url.0.push_str("?sslmode=require");
+    // Nobody public has signed the certificate.
+    let refused = ModelHub::start(config.clone()).await.unwrap_err();
+    assert!(refused.to_string().to_lowercase().contains("certificate"), "{refused}");
+    config.database.as_mut().unwrap().ca = Some(ca.clone());
+    let hub = ModelHub::start(config.clone()).await.unwrap();
+    let sql =
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'opg-hub'";
+    assert_eq!(place.postgres.as_ref().unwrap().query(sql).await, "t");
+    hub.shutdown().await.unwrap();
+    // Another name than the certificate's.
+    let database = config.database.as_mut().unwrap();
+    database.url.0 = database.url.0.replace("127.0.0.1", "localhost");
+    assert!(ModelHub::start(config.clone()).await.is_err());
+    // A file without a certificate is named.
+    std::fs::write(&ca, "nothing").unwrap();
+    let refused = ModelHub::start(config).await.unwrap_err().to_string();
+    assert!(refused.contains("ca.pem"), "{refused}");
+}
+
 /// With both databases: PostgreSQL cannot hold the character, and the answer must not depend on the database.
 async fn nul_characters_are_refused(place: Place) {
     let hub = Hub::start(place.path(), "");

@@ -110,6 +110,24 @@ impl Postgres {
         command
     }
 
+    /// Goes on with a certificate: clients may ask for TLS from now on.
+    pub fn use_tls(&mut self, certificate: &str, key: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.end("INT");
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.data().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if self.root {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let settings = self.data().join("postgresql.conf");
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, format!("{text}\nssl = on\n")).unwrap();
+        assert!(self.run(), "{}", self.log());
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
