@@ -46,6 +46,7 @@
 
 mod cache;
 mod fetch;
+mod file;
 mod plain;
 mod ranged;
 pub mod ranges;
@@ -53,6 +54,7 @@ mod source;
 mod stream;
 
 pub use cache::{Cache, CacheError, Cached};
-pub use fetch::{FetchError, Fetcher, Outcome, Report, fetch_file};
+pub use fetch::{FetchError, Fetcher, Outcome, Report};
+pub use file::fetch_file;
 pub use source::{Source, SourceError, SourceKind, Wanted};
 pub use stream::pieces;
