@@ -3,7 +3,7 @@
 use axum::{
     Router,
     body::Body,
-    extract::{Path as UrlPath, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,

@@ -19,7 +19,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use opg_rate_limit::Limit;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -187,7 +186,8 @@ pub(super) async fn create_token(
         .verify(&signature)
         .map_err(|e| ApiError::unauthorized(e.to_string()).param("signature"))?;
 
-    let token = format!("opg_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
+    // As tools of this API expect tokens to look: llama.cpp sends no other.
+    let token = format!("hf_opg{}", hex::encode(rand::random::<[u8; 32]>()));
     let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     let info = TokenInfo {
         id: hex::encode(rand::random::<[u8; 8]>()),

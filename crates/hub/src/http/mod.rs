@@ -8,6 +8,8 @@ mod drain;
 mod files;
 mod lfs;
 mod lists;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod llama;
 mod opg;
 pub(crate) mod parts;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -158,6 +160,11 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/api/opg/models/{owner}/{name}/manifest", get(opg::manifest))
         .route("/api/opg/models/{owner}/{name}/earnings", get(opg::earnings))
         .route("/api/opg/models/{owner}/{name}/registration", get(opg::registration))
+        .merge(
+            Router::new()
+                .route("/v2/{owner}/{name}/manifests/{tag}", get(llama::manifest))
+                .layer(Extension(RepoKind::Model)),
+        )
         .route("/lfs/{repo}/{oid}", put(lfs::put).layer(upload()))
         .route("/lfs/{repo}/{oid}/parts", get(parts::listed).post(parts::complete))
         .route("/lfs/{repo}/{oid}/parts/{part}", put(parts::put).layer(upload()))

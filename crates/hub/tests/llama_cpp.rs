@@ -1,0 +1,142 @@
+//! llama.cpp's `-hf` against a hub: the requests of its versions one by one, and in the heavy run its own code.
+
+mod common;
+
+use common::{Hub, answer, header, large, python};
+use opg_hub::{blobs::describe, siwe::Scope};
+use serde_json::json;
+use std::{path::Path, process::Command};
+
+const AGENT: &str = "llama-cpp/b11549-6f5e2a1";
+
+fn model() -> Vec<u8> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"
+    );
+    std::fs::read(path).unwrap()
+}
+
+/// A hub with a model in a repository that only its owner sees, or everybody.
+async fn hub(dir: &Path, private: bool) -> (Hub, String, String) {
+    let hub = Hub::start(dir, "");
+    let token = hub.token(1, Scope::Write).await.token;
+    let id = hub.create(&token, "tiny").await;
+    let content = model();
+    let oid = hex::encode(describe(&content).sha256);
+    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
+    let (_, batch) = hub
+        .post(&token, &format!("/{id}.git/info/lfs/objects/batch"), body)
+        .await;
+    let url = batch["objects"][0]["actions"]["upload"]["href"].as_str().unwrap();
+    assert_eq!(answer(hub.http.put(url).body(content.clone())).await.0, 200);
+    let lines = [header("x"), large("tiny-Q8_0.gguf", &oid, content.len())];
+    assert_eq!(hub.commit(&token, &id, &lines).await.0, 200);
+    if private {
+        let settings = hub.http.put(hub.at(&format!("/api/models/{id}/settings")));
+        let changed = settings.bearer_auth(&token).json(&json!({"private": true}));
+        assert_eq!(answer(changed).await.0, 200);
+    }
+    (hub, id, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_versions_ask_for_the_file_of_a_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, id, token) = hub(dir.path(), true).await;
+    let ask = |tag: &str| {
+        let url = hub.at(&format!("/v2/{id}/manifests/{tag}"));
+        hub.http
+            .get(url)
+            .header("user-agent", AGENT)
+            .header("accept", "application/json")
+    };
+    for tag in ["latest", "Q8_0", "q8_0"] {
+        let (status, said) = answer(ask(tag).bearer_auth(&token)).await;
+        assert_eq!(
+            (status, &said["ggufFile"]["rfilename"]),
+            (200, &json!("tiny-Q8_0.gguf")),
+            "{tag}"
+        );
+        assert_eq!(said.get("mmprojFile"), None);
+    }
+    assert_eq!(answer(ask("Q4_0").bearer_auth(&token)).await.0, 404);
+    // Who is nobody does not learn that it exists.
+    assert_eq!(answer(ask("latest")).await.0, 404);
+    // Then the file, by HEAD and GET, going on where it broke off.
+    let url = hub.at(&format!("/{id}/resolve/main/tiny-Q8_0.gguf"));
+    let head = hub.http.head(&url).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["accept-ranges"]),
+        (200, &"bytes".parse().unwrap())
+    );
+    assert!(head.headers().contains_key("etag"));
+    let rest = hub.http.get(&url).bearer_auth(&token).header("range", "bytes=1000000-");
+    let rest = rest.send().await.unwrap();
+    assert_eq!(rest.status(), 206);
+    assert!(rest.bytes().await.unwrap() == model()[1_000_000..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_versions_list_branches_and_files_and_know_our_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, id, token) = hub(dir.path(), true).await;
+    // It sends no token that does not look like this.
+    let (front, digits) = token.split_at(3);
+    assert!(front == "hf_" && (34..=253).contains(&digits.len()));
+    assert!(digits.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let (_, refs) = hub.get(Some(&token), &format!("/api/models/{id}/refs")).await;
+    let branch = &refs["branches"][0];
+    assert_eq!(branch["name"], "main");
+    let commit = branch["targetCommit"].as_str().unwrap();
+    assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let (_, tree) = hub
+        .get(Some(&token), &format!("/api/models/{id}/tree/{commit}?recursive=true"))
+        .await;
+    let file = tree
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|file| file["path"] == "tiny-Q8_0.gguf");
+    let file = file.unwrap();
+    assert_eq!(file["type"], "file");
+    assert_eq!(file["lfs"]["oid"], hex::encode(describe(&model()).sha256));
+    let url = hub.at(&format!("/{id}/resolve/{commit}/tiny-Q8_0.gguf"));
+    let whole = hub.http.get(&url).bearer_auth(&token).send().await.unwrap();
+    assert!(whole.bytes().await.unwrap() == model());
+}
+
+/// llama.cpp's own functions, in the library of a Python package: what `-hf` runs before it loads the model.
+#[tokio::test(flavor = "multi_thread")]
+async fn llama_cpp_itself_downloads() {
+    if std::env::var_os("OPG_HEAVY").is_none_or(|value| value != "1") {
+        println!("SKIPPED: the package has 100 MB; cargo xtask test --heavy runs this");
+        return;
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
+    let Some(python) = python(&here.join("llama-requirements.txt")) else {
+        return;
+    };
+    for private in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (hub, id, token) = hub(dir.path(), private).await;
+        let output = Command::new(&python)
+            .arg(here.join("llama_check.py"))
+            .args([format!("{id}:Q8_0"), if private { token } else { String::new() }])
+            .env("HF_ENDPOINT", &hub.url)
+            .env("LLAMA_CACHE", dir.path().join("cache"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let expected = format!(
+            "downloaded {} {}",
+            model().len(),
+            hex::encode(describe(&model()).sha256)
+        );
+        assert!(
+            said.lines().any(|line| line == expected),
+            "{said} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
