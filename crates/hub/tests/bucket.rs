@@ -76,8 +76,8 @@ async fn a_bucket_has_one_hub() {
     fs::create_dir_all(&orphan).unwrap();
     let orphan = orphan.join(format!("abcd{}", "0".repeat(60)));
     fs::write(&orphan, b"orphan").unwrap();
+    // (The other one collects when it starts, too, so the file may be gone at any time.)
     assert!(copied.collect_garbage(0).await.is_err());
-    assert!(orphan.exists());
     adopted.collect_garbage(0).await.unwrap();
     assert!(!orphan.exists());
     adopted.shutdown().await.unwrap();
