@@ -8,7 +8,7 @@
 //! | core files, many descriptors, other processes | `RLIMIT_CORE`, `RLIMIT_NOFILE`, `RLIMIT_NPROC` | everywhere |
 //! | rights by set-user-id programs | `no_new_privs` | Linux |
 //! | all files but `/proc/cpuinfo` and `/sys/devices/system/cpu`, TCP, signals to others | Landlock | Linux 5.13, 6.7, 6.12 |
-//! | all system calls but some 40, and of these: no new process, no file opened for writing, no memory made executable | seccomp | Linux |
+//! | all system calls but some 50, and of these: no new process, no file opened for writing, no memory made executable | seccomp | Linux |
 //!
 //! A call that seccomp refuses fails with `EPERM`, so that a library that can do without it goes on.
 
