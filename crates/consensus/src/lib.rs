@@ -58,6 +58,9 @@
 //! A validator that signs two votes that exclude each other is reported to the application with evidence that
 //! [`verify_fault`] checks from bytes and set alone. It is found as long as both votes reach one honest node while it
 //! remembers the view (the newest 64).
+//!
+//! A block names the proofs of its receipts, and a vote for it is a vote for them: [`ChainApplication::voted`] hands every notarize vote to
+//! the application, which knows whether a proof holds, and [`verify_vote`] checks vote and names from bytes and set alone.
 
 #![forbid(unsafe_code)]
 

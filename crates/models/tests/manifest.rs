@@ -97,7 +97,7 @@ fn a_version_has_its_hashes_and_no_others() {
     let newer = Manifest::single(V2, Format::Gguf, b"weights");
     let older = Manifest::single(V1, Format::Gguf, b"weights");
     assert_eq!(newer.versions().collect::<Vec<_>>(), [newer.clone(), older.clone()]);
-    assert_eq!(older.versions().collect::<Vec<_>>(), [older.clone()]);
+    assert_eq!(older.versions().collect::<Vec<_>>(), vec![older.clone()]);
     assert_eq!(newer.with_root(older.root().unwrap()), Some(older.clone()));
     assert_eq!(older.with_root(newer.root().unwrap()), None);
     // JSON of the time when there was one version.

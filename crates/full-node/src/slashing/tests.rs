@@ -432,7 +432,7 @@ fn an_answer_that_is_not_the_programs_is_wrong() {
             .for_each(|part| evidence.extend_from_slice(part.as_slice()));
         report(slashing::WRONG_INFERENCE, node, 0, evidence)
     };
-    let mut publish = |memory: &mut Memory, proof: &[u8]| {
+    let publish = |memory: &mut Memory, proof: &[u8]| {
         let parts = proof.chunks(slashing::MAX_PART);
         let mut put = |part: &[u8]| {
             let address = slashing::data_address(&slashing::data_contract(part).unwrap());
