@@ -173,14 +173,13 @@ async fn a_changed_byte_on_disk_is_not_sent_and_blames_nobody() {
     assert!(got.is_none());
     assert_eq!(reports[0].outcome, Outcome::Failed, "{reports:?}");
     let come = reports[0].bytes;
-    assert!(
-        come + 40_000 > content.len() as u64,
-        "all but the damaged group has come: {come}"
-    );
+    // All but the damaged group was sent; what had not been read when the connection broke is lost with it.
+    assert!(come * 2 > content.len() as u64, "{come} bytes have come");
     // Repaired, the hub sends the rest.
     std::fs::write(&blob, &content).unwrap();
     let (got, reports) = fetch(&hub, &id, root, cache.path()).await;
-    assert!(got.unwrap() == content && reports[0].bytes < 40_000, "{reports:?}");
+    let missing = content.len() as u64 - come.min(content.len() as u64);
+    assert!(got.unwrap() == content && reports[0].bytes < missing + 40_000, "{reports:?}");
     // A damaged hash tree is made again.
     let mut bad = good.clone();
     bad[0] ^= 1;

@@ -77,8 +77,10 @@ fn greedy_tokens_are_those_of_llama_cpp_and_of_float64_up_to_quantisation() {
             let mut order: Vec<usize> = (0..logits.len()).collect();
             order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
             let gap = logits[order[0]] - logits[order[1]];
+            // The closest two are 0.0065 apart on a machine with AVX-512 and were more than 0.01 apart on others: sums are rounded in
+            // another order there.
             assert!(
-                gap > 0.01,
+                gap > 0.004,
                 "step {at} of {} cannot be compared, gap {gap}",
                 golden["prompt"]
             );
