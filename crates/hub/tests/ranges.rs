@@ -179,7 +179,10 @@ async fn a_changed_byte_on_disk_is_not_sent_and_blames_nobody() {
     std::fs::write(&blob, &content).unwrap();
     let (got, reports) = fetch(&hub, &id, root, cache.path()).await;
     let missing = content.len() as u64 - come.min(content.len() as u64);
-    assert!(got.unwrap() == content && reports[0].bytes < missing + 40_000, "{reports:?}");
+    assert!(
+        got.unwrap() == content && reports[0].bytes < missing + 40_000,
+        "{reports:?}"
+    );
     // A damaged hash tree is made again.
     let mut bad = good.clone();
     bad[0] ^= 1;

@@ -349,10 +349,22 @@ async fn proven_answer(home: &Path, dir: &Path, samples: &Value, rpcs: &[Rpc]) {
     // the payer has the program compute the answer again, and finds nothing to report
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/digits/digits_mlp.program");
     let node = format!("0x{}", "01".repeat(32));
-    let accuse = ["node", "slash-evidence", "report", "--node", &node, "--receipt", text(&file)];
+    let accuse = [
+        "node",
+        "slash-evidence",
+        "report",
+        "--node",
+        &node,
+        "--receipt",
+        text(&file),
+    ];
     let accuse = [&accuse[..], &["--program", program, "--dry-run", "--dir", text(dir)]].concat();
     let honest = opg(home, &accuse).expect_code(1);
-    assert!(honest.stderr.contains("there is nothing wrong with it"), "{}", honest.stderr);
+    assert!(
+        honest.stderr.contains("there is nothing wrong with it"),
+        "{}",
+        honest.stderr
+    );
 }
 
 /// The creator of a model registers a program for it; nobody else can.
