@@ -23,8 +23,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
+/// Reports that are judged at once for those who ask; what blocks ask is judged apart.
+const MAX_JUDGING: usize = 2;
 /// Hashes of new pool transactions that a slow subscriber may lag behind.
 const PENDING_BUFFER: usize = 4_096;
 
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) pending: broadcast::Sender<B256>,
     /// When a proof was last sent because somebody asked for it.
     pub(crate) proofs_sent: Mutex<HashMap<ProofName, Instant>>,
+    /// Taken while a report is judged for somebody who asks.
+    pub(crate) judging: Semaphore,
     /// Votes, and blocks with invalid proofs.
     pub(crate) invalid_votes: InvalidVotes,
     pub(crate) started: Instant,
@@ -118,6 +122,7 @@ impl Shared {
             epochs: Epochs::new(&genesis),
             pending: broadcast::channel(PENDING_BUFFER).0,
             proofs_sent: Mutex::default(),
+            judging: Semaphore::new(MAX_JUDGING),
             invalid_votes: InvalidVotes::default(),
             started: Instant::now(),
             genesis,

@@ -85,7 +85,7 @@ async fn report(args: ReportArgs, output: Output) -> Result<ExitCode, Failure> {
     document["publishes_bytes"] = json!(published);
     let said = match published {
         Some(bytes) => format!(
-            "{said}\npublishes the proof, {bytes} bytes for good, in {} transactions of about 5.5M gas each",
+            "{said}\npublishes the proof, {bytes} bytes for good, with the request and the answer in it for everybody to read, in {} transactions of about 5.5M gas each",
             bytes.div_ceil(slashing::MAX_PART)
         ),
         None => said,

@@ -2,7 +2,7 @@
 
 use super::{
     Front,
-    message::{Params, RpcError, number},
+    message::{LIMIT, Params, RpcError, number},
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
 use opg_artefact::MAX_ARTEFACT_BYTES;
@@ -64,6 +64,13 @@ impl Front {
         let artefact = match p.get(4).is_some_and(|value| !value.is_null()) {
             true => Some(p.bytes(4, "artefact", MAX_ARTEFACT_BYTES)?),
             false => None,
+        };
+        // Verifying a proof takes tens of milliseconds: few at a time, whoever asks.
+        let Ok(_turn) = self.node.judging.try_acquire() else {
+            return Err(RpcError::new(
+                LIMIT,
+                "the node is busy judging other reports; try again",
+            ));
         };
         let node = self.node.clone();
         let found = super::og::blocking(move || {
