@@ -10,6 +10,7 @@ use crate::{
     tree::{Blob, Hash},
 };
 use bytes::Bytes;
+use opg_model_store::WriteBehind;
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -335,7 +336,16 @@ impl BlobStore {
             .create_new(true)
             .open(&path)
             .map_err(at(&path))?;
-        Ok(Incoming { file, path: Some(path) })
+        // What goes to a bucket need not reach this disk.
+        let behind = match &self.bucket {
+            None => Some(WriteBehind::new(file.try_clone().map_err(at(&path))?)),
+            Some(_) => None,
+        };
+        Ok(Incoming {
+            file,
+            behind,
+            path: Some(path),
+        })
     }
 
     /// Publishes a file under its hash, durably. If the blob is there already, the file is dropped.
@@ -354,7 +364,7 @@ impl BlobStore {
         if fs::metadata(&target).is_ok_and(|meta| meta.len() == blob.size) {
             return Ok(());
         }
-        incoming.file.sync_all().map_err(at(source))?;
+        incoming.flush().map_err(at(source))?;
         let mut permissions = incoming.file.metadata().map_err(at(source))?.permissions();
         permissions.set_readonly(true);
         fs::set_permissions(source, permissions).map_err(at(source))?;
@@ -451,6 +461,7 @@ impl BlobStore {
 #[derive(Debug)]
 pub struct Incoming {
     file: File,
+    behind: Option<Arc<WriteBehind>>,
     path: Option<PathBuf>,
 }
 
@@ -465,7 +476,7 @@ impl Incoming {
     /// # Errors
     /// [`BlobError::Io`].
     pub fn keep_as(mut self, target: &Path) -> Result<(), BlobError> {
-        self.file.sync_all().map_err(at(target))?;
+        self.flush().map_err(at(target))?;
         if let Some(source) = &self.path {
             fs::rename(source, target).map_err(at(target))?;
             self.path = None;
@@ -488,7 +499,22 @@ impl Incoming {
     /// [`BlobError::Io`].
     pub fn write(&mut self, bytes: &Bytes) -> Result<(), BlobError> {
         let path = self.path.clone().unwrap_or_default();
-        self.file.write_all(bytes).map_err(at(&path))
+        self.file.write_all(bytes).map_err(at(&path))?;
+        if let Some(behind) = &self.behind {
+            behind.wrote(bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// What flushes the file while it is written, if it is to stay on this disk.
+    pub(crate) fn behind(&self) -> Option<Arc<WriteBehind>> {
+        self.behind.clone()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.behind
+            .as_ref()
+            .map_or_else(|| self.file.sync_all(), |behind| behind.finish())
     }
 }
 

@@ -83,6 +83,8 @@ pub mod names;
 mod outboards;
 mod pages;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod part_upload;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod quota;
 mod server;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]

@@ -15,6 +15,7 @@ use crate::{
     metrics::Metrics,
     names::{NameError, RepoKind, RepoName},
     outboards::Outboards,
+    part_upload::PartUpload,
     tree::Hash,
 };
 use axum::{
@@ -54,8 +55,8 @@ pub(crate) struct Hub {
     /// Blobs that are being stored and have no row yet, with how many do it: they are no garbage, however long it takes.
     pub(crate) fresh: Mutex<HashMap<Hash, usize>>,
     pub(crate) uploads: Semaphore,
-    /// Uploads in parts that are under way.
-    pub(crate) parts: Mutex<HashMap<(i64, Hash), Arc<crate::http::parts::PartUpload>>>,
+    /// Uploads in parts that are under way, by repository, SHA-256 and size.
+    pub(crate) parts: Mutex<HashMap<(i64, Hash, u64), Arc<PartUpload>>>,
     /// Tags in use with how many use them, and since when that is known.
     pub(crate) facets: Mutex<HashMap<RepoKind, (Instant, Facets)>>,
     /// Taken while a large file is in memory to be checked.

@@ -29,8 +29,8 @@ use tokio::{
 };
 use tokio_util::io::ReaderStream;
 
-/// Downloads at a time; more get 503.
-const DOWNLOADS: usize = 4;
+/// Answers at a time; more get 503. Who fetches a file asks for two ranges at once, and does with one.
+const DOWNLOADS: usize = 8;
 /// Longest download: a reader that drips must not hold its place for ever.
 const LONGEST: Duration = Duration::from_secs(3600);
 const PIECE: usize = 256 << 10;
@@ -85,7 +85,7 @@ impl Share {
         Arc::clone(&self.downloads).try_acquire_owned().map_err(|_| {
             ApiError::unavailable(
                 "overloaded",
-                format!("the node gives {DOWNLOADS} model files at a time; try again"),
+                format!("the node gives {DOWNLOADS} parts of model files at a time; try again"),
             )
         })
     }

@@ -4,7 +4,6 @@ use crate::{
     cache::{Cache, CacheError, Cached, only_file},
     plain::Transfer,
     ranged::Ranged,
-    ranges::RANGE_LIMIT,
     source::{Described, Source, SourceError, Wanted, sentence},
 };
 use bytes::Bytes;
@@ -36,7 +35,7 @@ pub(crate) const PIECES: usize = 64;
 const PARALLEL: usize = 4;
 /// Files up to this size are taken from one source.
 const SPLIT_FROM: u64 = 8 << 20;
-/// Smallest and largest range that one of several sources is asked for.
+/// Smallest and largest range that a source is asked for; two are on their way at a time.
 const SEGMENT: (u64, u64) = (1 << 20, 32 << 20);
 /// How long a first source that is ready waits for descriptions of others that could help.
 const HELPERS: Duration = Duration::from_secs(3);
@@ -387,7 +386,7 @@ impl Fetcher {
             }
         };
         let segment = match team.len() as u64 {
-            0 | 1 => RANGE_LIMIT,
+            0 | 1 => SEGMENT.1,
             n => (entry.size / (4 * n)).clamp(SEGMENT.0, SEGMENT.1),
         };
         let mut sent = vec![0u64; team.len()];

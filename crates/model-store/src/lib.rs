@@ -48,13 +48,17 @@ mod cache;
 mod fetch;
 mod file;
 mod plain;
+mod prefix;
 mod ranged;
 pub mod ranges;
 mod source;
 mod stream;
+mod write_behind;
 
 pub use cache::{Cache, CacheError, Cached};
 pub use fetch::{FetchError, Fetcher, Outcome, Report};
 pub use file::fetch_file;
+pub use prefix::PrefixHasher;
 pub use source::{Source, SourceError, SourceKind, Wanted};
-pub use stream::pieces;
+pub use stream::{Pieces, pieces};
+pub use write_behind::WriteBehind;

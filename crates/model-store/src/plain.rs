@@ -1,7 +1,10 @@
 //! A file as it is, hashed while it arrives: of sources that know no verified ranges, and of models whose root commits to
 //! SHA-256 alone. What is wrong shows at the end.
 
-use crate::fetch::{ATTEMPTS, FetchError, IDLE_ATTEMPTS, PAUSE, PIECES, Pace, SILENCE, Trouble, cause, refusal};
+use crate::{
+    fetch::{ATTEMPTS, FetchError, IDLE_ATTEMPTS, PAUSE, PIECES, Pace, SILENCE, Trouble, cause, refusal},
+    write_behind::WriteBehind,
+};
 use bytes::Bytes;
 use opg_models::{FileEntry, FileHasher};
 use reqwest::{Client, StatusCode, Url, header};
@@ -186,6 +189,7 @@ fn write(part: &Path, start: u64, expected: &FileEntry, mut pieces: mpsc::Receiv
         }
     }
     file.seek(SeekFrom::Start(start))?;
+    let behind = WriteBehind::new(file.try_clone()?);
     let (mut length, mut surplus) = (start, false);
     while let Some(piece) = pieces.blocking_recv() {
         if length.saturating_add(piece.len() as u64) > expected.size {
@@ -194,11 +198,12 @@ fn write(part: &Path, start: u64, expected: &FileEntry, mut pieces: mpsc::Receiv
         }
         hasher.update(&piece);
         file.write_all(&piece)?;
+        behind.wrote(piece.len() as u64);
         length += piece.len() as u64;
     }
     let good = !surplus && hasher.finish(&expected.path) == *expected;
     if good {
-        file.sync_all()?;
+        behind.finish()?;
     }
     Ok(Written { length, surplus, good })
 }

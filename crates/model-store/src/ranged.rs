@@ -1,9 +1,12 @@
 //! A file that comes in verified ranges. What is on disk of it and of its outboard says by itself what is here: a process that
-//! ends at any point goes on with the next chunk group.
+//! ends at any point goes on with the next chunk group. Its front is read back, hashed as a whole and flushed while the rest
+//! comes, so that a file is ready when its last byte is here.
 
 use crate::{
     fetch::{ATTEMPTS, FetchError, IDLE_ATTEMPTS, PAUSE, PIECES, Pace, SILENCE, Trouble, blocking, cause, refusal},
-    ranges::{self, MEDIA_TYPE, RangeError, Span},
+    prefix::PrefixHasher,
+    ranges::{self, MEDIA_TYPE, RangeError, Span, WriteAt},
+    write_behind::WriteBehind,
 };
 use bytes::{Buf as _, Bytes};
 use opg_models::{FileEntry, FileHasher};
@@ -15,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::{
@@ -25,7 +28,6 @@ use tokio::{
 
 /// Largest file that is taken in ranges: the tree above it is walked when the transfer begins.
 const FILE_LIMIT: u64 = 1 << 43;
-const BUFFER: usize = 1 << 20;
 
 /// One file on its way here in ranges, from one source or several.
 pub(crate) struct Ranged {
@@ -35,6 +37,8 @@ pub(crate) struct Ranged {
     outboard: Arc<File>,
     expected: FileEntry,
     blake3: [u8; 32],
+    hasher: Arc<PrefixHasher<FileHasher>>,
+    behind: Arc<WriteBehind>,
     state: Mutex<State>,
 }
 
@@ -43,7 +47,44 @@ struct State {
     /// Not asked of anybody.
     open: VecDeque<Span>,
     /// Being asked of somebody.
-    asked: usize,
+    asked: Vec<Span>,
+}
+
+impl State {
+    fn is_whole(&self) -> bool {
+        self.open.is_empty() && self.asked.is_empty()
+    }
+
+    /// Everything before this byte is here.
+    fn front(&self, size: u64) -> u64 {
+        let missing = self.open.iter().chain(&self.asked);
+        missing.map(|span| span.start()).min().unwrap_or(size)
+    }
+}
+
+/// The file, which is flushed while it is written.
+struct Target {
+    file: Arc<File>,
+    behind: Arc<WriteBehind>,
+}
+
+impl WriteAt for Target {
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<usize> {
+        let n = std::os::unix::fs::FileExt::write_at(&*self.file, bytes, at)?;
+        self.behind.wrote(n as u64);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What two requests at a time to one source know of each other.
+struct Lanes {
+    active: AtomicUsize,
+    /// Nothing more is wanted of it.
+    stop: AtomicBool,
 }
 
 /// The pieces of an answer as they come. Ends where the answer ends.
@@ -102,7 +143,13 @@ impl Ranged {
             } else {
                 ranges::missing(blake3.0, expected.size, &data, &outboard).map_err(file_error(&path))?
             };
-            Ok(Self {
+            let handle = || data.try_clone().map_err(file_error(&path));
+            let hasher = FileHasher::like(&expected);
+            let ranged = Self {
+                hasher: PrefixHasher::new(handle()?, hasher, |hasher, bytes| {
+                    hasher.update(bytes);
+                }),
+                behind: WriteBehind::new(handle()?),
                 path,
                 outboard_path,
                 data: Arc::new(data),
@@ -111,9 +158,11 @@ impl Ranged {
                 blake3: blake3.0,
                 state: Mutex::new(State {
                     open: missing.into(),
-                    asked: 0,
+                    asked: Vec::new(),
                 }),
-            })
+            };
+            ranged.hash_front();
+            Ok(ranged)
         })
         .await?
     }
@@ -124,7 +173,12 @@ impl Ranged {
 
     /// Whether every byte is here.
     pub(crate) fn is_whole(&self) -> bool {
-        self.state(|state| state.open.is_empty() && state.asked == 0)
+        self.state(|state| state.is_whole())
+    }
+
+    /// Lets what is here be hashed, as far as nothing is missing.
+    fn hash_front(&self) {
+        self.hasher.grown(self.state(|state| state.front(self.expected.size)));
     }
 
     /// The next range to ask for.
@@ -134,32 +188,68 @@ impl Ranged {
             if let Some(rest) = rest {
                 state.open.push_front(rest);
             }
-            state.asked += 1;
+            state.asked.push(first);
             Some(first)
         })
     }
 
     /// Notes how far a range came.
-    fn put_back(&self, rest: Option<Span>) {
+    fn put_back(&self, asked: Span, until: u64) {
         self.state(|state| {
-            state.asked = state.asked.saturating_sub(1);
-            if let Some(rest) = rest {
+            if let Some(i) = state.asked.iter().position(|span| *span == asked) {
+                state.asked.swap_remove(i);
+            }
+            if let Some(rest) = asked.after(until) {
                 state.open.push_front(rest);
             }
         });
+        self.hash_front();
     }
 
     /// Asks one source for ranges of at most `segment` bytes until nothing is left to ask for, or it fails. Returns the bytes
-    /// that it sent.
+    /// that it sent. One range is asked for while another is on its way, so that the link is never idle.
     pub(crate) async fn work(&self, http: &Client, url: &Url, segment: u64) -> (u64, Result<(), Trouble>) {
+        let lanes = Lanes {
+            active: AtomicUsize::new(2),
+            stop: AtomicBool::new(false),
+        };
+        let lane = || self.lane(http, url, segment, &lanes);
+        let ((bytes, first), (more, second)) = tokio::join!(lane(), lane());
+        let result = match (first, second) {
+            // Not that it broke off, if it broke off because of what the other lane found.
+            (_, Err(trouble)) if !matches!(trouble, Trouble::Failed(_)) => Err(trouble),
+            (first, second) => first.and(second),
+        };
+        (bytes.saturating_add(more), result)
+    }
+
+    /// One range after the other.
+    async fn lane(&self, http: &Client, url: &Url, segment: u64, lanes: &Lanes) -> (u64, Result<(), Trouble>) {
+        let (bytes, result) = self.requests(http, url, segment, &lanes.stop).await;
+        let last = lanes.active.fetch_sub(1, Ordering::AcqRel) == 1;
+        let result = match result {
+            // A source that has no room for two goes on with one, which does what this lane has left.
+            Err(Trouble::Failed(_)) if !last => Ok(()),
+            Err(trouble) => {
+                lanes.stop.store(true, Ordering::Release);
+                Err(trouble)
+            }
+            Ok(()) => Ok(()),
+        };
+        (bytes, result)
+    }
+
+    async fn requests(&self, http: &Client, url: &Url, segment: u64, stop: &AtomicBool) -> (u64, Result<(), Trouble>) {
         let (mut bytes, mut idle, mut attempts) = (0, 0, 0);
         // Why the last attempt failed, if it did: when others have done the rest meanwhile, that is what is known of this source.
         let mut trouble = Ok(());
-        while let Some(span) = self.take(segment) {
+        while !stop.load(Ordering::Acquire)
+            && let Some(span) = self.take(segment)
+        {
             let until = Arc::new(AtomicU64::new(span.start()));
-            let result = self.attempt(http, url, span, &until, &mut bytes).await;
+            let result = self.attempt(http, url, span, &until, &mut bytes, stop).await;
             let until = until.load(Ordering::Acquire);
-            self.put_back(span.after(until));
+            self.put_back(span, until);
             let reason = match result {
                 Ok(()) => {
                     (idle, attempts, trouble) = (0, 0, Ok(()));
@@ -187,6 +277,7 @@ impl Ranged {
         span: Span,
         until: &Arc<AtomicU64>,
         bytes: &mut u64,
+        stop: &AtomicBool,
     ) -> Result<(), Trouble> {
         let size = self.expected.size;
         let request = http
@@ -217,14 +308,18 @@ impl Ranged {
             )));
         }
         let (sender, receiver) = mpsc::channel::<Bytes>(PIECES);
-        let (data, outboard, blake3) = (Arc::clone(&self.data), Arc::clone(&self.outboard), self.blake3);
+        let mut data = Target {
+            file: Arc::clone(&self.data),
+            behind: Arc::clone(&self.behind),
+        };
+        let (outboard, blake3) = (Arc::clone(&self.outboard), self.blake3);
         let verified = Arc::clone(until);
         let decoder = tokio::task::spawn_blocking(move || {
             let encoded = Pieces {
                 receiver,
                 piece: Bytes::new(),
             };
-            let (mut data, mut outboard) = (data.try_clone()?, outboard.try_clone()?);
+            let mut outboard = outboard.try_clone()?;
             ranges::decode(blake3, size, span, encoded, &mut data, &mut outboard, |at| {
                 verified.store(at, Ordering::Release);
             })
@@ -239,7 +334,7 @@ impl Ranged {
             *bytes = bytes.saturating_add(piece.len() as u64);
             let enough = pace.goes_on(piece.len() as u64);
             // The decoder ends at the first wrong byte.
-            if sender.send(piece).await.is_err() || !enough {
+            if sender.send(piece).await.is_err() || !enough || stop.load(Ordering::Acquire) {
                 break;
             }
         }
@@ -253,8 +348,8 @@ impl Ranged {
         }
     }
 
-    /// Hashes the whole file once more, all that its entry says, and flushes it: the bytes on disk may have changed, and the
-    /// hashes that the ranges do not prove may be of another file.
+    /// Compares the whole file, read back from the disk, with all that its entry says, and flushes it: the bytes on disk may have
+    /// changed, and the hashes that the ranges do not prove may be of another file.
     pub(crate) async fn check(&self, root: &str) -> Result<(), FetchError> {
         let (path, outboard_path, outboard, expected) = (
             self.path.clone(),
@@ -262,25 +357,15 @@ impl Ranged {
             Arc::clone(&self.outboard),
             self.expected.clone(),
         );
+        let (hasher, behind) = (Arc::clone(&self.hasher), Arc::clone(&self.behind));
         let root = root.to_owned();
         blocking(move || {
             let error = || file_error(&path);
-            let mut file = File::open(&path).map_err(error())?;
-            let mut hasher = FileHasher::like(&expected);
-            let mut buffer = vec![0; BUFFER];
-            loop {
-                let n = file.read(&mut buffer).map_err(error())?;
-                match buffer.get(..n) {
-                    Some(bytes) if !bytes.is_empty() => hasher.update(bytes),
-                    _ => break,
-                };
-            }
-            let got = hasher.finish(&expected.path);
+            let got = hasher.finish(expected.size).map_err(error())?.finish(&expected.path);
             if got == expected {
                 outboard.sync_all().map_err(file_error(&outboard_path))?;
-                return file.sync_all().map_err(error());
+                return behind.finish().map_err(error());
             }
-            drop(file);
             for path in [&path, &outboard_path] {
                 std::fs::remove_file(path).map_err(file_error(path))?;
             }

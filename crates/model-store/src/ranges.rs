@@ -13,6 +13,7 @@
 //! < 206, Content-Type: application/vnd.opg.bao, Content-Range: bao-blake3 32768-98303/1000000, Content-Length: 65984
 //! ```
 
+use crate::stream::Pieces;
 use bao_tree::{
     BaoTree, BlockSize, ChunkNum, ChunkRanges,
     blake3::{
@@ -37,6 +38,8 @@ pub use bao_tree::io::sync::{ReadAt, WriteAt};
 /// file with this size); larger ones are hashed no faster: 16 chunks fill the widest vector unit.
 pub const GROUP: u64 = 16 << 10;
 const BLOCK: BlockSize = BlockSize::from_chunk_log(4);
+/// Bytes of two hashes, an inner node on the wire.
+const PAIR: usize = 64;
 /// BLAKE3's chunk.
 const CHUNK: u64 = 1 << 10;
 /// Most bytes of a file in one answer.
@@ -240,7 +243,7 @@ fn leaf(start: ChunkNum, bytes: &[u8], root: bool) -> Hash {
 /// A range on its way out, in pieces of any size. Everything is hashed before it is given out: what the disk has changed ends
 /// the answer, so that who sends it does not look like a liar.
 pub struct Encoder<D, O> {
-    chunks: ResponseIter,
+    chunks: std::iter::Peekable<ResponseIter>,
     expected: Vec<Hash>,
     outboard: PostOrderOutboard<O>,
     data: D,
@@ -260,7 +263,7 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
     pub fn new(blake3: [u8; 32], size: u64, span: Span, data: D, outboard: O) -> Self {
         let (root, tree) = (Hash::from(blake3), tree(size));
         Self {
-            chunks: ResponseIter::new(tree, span.chunks(size)),
+            chunks: ResponseIter::new(tree, span.chunks(size)).peekable(),
             expected: vec![root],
             outboard: PostOrderOutboard {
                 root,
@@ -272,20 +275,30 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
         }
     }
 
-    /// The next bytes of the answer, about `least` of them; nothing at its end. Blocks.
+    /// Writes the next bytes of the answer to the front of `piece`, and says how many there are; 0 at its end. Nodes of the tree
+    /// are not divided: up to [`GROUP`] bytes of `piece` may stay free. Blocks.
     ///
     /// # Errors
     /// Those of reading, and `InvalidData` if file or outboard do not have their hashes; the answer must be broken off then.
-    pub fn piece(&mut self, least: usize) -> io::Result<Vec<u8>> {
+    /// `InvalidInput` if `piece` is shorter than [`GROUP`].
+    pub fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize> {
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the stored bytes do not have their hash");
         if self.damaged {
             return Err(damaged());
         }
-        let mut piece = Vec::with_capacity(least.saturating_add(GROUP as usize));
-        while piece.len() < least {
-            let Some(chunk) = self.chunks.next() else { break };
-            let before = piece.len();
-            let (hash, root) = match chunk {
+        if (piece.len() as u64) < GROUP {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut filled = 0;
+        while let Some(chunk) = self.chunks.peek() {
+            let size = match chunk {
+                BaoChunk::Parent { .. } => PAIR,
+                BaoChunk::Leaf { size, .. } => *size,
+            };
+            let Some(room) = piece.get_mut(filled..).and_then(|free| free.get_mut(..size)) else {
+                break;
+            };
+            let (hash, expected) = match *chunk {
                 BaoChunk::Parent {
                     node,
                     is_root,
@@ -301,30 +314,36 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
                     if left {
                         self.expected.push(pair.0);
                     }
-                    piece.extend_from_slice(pair.0.as_bytes());
-                    piece.extend_from_slice(pair.1.as_bytes());
+                    let (first, second) = room.split_at_mut(PAIR / 2);
+                    first.copy_from_slice(pair.0.as_bytes());
+                    second.copy_from_slice(pair.1.as_bytes());
                     (parent(&pair.0, &pair.1, is_root), expected)
                 }
                 BaoChunk::Leaf {
-                    size,
-                    is_root,
-                    start_chunk,
-                    ..
+                    is_root, start_chunk, ..
                 } => {
-                    let read = self.data.by_ref().take(size as u64).read_to_end(&mut piece)?;
-                    if read != size {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    let bytes = piece.get(before..).unwrap_or_default();
-                    (leaf(start_chunk, bytes, is_root), self.expected.pop())
+                    self.data.read_exact(room)?;
+                    (leaf(start_chunk, room, is_root), self.expected.pop())
                 }
             };
-            if root != Some(hash) {
+            if expected != Some(hash) {
                 self.damaged = true;
                 return Err(damaged());
             }
+            self.chunks.next();
+            filled += size;
         }
-        Ok(piece)
+        Ok(filled)
+    }
+}
+
+impl<D, O> Pieces for Encoder<D, O>
+where
+    D: Read + Send + 'static,
+    O: ReadAt + Send + 'static,
+{
+    fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        Self::fill(self, piece)
     }
 }
 

@@ -31,12 +31,13 @@ fn encode(data: &[u8], span: Span, piece: usize) -> Vec<u8> {
     let from = &data[usize::try_from(span.start()).unwrap()..];
     let mut encoder = Encoder::new(root, data.len() as u64, span, from, outboard.as_slice());
     let mut out = Vec::new();
+    let mut piece = vec![0; GROUP as usize + piece];
     loop {
-        let next = encoder.piece(piece).unwrap();
-        if next.is_empty() {
+        let filled = encoder.fill(&mut piece).unwrap();
+        if filled == 0 {
             return out;
         }
-        out.extend(next);
+        out.extend_from_slice(&piece[..filled]);
     }
 }
 
@@ -208,13 +209,18 @@ fn damage_on_disk_is_not_sent() {
     let send = |data: &[u8], hashes: &[u8]| {
         let mut encoder = Encoder::new(root, 200_000, span, data, hashes);
         let mut out = Vec::new();
+        let mut piece = [0; GROUP as usize];
+        assert_eq!(
+            encoder.fill(&mut piece[1..]).unwrap_err().kind(),
+            std::io::ErrorKind::InvalidInput
+        );
         loop {
-            match encoder.piece(1_000) {
-                Ok(piece) if piece.is_empty() => return (out, None),
-                Ok(piece) => out.extend(piece),
+            match encoder.fill(&mut piece) {
+                Ok(0) => return (out, None),
+                Ok(filled) => out.extend_from_slice(&piece[..filled]),
                 Err(error) => {
                     // It does not go on behind the damage.
-                    assert!(encoder.piece(1).is_err());
+                    assert!(encoder.fill(&mut piece).is_err());
                     return (out, Some(error.kind()));
                 }
             }

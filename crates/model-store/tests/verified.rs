@@ -98,23 +98,22 @@ async fn file(State(node): State<Arc<Node>>, headers: HeaderMap) -> Response {
     let blake3 = *bao_tree::blake3::hash(&node.bytes).as_bytes();
     let mut encoder = Encoder::new(blake3, size, span, from.as_slice(), node.outboard.as_slice());
     let mut out = Vec::new();
-    let mut leaf = span.start();
+    let mut piece = vec![0; 1 << 20];
     loop {
-        // One node of the tree at a time: two hashes, or the bytes of a group.
-        let mut piece = encoder.piece(1).unwrap();
-        if piece.is_empty() {
+        let filled = encoder.fill(&mut piece).unwrap();
+        if filled == 0 {
             break;
         }
-        if piece.len() > 64 {
-            let next = leaf + piece.len() as u64;
-            if let Way::Flips(at) = node.way
-                && (leaf..next).contains(&at)
-            {
-                piece[usize::try_from(at - leaf).unwrap()] ^= 0x10;
-            }
-            leaf = next;
-        }
-        out.extend(&piece);
+        out.extend_from_slice(&piece[..filled]);
+    }
+    if let Way::Flips(at) = node.way
+        && (span.start()..span.end()).contains(&at)
+    {
+        // Hashes stand between the groups: the byte is found by its group's bytes, which no other group has.
+        let start = usize::try_from(at - at % GROUP).unwrap();
+        let group = &node.bytes[start..node.bytes.len().min(start + usize::try_from(GROUP).unwrap())];
+        let found = out.windows(group.len()).position(|window| window == group).unwrap();
+        out[found + usize::try_from(at % GROUP).unwrap()] ^= 0x10;
     }
     let mut length = out.len();
     let mut content_range = span.content_range(size);

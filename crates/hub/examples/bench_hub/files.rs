@@ -20,8 +20,7 @@ use std::{
 };
 
 const PIECE: usize = 1 << 20;
-/// Runs of each; the fastest counts, for both sides alike.
-const RUNS: usize = 3;
+const ROUNDS: u64 = 5;
 
 /// The file's piece of a number: noise, no two alike. Made once and then only stamped, so that making it costs nothing.
 fn piece(noise: &mut [u8], n: u64) -> Bytes {
@@ -114,9 +113,9 @@ fn blob(data: &Path) -> PathBuf {
     path
 }
 
-/// Best of several runs.
+/// What one round measures: MB/s but where said.
 #[derive(Default)]
-struct Best {
+struct Round {
     disk: f64,
     cold: f64,
     read: f64,
@@ -125,9 +124,71 @@ struct Best {
     parts: f64,
     down: f64,
     down_cold: f64,
+    down_reqwest: f64,
+    /// Seconds.
     cpu_up: f64,
     cpu_down: f64,
+    /// MiB.
     peak: f64,
+}
+
+/// The middle of all rounds.
+fn median(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
+    let mut values: Vec<f64> = rounds.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One file, up and down. Also answers whether it could be taken out of the page cache for the reads from the disk.
+async fn round(dir: &Path, run: u64, pieces: u64) -> (Round, bool) {
+    let size = pieces * PIECE as u64;
+    let raw = dir.join("raw");
+    let disk = write_disk(&raw, pieces);
+    let read = read_disk(&raw, pieces);
+    std::fs::remove_file(&raw).expect("its removal");
+    let mut forgotten = true;
+    let mut round = Round {
+        disk,
+        read,
+        wire: loopback(pieces),
+        ..Round::default()
+    };
+    // Each file is new: a known one is not sent at all.
+    for multipart in [false, true] {
+        let data = tempfile::tempdir_in(dir).expect("a directory");
+        let hub = Hub::start(data.path()).await;
+        let id = hub.create("large").await;
+        let shift = run * 2 + u64::from(multipart);
+        let oid = oid(shift, pieces);
+        let before = hub.cpu();
+        let speed = upload(&hub, &id, &oid, shift, pieces, multipart).await;
+        if multipart {
+            round.parts = speed;
+        } else {
+            round.up = speed;
+            round.cpu_up = hub.cpu() - before;
+            let lines = [
+                json!({"key": "header", "value": {"summary": "large"}}),
+                json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
+            ];
+            hub.commit(&id, &lines).await;
+            let before = hub.cpu();
+            round.down = download(&hub, &id, size).await;
+            round.cpu_down = hub.cpu() - before;
+            round.down_reqwest = download_by_reqwest(&hub, &id, size).await;
+            // What lies below a virtual disk may remember what it was read once: the first time is not counted.
+            let blob = blob(data.path());
+            forgotten &= forget(&blob);
+            read_disk(&blob, pieces);
+            forget(&blob);
+            round.down_cold = download(&hub, &id, size).await;
+            forget(&blob);
+            round.cold = read_disk(&blob, pieces);
+        }
+        round.peak = round.peak.max(hub.peak());
+        hub.stop();
+    }
+    (round, forgotten)
 }
 
 pub(crate) async fn run(report: &mut Report) {
@@ -135,112 +196,62 @@ pub(crate) async fn run(report: &mut Report) {
     let size = pieces * PIECE as u64;
     let dir =
         tempfile::tempdir_in(std::env::var_os("OPG_BENCH_DIR").unwrap_or_else(|| ".".into())).expect("a directory");
-    let raw = dir.path().join("raw");
-    let mut best = Best {
-        cpu_up: f64::MAX,
-        cpu_down: f64::MAX,
-        ..Best::default()
-    };
-    let mut cold = true;
-    // Raw figures and those of the hub take turns, so that what else runs on the machine meets both.
-    for run in 0..RUNS as u64 {
-        best.disk = best.disk.max(write_disk(&raw, pieces));
-        best.read = best.read.max(read_disk(&raw, pieces));
-        cold &= forget(&raw);
-        best.cold = best.cold.max(read_disk(&raw, pieces));
-        std::fs::remove_file(&raw).expect("its removal");
-        best.wire = best.wire.max(loopback(pieces));
-        // Each file is new: a known one is not sent at all.
-        for multipart in [false, true] {
-            let data = tempfile::tempdir_in(dir.path()).expect("a directory");
-            let hub = Hub::start(data.path()).await;
-            let id = hub.create("large").await;
-            let shift = run * 2 + u64::from(multipart);
-            let oid = oid(shift, pieces);
-            let before = hub.cpu();
-            let speed = upload(&hub, &id, &oid, shift, pieces, multipart).await;
-            if multipart {
-                best.parts = best.parts.max(speed);
-            } else {
-                best.up = best.up.max(speed);
-                best.cpu_up = best.cpu_up.min(hub.cpu() - before);
-                let lines = [
-                    json!({"key": "header", "value": {"summary": "large"}}),
-                    json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
-                ];
-                hub.commit(&id, &lines).await;
-                let before = hub.cpu();
-                best.down = best.down.max(download(&hub, &id, size).await);
-                best.cpu_down = best.cpu_down.min(hub.cpu() - before);
-                cold &= forget(&blob(data.path()));
-                best.down_cold = best.down_cold.max(download(&hub, &id, size).await);
-            }
-            best.peak = best.peak.max(hub.peak());
-            hub.stop();
-        }
+    let (mut rounds, mut cold) = (Vec::new(), true);
+    // Raw figures and those of the hub take turns, so that what else runs on the machine, or below it, meets both.
+    for run in 0..ROUNDS {
+        let (round, forgotten) = round(dir.path(), run, pieces).await;
+        println!(
+            "round {run}: disk {:.0} write {:.0} read, loopback {:.0}; up {:.0} parts {:.0}, down {:.0} disk {:.0}",
+            round.disk, round.cold, round.wire, round.up, round.parts, round.down, round.down_cold
+        );
+        cold &= forgotten;
+        rounds.push(round);
     }
     let gigabytes = size as f64 / 1e9;
     let bar = Some(Bar::AtLeast(80.0));
-    report.value("raw disk, write and flush", "MB/s", best.disk, None);
+    let middle = |value: fn(&Round) -> f64| median(&rounds, value);
+    let mut speed = |name: &str, value: fn(&Round) -> f64| report.value(name, "MB/s", middle(value), None);
+    speed("raw disk, write and flush", |r| r.disk);
     if cold {
-        report.value("raw disk, read", "MB/s", best.cold, None);
+        speed("raw disk, read", |r| r.cold);
     }
-    report.value("raw read of what is in memory", "MB/s", best.read, None);
-    report.value("raw loopback", "MB/s", best.wire, None);
-    report.value("upload, whole", "MB/s", best.up, None);
-    report.value("upload, parts of 64 MiB, two at a time", "MB/s", best.parts, None);
-    report.value("download of what is in memory", "MB/s", best.down, None);
-    let raw_up = best.disk.min(best.wire);
-    report.value(
-        "upload, whole, of the slower of disk and loopback",
-        "%",
-        best.up / raw_up * 100.0,
-        bar,
-    );
-    report.value(
-        "upload, parts, of the slower of disk and loopback",
-        "%",
-        best.parts / raw_up * 100.0,
-        bar,
-    );
+    speed("raw read of what is in memory", |r| r.read);
+    speed("raw loopback", |r| r.wire);
+    speed("upload, whole", |r| r.up);
+    speed("upload, parts of 64 MiB, two at a time", |r| r.parts);
     if cold {
-        let raw_down = best.cold.min(best.wire);
-        report.value("download from the disk", "MB/s", best.down_cold, None);
-        report.value(
-            "download from the disk, of the slower of disk and loopback",
-            "%",
-            best.down_cold / raw_down * 100.0,
-            bar,
-        );
+        speed("download from the disk", |r| r.down_cold);
     }
-    report.value(
-        "download of what is in memory, of loopback",
-        "%",
-        best.down / best.read.min(best.wire) * 100.0,
-        bar,
-    );
-    report.value(
-        "processor time of the hub for an upload",
-        "s/GB",
-        best.cpu_up / gigabytes,
-        None,
-    );
-    report.value(
-        "processor time of the hub for a download",
-        "s/GB",
-        best.cpu_down / gigabytes,
-        None,
-    );
+    speed("download of what is in memory", |r| r.down);
+    speed("download of what is in memory, by reqwest", |r| r.down_reqwest);
+    let mut share = |name: &str, value: fn(&Round) -> f64| report.value(name, "%", 100.0 * median(&rounds, value), bar);
+    share("upload, whole, of the slower of disk and loopback", |r| {
+        r.up / r.disk.min(r.wire)
+    });
+    share("upload, parts, of the slower of disk and loopback", |r| {
+        r.parts / r.disk.min(r.wire)
+    });
+    if cold {
+        share("download from the disk, of the slower of disk and loopback", |r| {
+            r.down_cold / r.cold.min(r.wire)
+        });
+    }
+    share("download of what is in memory, of loopback", |r| r.down / r.wire);
+    let mut cpu = |name: &str, value: fn(&Round) -> f64| report.value(name, "s/GB", middle(value) / gigabytes, None);
+    cpu("processor time of the hub for an upload", |r| r.cpu_up);
+    cpu("processor time of the hub for a download", |r| r.cpu_down);
     report.value(
         "peak memory of the hub over both",
         "MiB",
-        best.peak,
+        rounds.iter().map(|round| round.peak).fold(0.0, f64::max),
         Some(Bar::AtMost(200.0)),
     );
     report.note(format!(
-        "files: {size} bytes, best of {RUNS} runs for every row, client and hub on the same {} cores; raw loopback is one sender and one \
-         receiver that do nothing else; every upload is hashed three times (SHA-256, BLAKE3, git) and flushed before it is acknowledged, \
-         every download is hashed while it is sent; for reads from the disk the file is taken out of the page cache first (dd, nocache)",
+        "files: {size} bytes, middle of {ROUNDS} rounds in which raw figures and the hub's take turns, shares within a round; client and hub on \
+         the same {} cores; raw loopback is one sender and one receiver that do nothing else; every upload is hashed three times (SHA-256, \
+         BLAKE3, git) and flushed before it is acknowledged, every download is hashed while it is sent, and read from a plain socket but \
+         where reqwest is named; for reads from the disk the hub's own file is taken out of the page cache first (dd, nocache), once for the hub \
+         and once for the raw read, after a first one that is not counted",
         std::thread::available_parallelism().map_or(1, usize::from)
     ));
 }
@@ -340,12 +351,48 @@ async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, multipa
     rate(size, start)
 }
 
-/// Reads a file to its end, comparing nothing, and returns MB/s.
+/// Reads a file to its end over a plain socket, as the raw loopback is read, comparing nothing, and returns MB/s.
 async fn download(hub: &Hub, id: &str, size: u64) -> f64 {
+    let address = hub.url.trim_start_matches("http://").to_owned();
+    let head = format!(
+        "GET /{id}/resolve/main/large.bin HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        hub.token.token
+    );
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PIECE];
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("a reader");
+        let (mut got, mut body) = (0, None);
+        loop {
+            let n = stream.read(&mut buffer[got..]).expect("bytes");
+            match &mut body {
+                _ if n == 0 => break,
+                Some(total) => *total += n as u64,
+                None => {
+                    got += n;
+                    let Some(end) = buffer[..got].windows(4).position(|end| end == b"\r\n\r\n") else {
+                        continue;
+                    };
+                    assert!(buffer.starts_with(b"HTTP/1.1 200"));
+                    body = Some((got - end - 4) as u64);
+                    got = 0;
+                }
+            }
+        }
+        assert_eq!(body, Some(size));
+        rate(size, start)
+    });
+    read.await.expect("a download")
+}
+
+/// The same by the client that nodes use.
+async fn download_by_reqwest(hub: &Hub, id: &str, size: u64) -> f64 {
     let start = Instant::now();
     let response = hub
         .http
         .get(format!("{}/{id}/resolve/main/large.bin", hub.url))
+        .bearer_auth(&hub.token.token)
         .send()
         .await
         .expect("an answer");

@@ -16,18 +16,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use opg_model_store::ranges::Span as VerifiedSpan;
+use futures::StreamExt as _;
+use opg_model_store::{Pieces, pieces, ranges::Span as VerifiedSpan};
 use std::{
     io::{self, Read as _},
     sync::Arc,
 };
-use tokio::task::JoinHandle;
 
 /// Hash and size of a large file, which clients compare with what they have.
 pub(super) const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 pub(super) const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
-/// Bytes read at a time.
-const PIECE: u64 = 256 << 10;
 
 /// The network's name of a model file.
 pub(super) const MODEL_ROOT: HeaderName = HeaderName::from_static("x-opg-root");
@@ -271,33 +269,23 @@ async fn content(hub: &Arc<Hub>, blob: Blob, span: Span) -> Answer<Body> {
             let file = store.open_at(&blob.sha256, span.start, span.length)?;
             let hasher = (span.start == 0 && span.length == blob.size).then(blake3::Hasher::new);
             Ok(Reading {
-                file: Box::new(file),
+                file,
                 hasher,
                 blob,
                 left: span.length,
             })
         })
         .await?;
-    // A thread is taken for each piece and not for the whole: a client that reads slowly holds none. The next piece is
-    // read while the last one is sent.
     let hub = Arc::clone(hub);
-    let pieces = futures::stream::unfold(reading.next(), move |next| {
-        let hub = Arc::clone(&hub);
-        async move {
-            match next?.await.map_err(io::Error::other).flatten() {
-                Ok((piece, reading)) => {
-                    hub.metrics.sent.inc_by(piece.len() as u64);
-                    Some((Ok(piece), reading.next()))
-                }
-                Err(error) => {
-                    hub.metrics.damaged_reads.inc();
-                    tracing::error!(%error, blob = hex::encode(blob.sha256), "download cut");
-                    Some((Err(error), None))
-                }
-            }
+    Ok(Body::from_stream(pieces(reading).inspect(move |piece| match piece {
+        Ok(piece) => {
+            hub.metrics.sent.inc_by(piece.len() as u64);
         }
-    });
-    Ok(Body::from_stream(pieces))
+        Err(error) => {
+            hub.metrics.damaged_reads.inc();
+            tracing::error!(%error, blob = hex::encode(blob.sha256), "download cut");
+        }
+    })))
 }
 
 /// A file on its way out.
@@ -309,28 +297,19 @@ struct Reading {
     left: u64,
 }
 
-impl Reading {
-    /// Begins to read the next bytes, if there are any.
-    fn next(mut self) -> Option<JoinHandle<io::Result<(Bytes, Self)>>> {
-        (self.left > 0).then(|| tokio::task::spawn_blocking(move || self.piece().map(|piece| (piece, self))))
-    }
-
-    /// The next bytes. Blocks.
-    fn piece(&mut self) -> io::Result<Bytes> {
-        let size = self.left.min(PIECE);
-        // Not zeroed first; and small enough to stay in the processor's cache until it is hashed and sent.
-        let mut piece = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        if self.file.by_ref().take(size).read_to_end(&mut piece)? as u64 != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= piece.len() as u64;
+impl Pieces for Reading {
+    fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        let size = piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let piece = piece.get_mut(..size).unwrap_or_default();
+        self.file.read_exact(piece)?;
+        self.left -= size as u64;
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&piece);
+            hasher.update(piece);
             if self.left == 0 && *hasher.finalize().as_bytes() != self.blob.blake3 {
                 return Err(io::Error::other("the stored bytes do not have their hash"));
             }
         }
-        Ok(piece.into())
+        Ok(size)
     }
 }
 

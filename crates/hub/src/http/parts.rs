@@ -1,4 +1,4 @@
-//! Uploads in parts: each part is written at its place in one file, and the whole is hashed when it is complete.
+//! Uploads in parts: each part is written at its place in one file ([`PartUpload`]).
 //!
 //! A part may be sent again, and parts may come in any order. Completion waits for nobody: while a part is being
 //! written it is refused, so no byte changes between the check and the publication.
@@ -8,9 +8,10 @@ use super::{
     lfs::{Link, check_length, slot},
 };
 use crate::{
-    blobs::{BlobError, CHUNK, Hasher, Incoming, expect_hash},
+    blobs::{BlobError, expect_hash},
     error::{Answer, ApiError},
     ingest,
+    part_upload::PartUpload,
     state::Hub,
 };
 use axum::{
@@ -24,26 +25,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
-    os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::mpsc;
 
 /// Most uploads in parts at a time; the oldest idle ones make room.
 const UPLOADS: usize = 256;
-
-/// An upload that is under way.
-#[derive(Debug)]
-pub(crate) struct PartUpload {
-    /// Read while a part is written; written, and emptied, at completion.
-    file: RwLock<Option<Incoming>>,
-    /// Parts that are there, with their tags.
-    done: Mutex<BTreeMap<u64, String>>,
-    touched: Mutex<Instant>,
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,24 +38,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The upload of a link, begun if it is new.
 async fn upload(hub: &Arc<Hub>, link: &Link) -> Answer<Arc<PartUpload>> {
-    let key = (link.repo, link.sha256);
+    let key = (link.repo, link.sha256, link.size);
     if let Some(known) = lock(&hub.parts).get(&key) {
-        *lock(&known.touched) = Instant::now();
+        known.touch();
         return Ok(Arc::clone(known));
     }
-    let store = Arc::clone(&hub.blobs);
-    let incoming = hub.blocking(move || Ok(store.incoming()?)).await?;
-    let fresh = Arc::new(PartUpload {
-        file: RwLock::new(Some(incoming)),
-        done: Mutex::default(),
-        touched: Mutex::new(Instant::now()),
-    });
+    let (store, size, each) = (Arc::clone(&hub.blobs), link.size, hub.config.limits.part_bytes);
+    let fresh = hub
+        .blocking(move || Ok(Arc::new(PartUpload::new(store.incoming()?, size, each)?)))
+        .await?;
     let mut uploads = lock(&hub.parts);
     if uploads.len() >= UPLOADS {
         let idle = uploads.iter().filter(|(_, upload)| Arc::strong_count(upload) == 1);
-        let oldest = idle
-            .min_by_key(|(_, upload)| *lock(&upload.touched))
-            .map(|(key, _)| *key);
+        let oldest = idle.max_by_key(|(_, upload)| upload.idle()).map(|(key, _)| *key);
         match oldest {
             Some(key) => uploads.remove(&key),
             None => {
@@ -86,19 +68,7 @@ async fn upload(hub: &Arc<Hub>, link: &Link) -> Answer<Arc<PartUpload>> {
 
 /// Drops uploads that were idle for longer than `seconds`.
 pub(crate) fn forget_idle(hub: &Hub, seconds: u64) {
-    lock(&hub.parts)
-        .retain(|_, upload| Arc::strong_count(upload) > 1 || lock(&upload.touched).elapsed().as_secs() < seconds);
-}
-
-/// Place and size of a part.
-fn place(hub: &Hub, link: &Link, part: u64) -> Answer<(u64, u64)> {
-    let each = hub.config.limits.part_bytes;
-    let start = part
-        .checked_sub(1)
-        .and_then(|n| n.checked_mul(each))
-        .filter(|start| *start < link.size);
-    let start = start.ok_or_else(|| ApiError::bad_request("InvalidPart", "the upload has no part of this number"))?;
-    Ok((start, each.min(link.size - start)))
+    lock(&hub.parts).retain(|_, upload| Arc::strong_count(upload) > 1 || upload.idle().as_secs() < seconds);
 }
 
 pub(super) async fn put(
@@ -109,22 +79,21 @@ pub(super) async fn put(
     body: Body,
 ) -> Answer<([(header::HeaderName, String); 1], Json<Value>)> {
     let link = Link::check(&hub, repo, &oid, &Params::of(&uri))?;
-    let (start, size) = place(&hub, &link, part)?;
+    let place = PartUpload::place(link.size, hub.config.limits.part_bytes, part);
+    let (start, size) =
+        place.ok_or_else(|| ApiError::bad_request("InvalidPart", "the upload has no part of this number"))?;
     check_length(&headers, size)?;
     let _slot = slot(&hub)?;
     let upload = upload(&hub, &link).await?;
-    let file = upload.file.read().await;
-    let target: File = match file.as_ref() {
-        Some(incoming) => incoming.clone_file()?,
-        None => {
-            return Err(ApiError::new(
-                StatusCode::CONFLICT,
-                "UploadComplete",
-                "this upload is complete already",
-            ));
-        }
-    };
+    let writing = upload.write(part).await?.ok_or_else(|| {
+        ApiError::new(
+            StatusCode::CONFLICT,
+            "UploadComplete",
+            "this upload is complete already",
+        )
+    })?;
     let (sender, mut pieces) = mpsc::channel::<Bytes>(16);
+    // The thread has the right to write and not this request, which ends when the client leaves.
     let writer = tokio::task::spawn_blocking(move || -> std::io::Result<(u64, String)> {
         let mut hasher = blake3::Hasher::new();
         let mut written = 0;
@@ -132,11 +101,15 @@ pub(super) async fn put(
             if written + piece.len() as u64 > size {
                 return Ok((written + piece.len() as u64, String::new()));
             }
-            target.write_all_at(&piece, start + written)?;
+            writing.write_at(&piece, start + written)?;
             hasher.update(&piece);
             written += piece.len() as u64;
         }
-        Ok((written, hasher.finalize().to_hex().to_string()))
+        let tag = hasher.finalize().to_hex().to_string();
+        if written == size {
+            writing.finish(tag.clone());
+        }
+        Ok((written, tag))
     });
     let mut body = body.into_data_stream();
     let sent: Answer<()> = async {
@@ -156,8 +129,6 @@ pub(super) async fn put(
     if got != size {
         return Err(BlobError::Size { expected: size, got }.into());
     }
-    lock(&upload.done).insert(part, tag.clone());
-    *lock(&upload.touched) = Instant::now();
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(json!({"part": part}))))
 }
 
@@ -168,13 +139,14 @@ pub(super) async fn listed(
     OriginalUri(uri): OriginalUri,
 ) -> Answer<Json<Value>> {
     let link = Link::check(&hub, repo, &oid, &Params::of(&uri))?;
-    let known = lock(&hub.parts).get(&(link.repo, link.sha256)).map(Arc::clone);
-    let parts: Vec<Value> = known.map_or_else(Vec::new, |upload| {
-        let done = lock(&upload.done);
-        done.iter()
-            .map(|(part, etag)| json!({"partNumber": part, "etag": etag}))
-            .collect()
-    });
+    let known = lock(&hub.parts)
+        .get(&(link.repo, link.sha256, link.size))
+        .map(Arc::clone);
+    let done = known.map(|upload| upload.done()).unwrap_or_default();
+    let parts: Vec<Value> = done
+        .iter()
+        .map(|(part, etag)| json!({"partNumber": part, "etag": etag}))
+        .collect();
     Ok(Json(json!({"oid": oid, "parts": parts})))
 }
 
@@ -201,7 +173,7 @@ pub(super) async fn complete(
     if !body.oid.eq_ignore_ascii_case(&oid) {
         return Err(ApiError::bad_request("InvalidOid", "the body names another object than the link").param("oid"));
     }
-    let key = (link.repo, link.sha256);
+    let key = (link.repo, link.sha256, link.size);
     let known = lock(&hub.parts).get(&key).map(Arc::clone);
     let Some(upload) = known else {
         // A completion that is sent again after it succeeded succeeds.
@@ -220,46 +192,28 @@ pub(super) async fn complete(
             )),
         };
     };
-    let expected = link.size.div_ceil(hub.config.limits.part_bytes);
-    let whole = {
-        let done = lock(&upload.done);
-        let listed: BTreeMap<u64, &str> = body
-            .parts
-            .iter()
-            .map(|p| (p.part_number, p.etag.trim_matches('"')))
-            .collect();
-        (1..=expected).all(|part| {
-            done.get(&part)
-                .is_some_and(|tag| listed.get(&part) == Some(&tag.as_str()))
-        })
-    };
+    let busy = || ApiError::new(StatusCode::CONFLICT, "UploadBusy", "a part is still being sent");
+    let mut completion = upload.completion().ok_or_else(busy)?;
+    let (done, expected) = (upload.done(), upload.parts());
+    let listed: BTreeMap<u64, &str> = body
+        .parts
+        .iter()
+        .map(|p| (p.part_number, p.etag.trim_matches('"')))
+        .collect();
+    let whole = (1..=expected).all(|part| {
+        done.get(&part)
+            .is_some_and(|tag| listed.get(&part) == Some(&tag.as_str()))
+    });
     if !whole {
         return Err(ApiError::bad_request(
             "MissingPart",
             format!("the upload has {expected} parts; each must be sent, and listed with the tag of its answer"),
         ));
     }
-    let busy = || ApiError::new(StatusCode::CONFLICT, "UploadBusy", "a part is still being sent");
-    let taken = upload.file.try_write().map_err(|_| busy())?.take();
-    let Some(mut incoming) = taken else { return Err(busy()) };
+    let incoming = completion.take().ok_or_else(busy)?;
+    drop(completion);
     lock(&hub.parts).remove(&key);
-    let size = link.size;
-    let (incoming, blob) = hub
-        .blocking(move || {
-            let mut hasher = Hasher::new(size);
-            let file = incoming.file();
-            file.seek(SeekFrom::Start(0)).map_err(ApiError::internal)?;
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                let n = file.read(&mut buffer).map_err(ApiError::internal)?;
-                let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else {
-                    break;
-                };
-                hasher.update(bytes)?;
-            }
-            Ok((incoming, hasher.finish()?))
-        })
-        .await?;
+    let (incoming, blob) = hub.blocking(move || Ok((incoming, upload.hash()?))).await?;
     if let Err(error) = expect_hash(&blob, &link.sha256) {
         hub.metrics.refused_blobs.inc();
         return Err(error.into());
