@@ -7,7 +7,7 @@ use crate::{
     state::Hub,
     tree::{Blob, Hash},
 };
-use opg_model_store::ranges::{make_outboard, outboard_length};
+use opg_model_store::ranges::{is_sound, make_outboard, outboard_length};
 use std::{
     fs::{self, File},
     io::{self, BufWriter},
@@ -94,6 +94,15 @@ impl Outboards {
             Ok(File::open(&path).map_err(at(&path))?)
         })
         .await
+    }
+
+    /// Removes the outboard of a blob if it is damaged, so that the next one that is made is good. Blocks.
+    pub(crate) fn examine(&self, blob: &Blob) -> Result<(), BlobError> {
+        let path = self.path(&blob.sha256);
+        match Self::find(&path, blob.size) {
+            Some(file) if !is_sound(blob.blake3, blob.size, &file).map_err(at(&path))? => self.remove(&blob.sha256),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the outboard of a blob; not an error if there is none.

@@ -106,37 +106,64 @@ async fn newer_versions_list_branches_and_files_and_know_our_tokens() {
     assert!(whole.bytes().await.unwrap() == model());
 }
 
-/// llama.cpp's own functions, in the library of a Python package: what `-hf` runs before it loads the model.
+/// The program itself, unchanged, built from the sources of a Python package: `llama-cli -hf`, which downloads, loads and answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn llama_cpp_itself_downloads() {
+async fn llama_cli_downloads_and_answers() {
     if std::env::var_os("OPG_HEAVY").is_none_or(|value| value != "1") {
-        println!("SKIPPED: the package has 100 MB; cargo xtask test --heavy runs this");
+        println!("SKIPPED: it is compiled first; cargo xtask test --heavy runs this");
         return;
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
     let Some(python) = python(&here.join("llama-requirements.txt")) else {
         return;
     };
+    let built = Command::new(&python).arg(here.join("llama_build.py")).output().unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let program = String::from_utf8(built.stdout).unwrap().trim().to_owned();
+    let ask = |command: &mut Command| {
+        let fixed = ["-p", "1 2 3", "-n", "8", "-st", "-t", "1", "--temp", "0", "--no-warmup"];
+        let output = command.args(fixed).stdin(std::process::Stdio::null()).output().unwrap();
+        let (said, errors) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert!(output.status.success(), "{said} {errors}");
+        // What it says between the question and the speed.
+        let answer = said
+            .split_once("> 1 2 3")
+            .and_then(|(_, rest)| rest.split_once("[ Prompt:"));
+        answer.unwrap_or_else(|| panic!("{said} {errors}")).0.to_owned()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let local = dir.path().join("model.gguf");
+    std::fs::write(&local, model()).unwrap();
+    let expected = ask(Command::new(&program).arg("-m").arg(&local));
+    assert!(expected.trim().len() >= 8, "{expected:?}");
     for private in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let (hub, id, token) = hub(dir.path(), private).await;
-        let output = Command::new(&python)
-            .arg(here.join("llama_check.py"))
-            .args([format!("{id}:Q8_0"), if private { token } else { String::new() }])
+        let mut command = Command::new(&program);
+        command
+            .args(["-hf", &format!("{id}:Q8_0")])
             .env("HF_ENDPOINT", &hub.url)
+            .env("HF_HOME", dir.path().join("hf"))
             .env("LLAMA_CACHE", dir.path().join("cache"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let expected = format!(
-            "downloaded {} {}",
-            model().len(),
-            hex::encode(describe(&model()).sha256)
-        );
-        assert!(
-            said.lines().any(|line| line == expected),
-            "{said} {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+            .env_remove("HF_TOKEN");
+        if private {
+            // Nobody in particular gets nothing.
+            let refused = Command::new(&program)
+                .args(["-hf", &format!("{id}:Q8_0"), "-p", "1", "-st"])
+                .env("HF_ENDPOINT", &hub.url)
+                .env("HF_HOME", dir.path().join("hf"))
+                .env("LLAMA_CACHE", dir.path().join("cache"))
+                .env_remove("HF_TOKEN")
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            assert!(!refused.status.success());
+            command.env("HF_TOKEN", token);
+        }
+        assert_eq!(ask(&mut command), expected);
     }
 }

@@ -222,6 +222,34 @@ pub fn make_outboard(data: impl Read, size: u64, outboard: impl Write) -> io::Re
     Ok(*outboard_post_order(data, tree(size), outboard)?.as_bytes())
 }
 
+/// Whether an outboard is that of the file with this BLAKE3 and size, whatever has become of the file. Blocks.
+///
+/// # Errors
+/// Those of reading; an outboard that is too short is none.
+pub fn is_sound(blake3: [u8; 32], size: u64, outboard: impl ReadAt) -> io::Result<bool> {
+    let (root, tree) = (Hash::from(blake3), tree(size));
+    let hashes = PostOrderOutboard {
+        root,
+        tree,
+        data: outboard,
+    };
+    let mut expected = vec![root];
+    for chunk in ResponseIter::new(tree, ChunkRanges::all()) {
+        let known = expected.pop();
+        if let BaoChunk::Parent { node, is_root, .. } = chunk {
+            let pair = match hashes.load(node) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+                pair => pair?,
+            };
+            match pair {
+                Some((left, right)) if known == Some(parent(&left, &right, is_root)) => expected.extend([right, left]),
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
+}
+
 fn parent(left: &Hash, right: &Hash, root: bool) -> Hash {
     if root {
         merge_subtrees_root(left.as_bytes(), right.as_bytes(), Mode::Hash)
@@ -247,6 +275,8 @@ pub struct Encoder<D, O> {
     expected: Vec<Hash>,
     outboard: PostOrderOutboard<O>,
     data: D,
+    /// Whether inner nodes are given out.
+    hashes: bool,
     damaged: bool,
 }
 
@@ -271,6 +301,7 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
                 data: outboard,
             },
             data,
+            hashes: true,
             damaged: false,
         }
     }
@@ -292,7 +323,8 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
         let mut filled = 0;
         while let Some(chunk) = self.chunks.peek() {
             let size = match chunk {
-                BaoChunk::Parent { .. } => PAIR,
+                BaoChunk::Parent { .. } if self.hashes => PAIR,
+                BaoChunk::Parent { .. } => 0,
                 BaoChunk::Leaf { size, .. } => *size,
             };
             let Some(room) = piece.get_mut(filled..).and_then(|free| free.get_mut(..size)) else {
@@ -314,9 +346,10 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
                     if left {
                         self.expected.push(pair.0);
                     }
-                    let (first, second) = room.split_at_mut(PAIR / 2);
-                    first.copy_from_slice(pair.0.as_bytes());
-                    second.copy_from_slice(pair.1.as_bytes());
+                    if let Some((first, second)) = room.split_at_mut_checked(PAIR / 2) {
+                        first.copy_from_slice(pair.0.as_bytes());
+                        second.copy_from_slice(pair.1.as_bytes());
+                    }
                     (parent(&pair.0, &pair.1, is_root), expected)
                 }
                 BaoChunk::Leaf {
@@ -334,6 +367,45 @@ impl<D: Read, O: ReadAt> Encoder<D, O> {
             filled += size;
         }
         Ok(filled)
+    }
+}
+
+/// The bytes of a part of a file as they are, each of them verified before it is given out. What [`Encoder`] is to clients that
+/// verify, this is to those that cannot.
+#[derive(Debug)]
+pub struct Checked<D, O> {
+    groups: Encoder<D, O>,
+    /// Bytes of the first group before the part.
+    skip: usize,
+    left: u64,
+}
+
+impl<D: Read, O: ReadAt> Checked<D, O> {
+    /// The bytes `start..end` of a file with this BLAKE3 and size; `span` is [`Span::covering`] of them, and `data` reads the file
+    /// from the span's first byte on.
+    pub fn new(blake3: [u8; 32], size: u64, (start, end): (u64, u64), span: Span, data: D, outboard: O) -> Self {
+        let mut groups = Encoder::new(blake3, size, span, data, outboard);
+        groups.hashes = false;
+        Self {
+            groups,
+            skip: usize::try_from(start.saturating_sub(span.start)).unwrap_or(usize::MAX),
+            left: end.saturating_sub(start),
+        }
+    }
+}
+
+impl<D, O> Pieces for Checked<D, O>
+where
+    D: Read + Send + 'static,
+    O: ReadAt + Send + 'static,
+{
+    fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        let filled = self.groups.fill(piece)?;
+        let skip = std::mem::take(&mut self.skip).min(filled);
+        piece.copy_within(skip..filled, 0);
+        let wanted = (filled - skip).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left = self.left.saturating_sub(wanted as u64);
+        Ok(wanted)
     }
 }
 

@@ -8,8 +8,10 @@ use bao_tree::{
         sync::{decode_ranges, encode_ranges_validated},
     },
 };
+use opg_model_store::Pieces as _;
 use opg_model_store::ranges::{
-    Encoder, GROUP, RANGE_LIMIT, RangeError, Span, SpanError, decode, make_outboard, missing, outboard_length,
+    Checked, Encoder, GROUP, RANGE_LIMIT, RangeError, Span, SpanError, decode, is_sound, make_outboard, missing,
+    outboard_length,
 };
 use proptest::prelude::*;
 
@@ -201,6 +203,53 @@ proptest! {
     }
 }
 
+/// What a client that cannot verify is sent.
+fn plain(data: &[u8], kept: &[u8], (start, end): (u64, u64)) -> std::io::Result<Vec<u8>> {
+    let (outboard, root) = outboard(kept);
+    let size = kept.len() as u64;
+    let span = Span::covering(start, end, size).unwrap();
+    let from = std::io::Cursor::new(data[usize::try_from(span.start()).unwrap()..].to_vec());
+    let mut part = Checked::new(root, size, (start, end), span, from, outboard);
+    let (mut out, mut piece) = (Vec::new(), vec![0; 40_000]);
+    loop {
+        match part.fill(&mut piece)? {
+            0 => return Ok(out),
+            filled => out.extend_from_slice(&piece[..filled]),
+        }
+    }
+}
+
+#[test]
+fn a_part_as_it_is_has_the_bytes_asked_for_and_none_that_is_wrong() {
+    let data = bytes(200_000);
+    let mut changed = data.clone();
+    changed[100_000] ^= 1;
+    for (start, end) in [
+        (0, 1),
+        (0, 200_000),
+        (1, 199_999),
+        (16_383, 16_385),
+        (99_000, 100_000),
+        (100_000, 100_001),
+        (114_687, 114_688),
+        (114_688, 114_689),
+        (199_999, 200_000),
+    ] {
+        let range = usize::try_from(start).unwrap()..usize::try_from(end).unwrap();
+        assert_eq!(
+            plain(&data, &data, (start, end)).unwrap(),
+            data[range.clone()],
+            "{range:?}"
+        );
+        // The group of the wrong byte goes from 98304 to 114688.
+        let met = start < 114_688 && end > 98_304;
+        match plain(&changed, &data, (start, end)) {
+            Ok(sent) => assert!(!met && sent == data[range], "{start} {end}"),
+            Err(error) => assert!(met && error.kind() == std::io::ErrorKind::InvalidData, "{start} {end}"),
+        }
+    }
+}
+
 #[test]
 fn damage_on_disk_is_not_sent() {
     let data = bytes(200_000);
@@ -237,6 +286,7 @@ fn damage_on_disk_is_not_sent() {
         "{until}"
     );
     // Outboards: damaged, too short, of another file. Too long ones have nothing that is read.
+    assert!(is_sound(root, 200_000, &good_hashes).unwrap());
     for hashes in [
         {
             let mut hashes = good_hashes.clone();
@@ -248,6 +298,7 @@ fn damage_on_disk_is_not_sent() {
         outboard(&changed).0,
     ] {
         assert_eq!(send(&data, &hashes).1, Some(std::io::ErrorKind::InvalidData));
+        assert!(!is_sound(root, 200_000, &hashes).unwrap());
     }
     let long = [&good_hashes[..], &[1; 1_000]].concat();
     assert_eq!(send(&data, &long), send(&data, &good_hashes));

@@ -1,8 +1,8 @@
 //! How fast a hub is: large files against the raw disk and loopback of the same run, search and information over many
-//! repositories, and what a second upload of a nearly equal file moves.
+//! repositories, what a second upload of a nearly equal file moves, and how long a node waits for a model.
 //!
 //! `cargo xtask bench hub` builds it and the hub, which runs as a process of its own. Arguments: the file for the
-//! results, then any of `files`, `many`, `dedup` (all without one). `OPG_BENCH_BYTES` and `OPG_BENCH_REPOS` make it smaller.
+//! results, then any of `files`, `many`, `dedup`, `cold` (all without one). `OPG_BENCH_BYTES` and `OPG_BENCH_REPOS` make it smaller.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
     reason = "a benchmark ends when something fails"
 )]
 
+mod cold;
 mod dedup;
 mod files;
 mod many;
@@ -23,7 +24,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let target = arguments
         .next()
-        .expect("usage: bench_hub RESULTS.json [files] [many] [dedup]");
+        .expect("usage: bench_hub RESULTS.json [files] [many] [dedup] [cold]");
     let parts: Vec<String> = arguments.collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
     let mut report = Report::new(&parts);
@@ -35,6 +36,9 @@ async fn main() {
     }
     if wanted("dedup") {
         dedup::run(&mut report).await;
+    }
+    if wanted("cold") {
+        cold::run(&mut report).await;
     }
     report.finish(target.as_ref(), parts.is_empty());
 }

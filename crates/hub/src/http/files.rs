@@ -5,6 +5,7 @@ use crate::{
     db::blobs,
     error::{Answer, ApiError},
     inspect,
+    outboards::Outboards,
     state::{Hub, Want},
     tree::{Blob, File},
     validate::{FileKind, kind_of},
@@ -17,7 +18,10 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
-use opg_model_store::{Pieces, pieces, ranges::Span as VerifiedSpan};
+use opg_model_store::{
+    Pieces, pieces,
+    ranges::{Checked, Span as VerifiedSpan},
+};
 use std::{
     io::{self, Read as _},
     sync::Arc,
@@ -241,8 +245,9 @@ async fn send(hub: &Arc<Hub>, file: &File, method: &Method, headers: &HeaderMap)
     Ok((status, out, body).into_response())
 }
 
-/// The bytes of a span. A whole file is hashed on its way: if the disk has lost a bit, the last piece is withheld, so that
-/// the client sees a broken download instead of a wrong file.
+/// The bytes of a span, verified on their way, so that the client sees a broken download instead of a wrong file if the disk has
+/// lost a bit. A whole file is hashed, and its last piece withheld if it is wrong; of a part, each chunk group is verified before it
+/// is sent.
 async fn content(hub: &Arc<Hub>, blob: Blob, span: Span) -> Answer<Body> {
     let inline = hub.db.read(move |db| blobs::inline(db, &blob.sha256)).await?;
     if let Some(bytes) = inline {
@@ -263,51 +268,67 @@ async fn content(hub: &Arc<Hub>, blob: Blob, span: Span) -> Answer<Body> {
         hub.metrics.sent.inc_by(part.len() as u64);
         return Ok(part.into());
     }
-    let store = Arc::clone(&hub.blobs);
-    let reading = hub
-        .blocking(move || {
-            let file = store.open_at(&blob.sha256, span.start, span.length)?;
-            let hasher = (span.start == 0 && span.length == blob.size).then(blake3::Hasher::new);
-            Ok(Reading {
-                file,
-                hasher,
-                blob,
-                left: span.length,
-            })
-        })
+    let (store, from, until) = (Arc::clone(&hub.blobs), span.start, span.start + span.length);
+    if span.length == blob.size {
+        let file = hub
+            .blocking(move || Ok(store.open_at(&blob.sha256, 0, blob.size)?))
+            .await?;
+        let whole = Whole {
+            file,
+            hasher: blake3::Hasher::new(),
+            blob,
+            left: blob.size,
+        };
+        return Ok(body(hub, blob, whole));
+    }
+    let groups = VerifiedSpan::covering(from, until, blob.size);
+    let groups = groups.ok_or_else(|| ApiError::internal("a range without a byte"))?;
+    let outboard = Outboards::get(hub, blob).await?;
+    let data = hub
+        .blocking(move || Ok(store.open_at(&blob.sha256, groups.start(), groups.length())?))
         .await?;
+    let part = Checked::new(blob.blake3, blob.size, (from, until), groups, data, outboard);
+    Ok(body(hub, blob, part))
+}
+
+/// Sends what a blob's reader has found good.
+pub(super) fn body(hub: &Arc<Hub>, blob: Blob, source: impl Pieces) -> Body {
     let hub = Arc::clone(hub);
-    Ok(Body::from_stream(pieces(reading).inspect(move |piece| match piece {
+    Body::from_stream(pieces(source).inspect(move |piece| match piece {
         Ok(piece) => {
             hub.metrics.sent.inc_by(piece.len() as u64);
         }
         Err(error) => {
             hub.metrics.damaged_reads.inc();
             tracing::error!(%error, blob = hex::encode(blob.sha256), "download cut");
+            // The blob or its outboard; the latter can be made again.
+            let hub = Arc::clone(&hub);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = hub.outboards.examine(&blob) {
+                    tracing::error!(%error, "an outboard cannot be examined");
+                }
+            });
         }
-    })))
+    }))
 }
 
-/// A file on its way out.
-struct Reading {
+/// A whole file on its way out.
+struct Whole {
     file: Box<dyn io::Read + Send>,
-    /// Present if the whole file is sent.
-    hasher: Option<blake3::Hasher>,
+    hasher: blake3::Hasher,
     blob: Blob,
     left: u64,
 }
 
-impl Pieces for Reading {
+impl Pieces for Whole {
     fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize> {
         let size = piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let piece = piece.get_mut(..size).unwrap_or_default();
         self.file.read_exact(piece)?;
         self.left -= size as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
-            if self.left == 0 && *hasher.finalize().as_bytes() != self.blob.blake3 {
-                return Err(io::Error::other("the stored bytes do not have their hash"));
-            }
+        self.hasher.update(piece);
+        if self.left == 0 && *self.hasher.finalize().as_bytes() != self.blob.blake3 {
+            return Err(io::Error::other("the stored bytes do not have their hash"));
         }
         Ok(size)
     }

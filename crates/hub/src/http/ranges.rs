@@ -1,5 +1,6 @@
 //! Verified ranges of files (`Range: bao-blake3=FIRST-LAST`).
 
+use super::files::body;
 use crate::{
     db::blobs,
     error::{Answer, ApiError},
@@ -12,34 +13,11 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::Response,
 };
-use futures::StreamExt as _;
-use opg_model_store::{
-    pieces,
-    ranges::{Encoder, MEDIA_TYPE, ReadAt, Span, SpanError, make_outboard},
-};
+use opg_model_store::ranges::{Encoder, MEDIA_TYPE, Span, SpanError, make_outboard};
 use std::{
     io::{self, Read},
     sync::Arc,
 };
-
-fn body<D, O>(hub: &Arc<Hub>, blob: Blob, encoder: Encoder<D, O>) -> Body
-where
-    D: Read + Send + 'static,
-    O: ReadAt + Send + 'static,
-{
-    let hub = Arc::clone(hub);
-    Body::from_stream(pieces(encoder).inspect(move |piece| match piece {
-        Ok(piece) => {
-            hub.metrics.sent.inc_by(piece.len() as u64);
-        }
-        Err(error) => {
-            hub.metrics.damaged_reads.inc();
-            // If it was the outboard that is damaged, the next one that is made is good.
-            let removed = hub.outboards.remove(&blob.sha256).err();
-            tracing::error!(%error, blob = hex::encode(blob.sha256), ?removed, "verified range cut");
-        }
-    }))
-}
 
 /// A part of a file with the hashes that prove it.
 pub(super) async fn send(
