@@ -17,7 +17,6 @@ use crate::{
     state::{Caller, Hub},
     time::now,
     tree::{self, File, Files, Hash, TreeError},
-    validate::{self, FileKind},
 };
 use axum::http::StatusCode;
 use std::{collections::BTreeSet, sync::Arc};
@@ -301,18 +300,16 @@ async fn attempt(hub: &Arc<Hub>, repo: &Repo, author: &str, branch: &str, reques
         })
         .await?;
     if commit.is_some() {
-        prepare(hub, after.iter().filter(|(_, file)| new.contains(&file.blob.sha256)));
+        prepare(hub, after.values().filter(|file| new.contains(&file.blob.sha256)));
     }
     Ok(commit)
 }
 
-/// Makes the hash trees of new model files, so that the first who asks for a verified range does not wait.
-fn prepare<'a>(hub: &Arc<Hub>, fresh: impl Iterator<Item = (&'a String, &'a File)>) {
+/// Makes the hash trees of new files, so that the first who asks for a part does not wait.
+fn prepare<'a>(hub: &Arc<Hub>, fresh: impl Iterator<Item = &'a File>) {
     let large: Vec<_> = fresh
-        .filter(|(path, file)| {
-            matches!(validate::kind_of(path), FileKind::Model(_)) && file.blob.size > INLINE_LIMIT as u64
-        })
-        .map(|(_, file)| file.blob)
+        .map(|file| file.blob)
+        .filter(|blob| blob.size > INLINE_LIMIT as u64)
         .collect();
     if large.is_empty() {
         return;

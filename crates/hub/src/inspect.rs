@@ -15,16 +15,28 @@ use std::sync::Arc;
 /// From this size on, only one file is in memory at a time.
 const LARGE: u64 = 16 << 20;
 
-/// What the validator of a format says about a blob, from the database if it was asked before.
-pub(crate) async fn report(hub: &Hub, blob: Blob, format: ModelFormat) -> Answer<Report> {
+/// What the validator of a format has said about a blob, if it was asked.
+async fn known(hub: &Hub, blob: &Blob, format: ModelFormat) -> Answer<Option<Report>> {
     let sha256 = blob.sha256;
     let known = hub
         .db
         .read(move |db| blobs::check(db, &sha256, format.as_str()))
         .await?;
-    if let Some(report) = known.and_then(|text| serde_json::from_str(&text).ok()) {
+    Ok(known.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// The newest root of a file, if it is known to be a good model. It is once its commit was looked at.
+pub(crate) async fn root(hub: &Hub, blob: &Blob, format: ModelFormat) -> Answer<Option<ModelRoot>> {
+    let good = known(hub, blob, format).await?.is_some_and(|report| report.servable);
+    Ok(name_model(format, blob).filter(|_| good).map(|(root, _)| root))
+}
+
+/// What the validator of a format says about a blob, from the database if it was asked before.
+pub(crate) async fn report(hub: &Hub, blob: Blob, format: ModelFormat) -> Answer<Report> {
+    if let Some(report) = known(hub, &blob, format).await? {
         return Ok(report);
     }
+    let sha256 = blob.sha256;
     let mut need = validate::first_look(format, blob.size);
     let report = loop {
         // One large file at a time, so that memory stays bounded.

@@ -401,6 +401,18 @@ async fn a_changed_byte_on_disk_is_noticed(place: Place) {
     assert_eq!(manifest["files"][0]["blake3"], hex::encode(blob.blake3));
     assert_eq!(manifest["files"][0]["git_sha1"], hex::encode(blob.git));
     let url = hub.at(&format!("/{id}/resolve/main/tiny.gguf"));
+    let name = async |url: &str| {
+        let head = hub.http.head(url).send().await.unwrap();
+        assert_eq!(head.status(), 200);
+        head.headers()
+            .get("x-opg-root")
+            .map(|root| root.to_str().unwrap().to_owned())
+    };
+    assert_eq!(name(&url).await, Some(expected.to_string()));
+    // Not a file that the network would refuse.
+    let broken = [header("x"), file("broken.gguf", &content[..100])];
+    assert_eq!(hub.commit(&token, &id, &broken).await.0, 200);
+    assert_eq!(name(&hub.at(&format!("/{id}/resolve/main/broken.gguf"))).await, None);
     let to = dir.path().join("got.gguf");
     client::download(&hub.http, &url, None, Format::Gguf, expected, &to)
         .await

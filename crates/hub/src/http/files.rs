@@ -141,7 +141,7 @@ pub(super) async fn resolve(
         out.insert(LINKED_SIZE, HeaderValue::from(file.blob.size));
     }
     if let FileKind::Model(format) = kind_of(&path)
-        && let Some((root, _)) = inspect::name_model(format, &file.blob)
+        && let Some(root) = inspect::root(&hub, &file.blob, format).await?
     {
         text_header(out, MODEL_ROOT, &root.to_string());
     }

@@ -22,7 +22,7 @@ if not ready.exists():
         requirement = folder / "sources.txt"
         requirement.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        pip += ["--no-deps", "--no-binary", ":all:", "--require-hashes"]
+        pip += ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
         subprocess.run([*pip, "-d", folder, "-r", requirement], check=True)
         archive = folder / f"llama_cpp_python-{VERSION}.tar.gz"
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256

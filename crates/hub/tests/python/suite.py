@@ -180,9 +180,9 @@ def main():
     api.upload_folder(repo_id=f"{ALICE}/many", folder_path=many)
     assert len(api.list_repo_files(f"{ALICE}/many")) == 1000
     call("hf_hub_download straight to a directory")
-    api.create_repo("large")
-    api.upload_folder(repo_id=f"{ALICE}/large", folder_path=folder)
-    assert Path(hf_hub_download(f"{ALICE}/large", "model.safetensors", local_dir=work / "lf")).read_bytes() == tensors
+    api.create_repo("direct")
+    api.upload_folder(repo_id=f"{ALICE}/direct", folder_path=folder)
+    assert Path(hf_hub_download(f"{ALICE}/direct", "model.safetensors", local_dir=work / "lf")).read_bytes() == tensors
 
     # --- commits
     call("create_commit with add, copy and delete")
@@ -272,7 +272,7 @@ def main():
     call("list_lfs_files")
     assert hashlib.sha256(big).hexdigest() in {f.file_oid for f in api.list_lfs_files(repo)}
     call("list_models by author")
-    assert {m.id for m in api.list_models(author=ALICE)} == {repo, f"{ALICE}/many", f"{ALICE}/large"}
+    assert {m.id for m in api.list_models(author=ALICE)} == {repo, f"{ALICE}/many", f"{ALICE}/direct"}
     call("list_models search")
     assert [m.id for m in api.list_models(search="FIRS")] == [repo]
     call("list_models filter, pipeline and sort")
@@ -381,8 +381,12 @@ def main():
     with fs.open(f"{repo}/written.txt", "w") as file:
         file.write("through the file system")
     assert fs.read_text(f"{repo}/written.txt") == "through the file system"
+    fs.cp_file(f"{repo}/written.txt", f"{repo}/copied.txt")
+    fs.invalidate_cache()
+    assert fs.read_text(f"{repo}/copied.txt") == "through the file system"
     fs.rm(f"{repo}/written.txt")
-    assert not fs.exists(f"{repo}/written.txt")
+    fs.rm(f"{repo}/copied.txt")
+    assert not fs.exists(f"{repo}/written.txt") and not fs.exists(f"{repo}/copied.txt")
 
     # --- models of the network
     call("ONNX and GGUF files are checked and named")
