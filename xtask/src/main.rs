@@ -114,7 +114,7 @@ struct TestArgs {
 struct BenchArgs {
     /// startup, finality, infer, ledger, all of these if absent; contracts (gas); payments; hub; zkml (beside ezkl, from PyPI)
     name: Option<String>,
-    /// Passed to the benchmark; for hub, some of files, many, dedup; for zkml, names of models instead of those that are measured alone
+    /// Passed to the benchmark; for hub, some of files, many, dedup, cold; for zkml, names of models instead of those that are measured alone
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
