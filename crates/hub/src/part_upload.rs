@@ -225,7 +225,7 @@ mod tests {
                 order.swap(i, usize::try_from(random(&seed) % (i as u64 + 1)).unwrap());
             }
             let puts = order.iter().map(|part| {
-                let (upload, byte, whole) = (&upload, random(&seed) as u8, random(&seed) % 8 != 0);
+                let (upload, byte, whole) = (&upload, random(&seed) as u8, !random(&seed).is_multiple_of(8));
                 put(upload, *part, byte, whole || round % 2 == 0)
             });
             futures::future::join_all(puts).await;

@@ -6,7 +6,6 @@ use common::{Hub, answer, file, header, large};
 use opg_hub::{
     ModelHub,
     backup::{BackupError, backup, restore, verify},
-    blobs::describe,
     config::HubConfig,
     siwe::Scope,
 };
@@ -27,15 +26,7 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
 /// Commits a large and a small file; gives the commit.
 async fn write(hub: &Hub, token: &str, id: &str, n: u64) -> String {
     let content = noise(n, 100_000 + (n as usize % 5) * 90_000);
-    let oid = hex::encode(describe(&content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let (status, batch) = hub
-        .post(token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    assert_eq!(status, 200, "{batch}");
-    if let Some(link) = batch["objects"][0]["actions"]["upload"]["href"].as_str() {
-        assert_eq!(answer(hub.http.put(link).body(content.clone())).await.0, 200);
-    }
+    let oid = hub.upload(token, id, &content).await;
     let lines = [
         header(&n.to_string()),
         large(&format!("f{n}.bin"), &oid, content.len()),

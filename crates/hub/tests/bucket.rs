@@ -23,11 +23,9 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
 
 async fn link(hub: &Hub, token: &str, id: &str, content: &[u8]) -> (String, String) {
     let oid = hex::encode(describe(content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let path = format!("/{id}.git/info/lfs/objects/batch");
-    let (status, batch) = hub.post(token, &path, body).await;
-    assert_eq!(status, 200, "{batch}");
-    let link = batch["objects"][0]["actions"]["upload"]["href"].as_str();
+    let (status, object) = hub.batch(token, id, (&oid, content.len() as u64), &["basic"]).await;
+    assert_eq!(status, 200, "{object}");
+    let link = object["actions"]["upload"]["href"].as_str();
     (oid, link.unwrap().to_owned())
 }
 
@@ -151,15 +149,7 @@ async fn damaged_objects_are_noticed_on_their_way() {
         assert_eq!(hub.bytes(&id, "main", "a.bin").await.0, 503);
         fs::write(&stored, &content).unwrap();
     }
-    let metrics = hub
-        .http
-        .get(hub.at("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = hub.metrics().await;
     assert!(metrics.contains("opg_hub_damaged_reads_total 4"), "{metrics}");
 }
 
@@ -264,10 +254,8 @@ async fn memory_does_not_grow_with_files() {
         hasher.update(&block);
     }
     let (oid, size) = (hex::encode(hasher.finalize()), block.len() as u64 * count);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": size}]});
-    let path = format!("/{id}.git/info/lfs/objects/batch");
-    let (_, batch) = hub.post(&token, &path, body).await;
-    let link = batch["objects"][0]["actions"]["upload"]["href"].as_str().unwrap();
+    let (_, object) = hub.batch(&token, &id, (&oid, size), &["basic"]).await;
+    let link = object["actions"]["upload"]["href"].as_str().unwrap();
     let block = bytes::Bytes::from(block);
     let pieces = futures::stream::iter((0..count).map(move |_| Ok::<_, std::io::Error>(block.clone())));
     let upload = hub.http.put(link).header("content-length", size);

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Hub, answer, file, header, large};
-use opg_hub::{blobs::describe, siwe::Scope};
+use opg_hub::siwe::Scope;
 use serde_json::json;
 use std::{
     path::{Path, PathBuf},
@@ -55,16 +55,7 @@ async fn the_hf_hub_crate_downloads_every_byte() {
         .update(b"hf-hub")
         .finalize_xof()
         .fill(&mut content);
-    let oid = hex::encode(describe(&content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let (_, batch) = hub
-        .post(&token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    let link = batch["objects"][0]["actions"]["upload"]["href"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert_eq!(answer(hub.http.put(link).body(content.clone())).await.0, 200);
+    let oid = hub.upload(&token, &id, &content).await;
     let lines = [
         header("one"),
         large("weights/model.bin", &oid, content.len()),

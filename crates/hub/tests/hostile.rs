@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Hub, Place, answer, file, header, large, on_all};
+use common::{Hub, Place, answer, file, header, large, model, on_all};
 use opg_hub::{
     blobs::describe,
     client,
@@ -22,13 +22,9 @@ async fn hub(dir: Place, limits: &str) -> (Place, Hub, String, String) {
 
 /// An upload link for content.
 async fn link(hub: &Hub, token: &str, id: &str, oid: &str, size: usize) -> Value {
-    let body =
-        json!({"operation": "upload", "transfers": ["basic", "multipart"], "objects": [{"oid": oid, "size": size}]});
-    let (status, batch) = hub
-        .post(token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    assert_eq!(status, 200, "{batch}");
-    batch["objects"][0].clone()
+    let (status, object) = hub.batch(token, id, (oid, size as u64), &["basic", "multipart"]).await;
+    assert_eq!(status, 200, "{object}");
+    object
 }
 
 async fn uploads_that_are_not_what_they_claim_are_dropped(place: Place) {
@@ -377,16 +373,9 @@ async fn rates_and_names_are_bounded(place: Place) {
 
 async fn a_changed_byte_on_disk_is_noticed(place: Place) {
     let (dir, hub, token, id) = hub(place, "").await;
-    let content = std::fs::read(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"
-    ))
-    .unwrap();
+    let content = model();
     let blob = describe(&content);
-    let oid = hex::encode(blob.sha256);
-    let object = link(&hub, &token, &id, &oid, content.len()).await;
-    let url = object["actions"]["upload"]["href"].as_str().unwrap();
-    assert_eq!(answer(hub.http.put(url).body(content.clone())).await.0, 200);
+    let oid = hub.upload(&token, &id, &content).await;
     hub.commit(&token, &id, &[header("x"), large("tiny.gguf", &oid, content.len())])
         .await;
     // The hub names the model as the network does.

@@ -2,20 +2,12 @@
 
 mod common;
 
-use common::{Hub, answer, header, large, python};
+use common::{Hub, answer, header, large, model, python};
 use opg_hub::{blobs::describe, siwe::Scope};
 use serde_json::json;
 use std::{path::Path, process::Command};
 
 const AGENT: &str = "llama-cpp/b11549-6f5e2a1";
-
-fn model() -> Vec<u8> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"
-    );
-    std::fs::read(path).unwrap()
-}
 
 /// A hub with a model in a repository that only its owner sees, or everybody.
 async fn hub(dir: &Path, private: bool) -> (Hub, String, String) {
@@ -23,13 +15,7 @@ async fn hub(dir: &Path, private: bool) -> (Hub, String, String) {
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "tiny").await;
     let content = model();
-    let oid = hex::encode(describe(&content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let (_, batch) = hub
-        .post(&token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    let url = batch["objects"][0]["actions"]["upload"]["href"].as_str().unwrap();
-    assert_eq!(answer(hub.http.put(url).body(content.clone())).await.0, 200);
+    let oid = hub.upload(&token, &id, &content).await;
     let lines = [header("x"), large("tiny-Q8_0.gguf", &oid, content.len())];
     assert_eq!(hub.commit(&token, &id, &lines).await.0, 200);
     if private {

@@ -108,15 +108,7 @@ async fn a_server_that_restarts_loses_nothing_and_is_found_again() {
         assert_eq!(hub.get(None, "/health").await.0, 200);
     }
     assert!(unavailable > 0);
-    let metrics = hub
-        .http
-        .get(hub.at("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = hub.metrics().await;
     assert!(
         metrics.contains("opg_hub_unavailable_total{part=\"database\"}"),
         "{metrics}"

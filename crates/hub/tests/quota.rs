@@ -16,13 +16,10 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
 /// The upload link of content, or the refusal.
 async fn link(hub: &Hub, token: &str, id: &str, content: &[u8]) -> Result<String, (u16, Value)> {
     let oid = hex::encode(describe(content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let (status, batch) = hub
-        .post(token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    match batch["objects"][0]["actions"]["upload"]["href"].as_str() {
+    let (status, object) = hub.batch(token, id, (&oid, content.len() as u64), &["basic"]).await;
+    match object["actions"]["upload"]["href"].as_str() {
         Some(href) if status == 200 => Ok(href.to_owned()),
-        _ => Err((status, batch)),
+        _ => Err((status, object)),
     }
 }
 
@@ -104,15 +101,7 @@ async fn bytes_are_bounded_for_an_account(dir: Place) {
     let theirs = hub.create(&other, "one").await;
     let free = link(&hub, &other, &theirs, &c).await.unwrap();
     assert_eq!(put(&hub, free, c).await.0, 200);
-    let metrics = hub
-        .http
-        .get(hub.at("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = hub.metrics().await;
     assert!(metrics.contains("opg_hub_quota_refusals_total 4"), "{metrics}");
 }
 

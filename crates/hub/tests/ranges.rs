@@ -2,26 +2,17 @@
 
 mod common;
 
-use common::{Hub, answer, file, header, large};
+use common::{Hub, file, header, large, model};
 use opg_hub::{blobs::describe, siwe::Scope};
 use opg_model_store::{
     Cache, Fetcher, Outcome, Report, Source, SourceKind, Wanted, fetch_file,
     ranges::{MEDIA_TYPE, Span, decode},
 };
 use opg_models::{Format, Manifest, ManifestVersion, ModelRoot};
-use serde_json::json;
 use std::{
     path::Path,
     sync::{Arc, Mutex},
 };
-
-fn model() -> Vec<u8> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testing/fixtures/tiny-llama/trained-Q8_0.gguf"
-    );
-    std::fs::read(path).unwrap()
-}
 
 /// A hub with a model, and its repository.
 async fn hub(dir: &Path) -> (Hub, String) {
@@ -29,13 +20,7 @@ async fn hub(dir: &Path) -> (Hub, String) {
     let token = hub.token(1, Scope::Write).await.token;
     let id = hub.create(&token, "repo").await;
     let content = model();
-    let oid = hex::encode(describe(&content).sha256);
-    let body = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": content.len()}]});
-    let (_, batch) = hub
-        .post(&token, &format!("/{id}.git/info/lfs/objects/batch"), body)
-        .await;
-    let url = batch["objects"][0]["actions"]["upload"]["href"].as_str().unwrap();
-    assert_eq!(answer(hub.http.put(url).body(content.clone())).await.0, 200);
+    let oid = hub.upload(&token, &id, &content).await;
     let lines = [
         header("x"),
         large("tiny.gguf", &oid, content.len()),

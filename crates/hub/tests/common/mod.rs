@@ -119,6 +119,35 @@ impl Hub {
         answer(request.bearer_auth(token).body(body)).await
     }
 
+    /// Asks to upload a large file: status and what is said of it, or the error.
+    pub async fn batch(&self, token: &str, id: &str, (oid, size): (&str, u64), transfers: &[&str]) -> (u16, Value) {
+        let objects = serde_json::json!([{"oid": oid, "size": size}]);
+        let body = serde_json::json!({"operation": "upload", "transfers": transfers, "objects": objects});
+        let path = format!("/{id}.git/info/lfs/objects/batch");
+        let (status, mut batch) = self.post(token, &path, body).await;
+        let object = batch.pointer_mut("/objects/0").map(Value::take);
+        (status, object.unwrap_or(batch))
+    }
+
+    /// Uploads a large file, for a commit: its SHA-256.
+    pub async fn upload(&self, token: &str, id: &str, content: &[u8]) -> String {
+        let oid = hex::encode(opg_hub::blobs::describe(content).sha256);
+        let (status, object) = self.batch(token, id, (&oid, content.len() as u64), &["basic"]).await;
+        assert_eq!(status, 200, "{object}");
+        // What is there already is not sent again.
+        if let Some(link) = object["actions"]["upload"]["href"].as_str() {
+            let (status, sent) = answer(self.http.put(link).body(content.to_vec())).await;
+            assert_eq!(status, 200, "{sent}");
+        }
+        oid
+    }
+
+    pub async fn metrics(&self) -> String {
+        let response = self.http.get(self.at("/metrics")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.text().await.unwrap()
+    }
+
     pub async fn bytes(&self, id: &str, revision: &str, path: &str) -> (u16, Vec<u8>) {
         let url = self.at(&format!("/{id}/resolve/{revision}/{path}"));
         let response = self.http.get(url).send().await.unwrap();
@@ -191,4 +220,10 @@ pub fn python(requirements: &Path) -> Option<PathBuf> {
     }
     std::fs::write(done, pins).unwrap();
     Some(python)
+}
+
+/// A model that the network runs, of 1.6 MB.
+pub fn model() -> Vec<u8> {
+    let path = "../../testing/fixtures/tiny-llama/trained-Q8_0.gguf";
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
