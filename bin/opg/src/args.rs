@@ -254,6 +254,16 @@ pub(crate) enum NodeCommand {
     },
 }
 
+impl NodeCommand {
+    /// Whether the command is a role that runs until it is stopped.
+    pub(crate) const fn runs(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_) | Self::Inference(_) | Self::Router(_) | Self::Hub(_)
+        )
+    }
+}
+
 /// `opg node slash-evidence`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlashCommand {

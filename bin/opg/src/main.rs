@@ -8,17 +8,18 @@ mod commands;
 mod demo;
 mod failure;
 mod home_args;
+mod log;
 mod output;
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use opg_runtime::worker;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Cli, Command},
     failure::Failure,
+    log::Log,
     output::Output,
 };
 
@@ -40,13 +41,14 @@ fn main() -> ExitCode {
     }
     pin_engine_threads();
     let cli = Cli::parse();
-    start_log(cli.verbose);
+    let role = matches!(&cli.command, Command::Node(command) if command.runs());
+    let log = Log::start(role, cli.verbose);
     let output = Output { json: cli.json };
     match run(cli, output) {
         Ok(code) => code,
         Err(failure) => {
             // The cause may quote text from a server or a file.
-            eprintln!("error: {}", opg_client::text::one_line(&failure.to_string(), 2_000));
+            log.failure(&opg_client::text::one_line(&failure.to_string(), 2_000));
             failure.exit_code()
         }
     }
@@ -112,24 +114,4 @@ pub(crate) fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>)
     // Everything orderly has been done; a thread that still waits for something must not keep the process.
     runtime.shutdown_timeout(STRAGGLERS);
     outcome
-}
-
-fn start_log(verbose: u8) {
-    // The engines below are talkative: they are heard from -vv on.
-    let default = match verbose {
-        0 => "warn",
-        1 => "warn,opg=info",
-        2 => "info,opg=debug",
-        _ => "debug,opg=trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal())
-        .init();
-}
-
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
 }

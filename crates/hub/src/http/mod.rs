@@ -38,9 +38,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use tower_http::cors::{Any, CorsLayer};
+use tracing::Instrument as _;
 
 /// Header with the commit that an answer is of.
 pub(crate) const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
+/// Header with the id of a request; `huggingface_hub` prints it in its errors, and the log has it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Most characters of a path in the log.
+const LOGGED_PATH: usize = 300;
 /// Largest JSON body: listings of paths in requests.
 const JSON_LIMIT: usize = 8 << 20;
 
@@ -127,6 +132,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
             header::ACCEPT_RANGES,
             header::CONTENT_RANGE,
             crate::error::ERROR_CODE,
+            REQUEST_ID,
             files::LINKED_ETAG,
             files::LINKED_SIZE,
             files::MODEL_ROOT,
@@ -207,7 +213,7 @@ async fn fallback(request: Request) -> ApiError {
     )
 }
 
-/// Counts requests, refuses them during shutdown, and sets headers that every answer has.
+/// Counts and logs requests, refuses them during shutdown, and sets headers that every answer has.
 async fn observe(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = request
@@ -215,6 +221,9 @@ async fn observe(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
+    // Without the query: signatures of links are in it.
+    let path: String = request.uri().path().chars().take(LOGGED_PATH).collect();
+    let id = hex::encode(rand::random::<[u8; 8]>());
     let mut response = if hub.stopping.is_cancelled() && route != "/health" {
         ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -224,22 +233,35 @@ async fn observe(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
         .into_response()
     } else {
         hub.metrics.in_flight.inc();
-        let response = next.run(request).await;
+        // What is logged on the way has the id, too.
+        let span = tracing::info_span!("request", id);
+        let response = next.run(request).instrument(span).await;
         hub.metrics.in_flight.dec();
         response
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
     let status = response.status();
     if status == StatusCode::INSUFFICIENT_STORAGE {
         hub.metrics.quota_refusals.inc();
     }
-    if let Some(code) = response.headers().get(crate::error::ERROR_CODE) {
+    let code = response.headers().get(crate::error::ERROR_CODE);
+    if let Some(code) = code {
         hub.metrics.failed(code.as_bytes());
     }
-    tracing::debug!(%method, route, status = status.as_u16(), "request");
-    hub.metrics.request(&route, status.as_u16(), started.elapsed());
+    let (took, number) = (started.elapsed(), status.as_u16());
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if status.is_server_error() {
+        let code = code.and_then(|code| code.to_str().ok());
+        tracing::info!(%method, path, status = number, ms, id, code, "request not served");
+    } else {
+        tracing::debug!(%method, path, status = number, ms, id, "request");
+    }
+    hub.metrics.request(&route, number, took);
     response
 }
 
