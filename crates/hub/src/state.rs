@@ -224,6 +224,11 @@ impl From<BlobError> for ApiError {
     }
 }
 
+/// The call that asks for access to a gated repository.
+fn ask(repo: &Repo) -> String {
+    format!("POST /{}{}/ask-access", repo.kind.url_prefix(), repo.name)
+}
+
 impl Hub {
     /// A repository that the caller may use as wanted.
     pub(crate) async fn repo(
@@ -275,8 +280,9 @@ impl Hub {
     async fn gate(&self, repo: &Repo, caller: &Caller) -> Answer<()> {
         let Some(account) = &caller.account else {
             let mut error = ApiError::unauthorized(format!(
-                "access to {} is restricted; ask for access on its page and send an access token",
-                repo.name
+                "access to {} is restricted; send the access token of an account that has access (to ask for it: {})",
+                repo.name,
+                ask(repo)
             ));
             error.code = "GatedRepo";
             return Err(error);
@@ -287,9 +293,9 @@ impl Hub {
             return Ok(());
         }
         let state = match status.as_deref() {
-            Some("pending") => "your request waits for its owner",
-            Some(_) => "your request was rejected",
-            None => "ask for access on its page first",
+            Some("pending") => "your request waits for its owner".to_owned(),
+            Some(_) => "your request was rejected".to_owned(),
+            None => format!("ask for access first: {}, with your access token", ask(repo)),
         };
         Err(ApiError::new(
             StatusCode::FORBIDDEN,
