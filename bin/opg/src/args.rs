@@ -1329,6 +1329,9 @@ pub(crate) struct PushArgs {
     /// The file that is the model, if the folder has several
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<String>,
+    /// Make the repository for its members only: nodes cannot fetch the model there, and what is registered on chain is public all the same
+    #[arg(long)]
+    pub(crate) private: bool,
     /// Title of the version
     #[arg(long, short, default_value = "Upload with opg models push")]
     pub(crate) message: String,
@@ -1357,6 +1360,12 @@ pub(crate) struct PullArgs {
     /// Where to [default: a folder with the model's name]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Access token of the hub (`opg hub token`), sent only if the model is not public
+    #[arg(long, env = "HF_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// The wallet that signs in without a token, if the model is not public
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
     /// The hub
     #[command(flatten)]
     pub(crate) hub: HubArgs,
@@ -1792,6 +1801,9 @@ mod tests {
             "opg zk commit P --hide S --slots 8",
             "opg zk prove P --hide S --hide-inputs O --input I -o X",
             "opg models register-program M --program P --report R",
+            "opg models push D a/b --private --price 1",
+            "opg models pull a/b --token T",
+            "opg models pull a/b --key K",
             "opg infer M --input {} --mode zk",
             "opg wallet new",
             "opg wallet show",

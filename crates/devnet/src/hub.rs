@@ -10,6 +10,7 @@ use opg_hub::{
     ModelHub,
     client::{ClientError, Folder, FolderError, Session},
     names::RepoName,
+    siwe::Scope,
 };
 use serde_json::Value;
 
@@ -46,7 +47,7 @@ pub(crate) async fn stock(hub: &ModelHub, dir: &Path) -> Result<(), DevnetError>
     }
     // Signing in needs the URL that the hub calls itself.
     let creator = Wallet::load(&dir.join("creator.key"))?;
-    let session = Session::open(http, hub.url(), creator.secret_key(), LABEL, CHAIN_ID)
+    let session = Session::open(http, hub.url(), creator.secret_key(), Scope::Write, LABEL, CHAIN_ID)
         .await
         .map_err(failed)?;
     let models = dir.join("models");

@@ -9,6 +9,7 @@ pub use push::{Pushed, Session};
 
 use crate::siwe::{Message, Scope, address_of};
 use opg_models::{FileHasher, Format, Manifest, ManifestError, ManifestVersion, ModelRoot};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use secp256k1::{SECP256K1, SecretKey};
 use serde::Deserialize;
 use std::{io, path::Path, time::Duration};
@@ -63,6 +64,17 @@ pub enum ClientError {
     /// The model card.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// A repository that everybody sees, where a private one was wanted.
+    #[error(
+        "{name} is there already, and public; change that in its settings (PUT /api/models/{name}/settings) or take another name"
+    )]
+    Public {
+        /// `owner/name`.
+        name: String,
+    },
+    /// A token that cannot be sent.
+    #[error("the access token has characters that no token has")]
+    Token,
     /// A life of a token that is no time.
     #[error("a token cannot live {days} days")]
     Days {
@@ -81,6 +93,20 @@ impl ClientError {
             _ => false,
         }
     }
+}
+
+/// How tokens of these hubs begin: as tools of this API expect it, and unlike those of other services.
+pub const TOKEN_PREFIX: &str = "hf_opg";
+
+/// An HTTP client that sends an access token with every request, but not to other hosts that it is redirected to.
+///
+/// # Errors
+/// [`ClientError::Token`] if it cannot be a token.
+pub fn authorized(token: &str) -> Result<reqwest::Client, ClientError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    let headers = [(AUTHORIZATION, value)].into_iter().collect();
+    Ok(reqwest::Client::builder().default_headers(headers).build()?)
 }
 
 /// An access token.

@@ -5,7 +5,7 @@ mod common;
 use common::{Place, on_all};
 use opg_hub::{
     ModelHub,
-    client::{ClientError, Folder, FolderError, Session},
+    client::{ClientError, Folder, FolderError, Session, authorized},
     names::RepoName,
     siwe::Scope,
 };
@@ -43,9 +43,16 @@ async fn start(dir: Place) -> Hub {
 }
 
 async fn session(place: &Hub) -> Session {
-    Session::open(reqwest::Client::new(), place.hub.url(), &place.key, "test", 1)
-        .await
-        .unwrap()
+    Session::open(
+        reqwest::Client::new(),
+        place.hub.url(),
+        &place.key,
+        Scope::Write,
+        "test",
+        1,
+    )
+    .await
+    .unwrap()
 }
 
 async fn a_folder_becomes_one_commit_and_what_is_there_does_not_travel(place: Place) {
@@ -182,6 +189,46 @@ async fn parts_that_arrived_before_the_upload_broke_off_are_not_sent_again(place
     place.hub.shutdown().await.unwrap();
 }
 
+async fn a_private_version_is_read_by_its_account_only(place: Place) {
+    let mut place = start(place).await;
+    let url = place.hub.url().to_owned();
+    let folder = Folder::read(&place.folder).unwrap();
+    let session = session(&place).await;
+    session.create_private(&place.name).await.unwrap();
+    session.push(&place.name, &folder, "one").await.unwrap();
+    // Once more is no other thing; what is public stays it.
+    session.create_private(&place.name).await.unwrap();
+    let open = RepoName::new("maker", "open").unwrap();
+    session.push(&open, &folder, "one").await.unwrap();
+    let refused = session.create_private(&open).await.unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Public { name } if name == "maker/open"),
+        "{refused}"
+    );
+
+    let manifest = format!("{url}/api/opg/models/maker/tiny/manifest");
+    let status = async |http: &reqwest::Client| http.get(&manifest).send().await.unwrap().status();
+    let own = session.client().unwrap();
+    assert_eq!(
+        (status(&reqwest::Client::new()).await, status(&own).await),
+        (reqwest::StatusCode::NOT_FOUND, reqwest::StatusCode::OK)
+    );
+    // A token that may only read is enough to read, and nobody else's is.
+    let reader = Session::open(reqwest::Client::new(), &url, &place.key, Scope::Read, "test", 1);
+    let reader = reader.await.unwrap();
+    assert_eq!(status(&reader.client().unwrap()).await, 200);
+    let refused = reader.push(&open, &folder, "two").await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { status: 403, .. }), "{refused}");
+    let closed = reader.client().unwrap();
+    reader.close().await.unwrap();
+    assert_eq!(status(&closed).await, 401);
+    place.key = SecretKey::from_byte_array(&[6; 32]).unwrap();
+    let stranger = Session::open(reqwest::Client::new(), &url, &place.key, Scope::Read, "test", 1);
+    assert_eq!(status(&stranger.await.unwrap().client().unwrap()).await, 404);
+    assert!(matches!(authorized("a\nb"), Err(ClientError::Token)));
+    place.hub.shutdown().await.unwrap();
+}
+
 #[test]
 fn which_file_is_the_model_is_never_guessed() {
     let dir = tempfile::tempdir().unwrap();
@@ -205,4 +252,5 @@ fn which_file_is_the_model_is_never_guessed() {
 on_all!(
     a_folder_becomes_one_commit_and_what_is_there_does_not_travel,
     parts_that_arrived_before_the_upload_broke_off_are_not_sent_again,
+    a_private_version_is_read_by_its_account_only,
 );

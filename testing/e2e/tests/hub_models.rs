@@ -225,6 +225,98 @@ async fn a_creator_pushes_registers_and_changes_a_model() {
     assert_eq!(registry.creatorOf(root).call().await.expect("creator"), owner);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_kept_private_and_gated() {
+    let network = Network::start();
+    let (dir, home) = (network.dir(), network.home().to_owned());
+    let hub = network.file()["hub"].as_str().expect("hub").to_owned();
+    let (key, address) = creator(&home, &dir);
+    let demo = network.file()["wallet"]["address"]
+        .as_str()
+        .expect("address")
+        .to_lowercase();
+    let name = format!("{}/secret", address.to_lowercase());
+    let run = |args: &[&str]| opg(&home, &[args, &["--dir", text(&dir)]].concat());
+    let token = |more: &[&str]| {
+        let token = [&["hub", "token", "--hub", &hub], more].concat();
+        let said = opg(&home, &token).expect_code(0);
+        said.stdout.trim().to_owned()
+    };
+    let own = token(&["--key", text(&key)]);
+    let http = reqwest::Client::new();
+
+    let folder = home.join("folder");
+    std::fs::create_dir_all(&folder).expect("folder");
+    std::fs::write(folder.join("model.onnx"), fresh_model()).expect("model");
+    let push = [
+        "models",
+        "push",
+        text(&folder),
+        &name,
+        "--private",
+        "--key",
+        text(&key),
+        "--json",
+    ];
+    run(&[&push[..], &["--price", "0.002"]].concat()).expect_code(0);
+    assert_eq!(
+        http.get(format!("{hub}/api/models/{name}"))
+            .send()
+            .await
+            .expect("hub")
+            .status(),
+        404
+    );
+
+    // Its account has it by wallet and by token; the demo wallet, which signs in where no other is named, does not.
+    let out = home.join("out");
+    let pull = |more: &[&str]| {
+        let _ = std::fs::remove_dir_all(&out);
+        run(&[&["models", "pull", &name, "--out", text(&out)], more].concat())
+    };
+    let pulled = || std::fs::read(out.join("model.onnx")).expect("model") == fresh_model();
+    pull(&["--key", text(&key)]).expect_code(0);
+    assert!(pulled());
+    pull(&["--token", &own]).expect_code(0);
+    assert!(pulled());
+    let refused = pull(&[]).expect_code(1);
+    assert!(
+        refused.stderr.to_lowercase().contains(&demo) && refused.stderr.contains("404: repository not found"),
+        "{}",
+        refused.stderr
+    );
+    // A token of another service is not sent; the wallet does without it.
+    let other = pull(&["--token", "hf_of_another_service", "--key", text(&key)]).expect_code(0);
+    assert!(other.stderr.contains("was not sent"), "{}", other.stderr);
+    let wrong = pull(&["--token", "hf_opgwrong", "--key", text(&key)]).expect_code(1);
+    assert!(
+        wrong.stderr.contains("HF_TOKEN") && wrong.stderr.contains("401"),
+        "{}",
+        wrong.stderr
+    );
+    // No token of the wallet is left behind but the one that was made above.
+    let tokens = http.get(format!("{hub}/api/opg/tokens")).bearer_auth(&own).send().await;
+    let tokens: Value = tokens.expect("hub").json().await.expect("json");
+    assert_eq!(tokens.as_array().expect("list").len(), 1, "{tokens}");
+
+    // Gated: the refusal says what to do, and doing that helps.
+    let settings = http.put(format!("{hub}/api/models/{name}/settings")).bearer_auth(&own);
+    let changed = settings.json(&json!({"private": false, "gated": "auto"})).send().await;
+    assert_eq!(changed.expect("hub").status(), 200);
+    let refused = pull(&[]).expect_code(1);
+    let call = format!("/{name}/ask-access");
+    assert!(refused.stderr.contains(&format!("POST {call}")), "{}", refused.stderr);
+    let demo_key = dir.join("demo.key");
+    let demos = token(&["--key", text(&demo_key)]);
+    let asked = http.post(format!("{hub}{call}")).bearer_auth(&demos).send().await;
+    assert_eq!(asked.expect("hub").status(), 200);
+    pull(&[]).expect_code(0);
+    assert!(pulled());
+    // What is public already does not become private by a push.
+    let refused = run(&push).expect_code(1);
+    assert!(refused.stderr.contains("public"), "{}", refused.stderr);
+}
+
 /// Wei in a field of the hub's answer.
 fn wei(value: &Value) -> u128 {
     value.as_str().expect("an amount").parse().expect("wei")

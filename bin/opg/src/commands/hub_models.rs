@@ -1,25 +1,20 @@
-//! `opg models push`, `pull`, `deprecate` and `rm`: models at the network's hub, and their registration on chain.
+//! `opg models push`, `deprecate` and `rm`: models at the network's hub, and their registration on chain.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
-use alloy_primitives::B256;
 use opg_client::{Client, Network, NewModel, Registered, Wallet};
 use opg_hub::{
     client::{ClientError as HubError, Folder, FolderError, Session},
-    names::{RepoName, check_path},
+    names::RepoName,
+    siwe::Scope,
 };
-use opg_model_store::{FetchError, fetch_file};
-use opg_models::{FileEntry, Format, GitId, Manifest, ManifestVersion, ModelRoot};
+use opg_models::{Manifest, ModelRoot};
 use opg_primitives::money::Price;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{client, wallet};
 use crate::{
-    args::{DeprecateArgs, HubArgs, PullArgs, PushArgs, RemoveArgs},
+    args::{DeprecateArgs, HubArgs, PushArgs, RemoveArgs},
     failure::Failure,
     output::{Output, facts},
 };
@@ -41,14 +36,8 @@ impl From<FolderError> for Failure {
     }
 }
 
-impl From<FetchError> for Failure {
-    fn from(error: FetchError) -> Self {
-        Self::failed(error)
-    }
-}
-
 /// `owner/name` and, behind an `@`, a revision.
-fn repository(text: &str) -> Result<(RepoName, Option<&str>), Failure> {
+pub(super) fn repository(text: &str) -> Result<(RepoName, Option<&str>), Failure> {
     let (name, revision) = match text.split_once('@') {
         Some((name, revision)) => (name, Some(revision)),
         None => (text, None),
@@ -61,12 +50,13 @@ fn repository(text: &str) -> Result<(RepoName, Option<&str>), Failure> {
 }
 
 /// The hub that the arguments mean: `--hub` or `HF_ENDPOINT`, else the network's.
-fn hub_url(args: &HubArgs, network: Option<&Network>) -> Result<String, Failure> {
+pub(super) fn hub_url(args: &HubArgs, network: Option<&Network>) -> Result<String, Failure> {
     let named = args
         .hub
         .clone()
         .or_else(|| network.and_then(|network| network.file.hub.clone()));
     let url = named.ok_or_else(|| Failure::usage("the network has no hub; name one with --hub URL"))?;
+    reqwest::Url::parse(&url).map_err(|error| Failure::usage(format!("--hub: {url:?}: {error}")))?;
     Ok(url.trim_end_matches('/').to_owned())
 }
 
@@ -77,24 +67,30 @@ async fn read_folder(dir: &Path) -> Result<Folder, Failure> {
 }
 
 /// A JSON document of the hub, within bounds.
-async fn ask_hub(url: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-    let url = reqwest::Url::parse_with_params(&format!("{url}{path}"), query).map_err(Failure::input)?;
-    let mut answer = reqwest::get(url.clone()).await.map_err(Failure::failed)?;
+pub(super) async fn ask_hub(
+    http: &reqwest::Client,
+    url: &str,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<Value, HubError> {
+    let not_understood = |reason: String| HubError::Answer(reason);
+    let asked = format!("{url}{path}");
+    let asked = reqwest::Url::parse_with_params(&asked, query).map_err(|error| not_understood(error.to_string()))?;
+    let mut answer = http.get(asked.clone()).send().await?;
     let mut bytes = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(Failure::failed)? {
+    while let Some(piece) = answer.chunk().await? {
         if bytes.len() + piece.len() > MAX_ANSWER {
-            return Err(Failure::Failed(eyre::eyre!("{url}: more than {MAX_ANSWER} bytes")));
+            return Err(not_understood(format!("{asked}: more than {MAX_ANSWER} bytes")));
         }
         bytes.extend_from_slice(&piece);
     }
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     if !answer.status().is_success() {
         let reason = document.pointer("/error/message").and_then(Value::as_str);
-        return Err(Failure::Failed(eyre::eyre!(
-            "the hub answered {}: {}",
-            answer.status().as_u16(),
-            opg_client::text::one_line(reason.unwrap_or("no reason given"), 300)
-        )));
+        return Err(HubError::Refused {
+            status: answer.status().as_u16(),
+            message: opg_client::text::one_line(reason.unwrap_or("no reason given"), 400),
+        });
     }
     Ok(document)
 }
@@ -142,7 +138,11 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
         ));
     }
     let spinner = output.spinner(format!("uploading to {hub}"));
-    let pushed = in_session(&hub, &wallet, client.network().genesis.chain_id, async |session| {
+    let chain_id = client.network().genesis.chain_id;
+    let pushed = in_session((&hub, chain_id), (&wallet, Scope::Write), async |session| {
+        if args.private {
+            session.create_private(&name).await?;
+        }
         session.push(&name, &folder, &args.message).await
     })
     .await;
@@ -197,7 +197,10 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
 
 /// The root that a model is registered under, with its registration: under several, the first that was. The newest root, and
 /// no registration, if it is under none.
-async fn registration_of(client: &Client, manifest: &Manifest) -> Result<(ModelRoot, Option<Registered>), Failure> {
+pub(super) async fn registration_of(
+    client: &Client,
+    manifest: &Manifest,
+) -> Result<(ModelRoot, Option<Registered>), Failure> {
     let newest = manifest.root().map_err(Failure::failed)?;
     let mut first: Option<(ModelRoot, Registered)> = None;
     for version in manifest.versions() {
@@ -294,14 +297,16 @@ async fn register(
 }
 
 /// Signs in, does something, and revokes the token whatever came of it.
-async fn in_session<T>(
-    hub: &str,
-    wallet: &Wallet,
-    chain_id: u64,
-    work: impl AsyncFnOnce(&Session) -> Result<T, HubError>,
-) -> Result<T, Failure> {
+pub(super) async fn in_session<T, E>(
+    (hub, chain_id): (&str, u64),
+    (wallet, scope): (&Wallet, Scope),
+    work: impl AsyncFnOnce(&Session) -> Result<T, E>,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
     let http = reqwest::Client::new();
-    let session = Session::open(http, hub, wallet.secret_key(), LABEL, chain_id).await?;
+    let session = Session::open(http, hub, wallet.secret_key(), scope, LABEL, chain_id).await?;
     let done = work(&session).await;
     if let Err(error) = session.close().await {
         tracing::warn!(%error, "the token of this command is not revoked; it ends within a day");
@@ -309,178 +314,20 @@ async fn in_session<T>(
     Ok(done?)
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    revision: String,
-    files: Vec<ListedFile>,
-}
-
-#[derive(Deserialize)]
-struct ListedFile {
-    path: String,
-    size: u64,
-    sha256: B256,
-    blake3: B256,
-    git_sha1: GitId,
-    format: Option<String>,
-    servable: bool,
-}
-
-/// `opg models pull`.
-pub(crate) async fn pull(args: PullArgs, output: Output) -> Result<ExitCode, Failure> {
-    let client = client(&args.network)?;
-    let hub = hub_url(&args.hub, Some(client.network()))?;
-    let wanted: Option<ModelRoot> = args.model.parse().ok();
-    let (name, revision) = match wanted {
-        Some(root) => {
-            let known = client.registration(root).await?;
-            let known = known.ok_or_else(|| Failure::usage(format!("model {root} is not registered")))?;
-            let name = repository(&known.name).map_err(|_| {
-                Failure::usage(format!(
-                    "model {root} is registered as {:?}, which is no name at a hub",
-                    known.name
-                ))
-            })?;
-            (name.0, None)
-        }
-        None => repository(&args.model)?,
-    };
-    let listed = ask_hub(
-        &hub,
-        &format!("/api/opg/models/{name}/manifest"),
-        &[("revision", revision.unwrap_or("main"))],
-    )
-    .await?;
-    let listed: Listed = serde_json::from_value(listed).map_err(Failure::failed)?;
-    let mut models = Vec::new();
-    for file in &listed.files {
-        check_path(&file.path).map_err(Failure::failed)?;
-        let format = file.format.as_deref().and_then(|format| format.parse::<Format>().ok());
-        if let Some(format) = format.filter(|_| file.servable) {
-            // Computed from what will be checked, not taken from the hub.
-            let manifest = Manifest::new(
-                ManifestVersion::NEWEST,
-                format,
-                format.canonical_path(),
-                vec![file.entry(format.canonical_path())],
-            )
-            .map_err(Failure::failed)?;
-            let found = match wanted {
-                Some(root) if manifest.with_root(root).is_some() => (root, client.registration(root).await?),
-                _ => registration_of(&client, &manifest).await?,
-            };
-            models.push((file.path.clone(), found.0, found.1));
-        }
-    }
-    if let Some(root) = wanted
-        && !models.iter().any(|(_, got, _)| *got == root)
-    {
-        return Err(Failure::Failed(eyre::eyre!(
-            "revision {} of {name} at {hub} does not have the model {root}; name the revision that has it: {name}@REVISION",
-            listed.revision
-        )));
-    }
-    let out = args.out.unwrap_or_else(|| PathBuf::from(&name.name));
-    let http = reqwest::Client::new();
-    let spinner = output.spinner("downloading");
-    let mut bytes = 0;
-    for file in &listed.files {
-        spinner.set_message(file.path.clone());
-        bytes += fetch(&http, (&hub, &name, &listed.revision), file, &out).await?;
-    }
-    spinner.finish_and_clear();
-    let document = json!({
-        "name": name.to_string(), "revision": listed.revision, "dir": out, "files": listed.files.len(), "received": bytes,
-        "models": models.iter().map(|(path, root, registered)| json!({"path": path, "root": root, "registration": registered}))
-            .collect::<Vec<_>>(),
-    });
-    output.result(&document, || {
-        let mut rows = vec![
-            ("model", format!("{name}, revision {}", listed.revision)),
-            (
-                "files",
-                format!("{} in {}, {bytes} bytes received", listed.files.len(), out.display()),
-            ),
-        ];
-        for (path, root, registered) in &models {
-            rows.push(("root", format!("{root} ({path})")));
-            rows.push((
-                "creator",
-                registered
-                    .as_ref()
-                    .map_or_else(|| "not registered".into(), |r| r.creator.to_string()),
-            ));
-        }
-        facts(rows)
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-impl ListedFile {
-    /// What the file has to be.
-    fn entry(&self, path: &str) -> FileEntry {
-        FileEntry {
-            path: path.to_owned(),
-            size: self.size,
-            sha256: self.sha256,
-            blake3: Some(self.blake3),
-            git_sha1: Some(self.git_sha1),
-        }
-    }
-}
-
-/// Gets one file unless it is there already; returns the bytes received.
-async fn fetch(
-    http: &reqwest::Client,
-    (hub, name, revision): (&str, &RepoName, &str),
-    file: &ListedFile,
-    out: &Path,
-) -> Result<u64, Failure> {
-    let to = out.join(&file.path);
-    let (here, expected) = (to.clone(), file.entry(&file.path));
-    let wanted = expected.clone();
-    let there =
-        tokio::task::spawn_blocking(move || std::fs::File::open(here).ok().and_then(|file| hash(file, &wanted).ok()))
-            .await
-            .map_err(Failure::failed)?;
-    if there.as_ref() == Some(&expected) {
-        return Ok(0);
-    }
-    if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(Failure::input)?;
-    }
-    let mut url = reqwest::Url::parse(hub).map_err(Failure::input)?;
-    url.path_segments_mut()
-        .map_err(|()| Failure::usage(format!("--hub: {hub:?} is no URL")))?
-        .pop_if_empty()
-        .extend([name.owner.as_str(), name.name.as_str(), "resolve", revision])
-        .extend(file.path.split('/'));
-    Ok(fetch_file(http, url.as_str(), &expected, &to).await?)
-}
-
-fn hash(mut file: std::fs::File, like: &FileEntry) -> std::io::Result<FileEntry> {
-    use std::io::Read as _;
-    let mut hasher = opg_models::FileHasher::like(like);
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece)? {
-            0 => break,
-            n => hasher.update(&piece[..n]),
-        };
-    }
-    Ok(hasher.finish(&like.path))
-}
-
 /// `opg models deprecate`.
 pub(crate) async fn deprecate(args: DeprecateArgs, output: Output) -> Result<ExitCode, Failure> {
     let (name, _) = repository(&args.name)?;
     let network = Network::discover(args.network.dir.as_deref())?;
     let (wallet, hub) = (wallet(&args.key, Some(&network))?, hub_url(&args.hub, Some(&network))?);
-    let pushed = in_session(&hub, &wallet, network.genesis.chain_id, async |session| {
-        session
-            .set_card(&name, "deprecated", &args.reason, "Deprecate this model")
-            .await
-    })
+    let pushed = in_session(
+        (&hub, network.genesis.chain_id),
+        (&wallet, Scope::Write),
+        async |session| {
+            session
+                .set_card(&name, "deprecated", &args.reason, "Deprecate this model")
+                .await
+        },
+    )
     .await?;
     let document = json!({"name": name.to_string(), "hub": hub, "deprecated": args.reason, "revision": pushed.revision,
         "unchanged": pushed.unchanged});
@@ -510,9 +357,11 @@ pub(crate) async fn remove(args: RemoveArgs, output: Output) -> Result<ExitCode,
     }
     let network = Network::discover(args.network.dir.as_deref())?;
     let (wallet, hub) = (wallet(&args.key, Some(&network))?, hub_url(&args.hub, Some(&network))?);
-    in_session(&hub, &wallet, network.genesis.chain_id, async |session| {
-        session.delete(&name).await
-    })
+    in_session(
+        (&hub, network.genesis.chain_id),
+        (&wallet, Scope::Write),
+        async |session| session.delete(&name).await,
+    )
     .await?;
     let document = json!({"name": name.to_string(), "hub": hub, "removed": true});
     output.result(&document, || {
@@ -526,7 +375,8 @@ pub(crate) async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoo
     let hub = client.network().file.hub.as_deref()?;
     let (name, revision) = repository(asked).ok()?;
     let query = [("revision", revision.unwrap_or("main"))];
-    let answer = ask_hub(hub, &format!("/api/opg/models/{name}/root"), &query)
+    let http = reqwest::Client::new();
+    let answer = ask_hub(&http, hub, &format!("/api/opg/models/{name}/root"), &query)
         .await
         .ok()?;
     let newest: ModelRoot = answer.get("root")?.as_str()?.parse().ok()?;
@@ -546,7 +396,8 @@ pub(crate) async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoo
 pub(crate) async fn earnings(client: &Client, name: &str, root: ModelRoot) -> Option<Value> {
     let hub = client.network().file.hub.as_deref()?;
     let (name, _) = repository(name).ok()?;
-    let answer = ask_hub(hub, &format!("/api/opg/models/{name}/earnings"), &[])
+    let http = reqwest::Client::new();
+    let answer = ask_hub(&http, hub, &format!("/api/opg/models/{name}/earnings"), &[])
         .await
         .ok()?;
     let models = answer.get("models")?.as_array()?;

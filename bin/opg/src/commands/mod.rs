@@ -9,6 +9,7 @@ pub(crate) mod gov;
 pub(crate) mod home;
 pub(crate) mod hub;
 pub(crate) mod hub_models;
+pub(crate) mod hub_pull;
 pub(crate) mod infer;
 mod inference_node;
 pub(crate) mod models;

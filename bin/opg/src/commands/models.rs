@@ -8,7 +8,7 @@ use opg_primitives::money::{Amount, Price};
 use opg_zkml::{ParameterSet, RegisteredModel};
 use serde_json::{Value, json};
 
-use super::{client, closed, hub_models, wallet, zk};
+use super::{client, closed, hub_models, hub_pull, wallet, zk};
 use crate::{
     args::ModelsCommand,
     failure::Failure,
@@ -57,7 +57,7 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
             output.result(&document, || show(&model, &programs, earnings.as_ref()))?;
         }
         ModelsCommand::Push(args) => return hub_models::push(args, output).await,
-        ModelsCommand::Pull(args) => return hub_models::pull(args, output).await,
+        ModelsCommand::Pull(args) => return hub_pull::pull(args, output).await,
         ModelsCommand::Deprecate(args) => return hub_models::deprecate(args, output).await,
         ModelsCommand::Rm(args) => return hub_models::remove(args, output).await,
         ModelsCommand::RegisterClosed(args) => return closed::register(args, output).await,

@@ -1,7 +1,7 @@
 //! Uploading a version in one commit. What the hub has is not sent, and what broke off is sent again from there on.
 
 use super::{
-    ClientError, Token, answer,
+    ClientError, Token, answer, authorized,
     folder::{CARD, Content, Folder, LocalFile, with_value},
     sign_in,
 };
@@ -77,12 +77,21 @@ impl Session {
         http: Client,
         hub: &str,
         key: &SecretKey,
+        scope: Scope,
         label: &str,
         chain_id: u64,
     ) -> Result<Self, ClientError> {
         let hub = hub.trim_end_matches('/').to_owned();
-        let token = sign_in(&http, &hub, key, Scope::Write, DAYS, label, chain_id).await?;
+        let token = sign_in(&http, &hub, key, scope, DAYS, label, chain_id).await?;
         Ok(Self { http, hub, token })
+    }
+
+    /// A client whose requests are those of this account, until [`close`](Self::close).
+    ///
+    /// # Errors
+    /// [`ClientError::Token`] if the hub has given something that is no token.
+    pub fn client(&self) -> Result<Client, ClientError> {
+        authorized(&self.token.token)
     }
 
     /// Revokes the token.
@@ -106,9 +115,22 @@ impl Session {
         Ok(serde_json::from_slice(&text).unwrap_or_default())
     }
 
+    /// Makes the repository, for its members only, unless there is a private one already.
+    ///
+    /// # Errors
+    /// [`ClientError::Public`] if it is there for everybody: what was public does not become a secret by one more upload.
+    pub async fn create_private(&self, name: &RepoName) -> Result<(), ClientError> {
+        self.create(name, true).await?;
+        let there = self.call(Method::GET, &format!("/api/models/{name}"), None).await?;
+        match at(&there, "/private").as_bool() {
+            Some(true) => Ok(()),
+            _ => Err(ClientError::Public { name: name.to_string() }),
+        }
+    }
+
     /// Makes the repository unless it is there; claims the owner's name if nobody has it.
-    async fn create(&self, name: &RepoName) -> Result<(), ClientError> {
-        let body = json!({"name": name.to_string(), "type": "model"});
+    async fn create(&self, name: &RepoName, private: bool) -> Result<(), ClientError> {
+        let body = json!({"name": name.to_string(), "type": "model", "private": private});
         let made = self.call(Method::POST, "/api/repos/create", Some(&body)).await;
         match made {
             Err(ClientError::Refused { status: 403, .. }) => {
@@ -127,7 +149,7 @@ impl Session {
     /// # Errors
     /// [`ClientError`]; a status of 412 means that somebody else has made a version meanwhile.
     pub async fn push(&self, name: &RepoName, folder: &Folder, summary: &str) -> Result<Pushed, ClientError> {
-        self.create(name).await?;
+        self.create(name, false).await?;
         let described = self
             .call(Method::GET, &format!("/api/opg/models/{name}/manifest"), None)
             .await?;

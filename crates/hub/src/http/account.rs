@@ -3,6 +3,7 @@
 use super::JsonBody;
 use crate::{
     card,
+    client::TOKEN_PREFIX,
     db::{
         accounts::{self, Claimed, Role, TokenInfo},
         repos,
@@ -186,8 +187,8 @@ pub(super) async fn create_token(
         .verify(&signature)
         .map_err(|e| ApiError::unauthorized(e.to_string()).param("signature"))?;
 
-    // As tools of this API expect tokens to look: llama.cpp sends no other.
-    let token = format!("hf_opg{}", hex::encode(rand::random::<[u8; 32]>()));
+    // llama.cpp sends no others.
+    let token = format!("{TOKEN_PREFIX}{}", hex::encode(rand::random::<[u8; 32]>()));
     let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     let info = TokenInfo {
         id: hex::encode(rand::random::<[u8; 8]>()),
