@@ -22,7 +22,7 @@ pub struct NewModel {
     pub root: ModelRoot,
     /// `owner/name`.
     pub name: String,
-    /// Where more is said about it; may be empty.
+    /// [`ModelUri`](crate::ModelUri) as text, or nothing.
     pub uri: String,
     /// Royalty of the creator, basis points.
     pub royalty_bps: u16,

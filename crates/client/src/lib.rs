@@ -53,6 +53,7 @@ mod governance;
 mod home;
 mod infer;
 mod kept;
+mod model_uri;
 mod network;
 mod node;
 pub mod offer;
@@ -85,6 +86,7 @@ pub use crate::{
     home::{CheckpointState, Home, HomeError, PayoutRoots, Relayed, submit_call},
     infer::Inference,
     kept::{KeptCheckpoints, KeptError},
+    model_uri::ModelUri,
     network::{
         Contracts, HomeContracts, HomeEntry, KeyRef, NETWORK_ENV, NETWORK_FILE, Network, NetworkError, NetworkFile,
         NodeEntry, load_genesis, locate, remember, user_data_dir, write_atomically, write_secret_atomically,

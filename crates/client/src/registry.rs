@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Client, ClientError,
+    model_uri::ModelUri,
     network::NodeEntry,
     offer::RegisteredKeyset,
     rpc::{read_body, root_cause},
@@ -30,6 +31,10 @@ pub struct Model {
     pub name: String,
     /// Content root.
     pub root: ModelRoot,
+    /// Page of its repository, as the creator registered it; anybody can name any page.
+    pub page: Option<String>,
+    /// Licence at the registration.
+    pub license: Option<String>,
     /// Who gets the royalty.
     pub creator: Address,
     /// Royalty in basis points of the charge.
@@ -54,6 +59,10 @@ pub struct Model {
 pub struct Registered {
     /// Name in the registry, cleaned for printing.
     pub name: String,
+    /// Page of its repository, as the creator registered it; anybody can name any page.
+    pub page: Option<String>,
+    /// Licence at the registration.
+    pub license: Option<String>,
     /// Who gets the royalty.
     pub creator: Address,
     /// Royalty in basis points of the charge.
@@ -135,8 +144,11 @@ impl Client {
     pub async fn registration(&self, root: ModelRoot) -> Result<Option<Registered>, ClientError> {
         let call = ModelRegistry::modelsCall { modelRoot: root.0 };
         let model = self.view(addresses::MODEL_REGISTRY, call).await?;
+        let uri = ModelUri::read(&model.uri);
         Ok((!model.creator.is_zero()).then(|| Registered {
             name: crate::text::one_line(&model.name, 200),
+            page: uri.as_ref().map(|uri| uri.page.clone()),
+            license: uri.and_then(|uri| uri.license),
             creator: model.creator,
             royalty_bps: model.royaltyBps,
             price: Price {
@@ -185,9 +197,12 @@ impl Client {
         if model.creator.is_zero() {
             return Ok(None);
         }
+        let uri = ModelUri::read(&model.uri);
         Ok(Some(Model {
             name: crate::text::one_line(&model.name, 200),
             root,
+            page: uri.as_ref().map(|uri| uri.page.clone()),
+            license: uri.and_then(|uri| uri.license),
             creator: model.creator,
             royalty_bps: model.royaltyBps,
             reference_price: Price {

@@ -249,6 +249,35 @@ fn which_file_is_the_model_is_never_guessed() {
     assert_eq!(folder.model(Some("b.gguf")).unwrap().0, "b.gguf");
 }
 
+#[test]
+fn the_licence_is_that_of_the_card() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "text").unwrap();
+    let of = |card: &str| {
+        std::fs::write(dir.path().join("README.md"), card).unwrap();
+        Folder::read(dir.path()).unwrap().license()
+    };
+    assert_eq!(
+        of("---\nlicense: apache-2.0\n---\n# Hi\n").as_deref(),
+        Some("apache-2.0")
+    );
+    for card in [
+        "",
+        "# Hi\n",
+        "---\ntags: [a]\n---\n",
+        "---\nlicense: [a, b]\n---\n",
+        "---\n*a\n---\n",
+    ] {
+        assert_eq!(of(card), None, "{card:?}");
+    }
+    let mut folder = Folder::read(dir.path()).unwrap();
+    std::fs::remove_file(dir.path().join("README.md")).unwrap();
+    assert!(folder.set_card("license", "mit").is_err());
+    folder = Folder::read(dir.path()).unwrap();
+    folder.set_card("license", "mit").unwrap();
+    assert_eq!(folder.license().as_deref(), Some("mit"));
+}
+
 on_all!(
     a_folder_becomes_one_commit_and_what_is_there_does_not_travel,
     parts_that_arrived_before_the_upload_broke_off_are_not_sent_again,

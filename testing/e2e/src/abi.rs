@@ -21,6 +21,23 @@ alloy::sol! {
     #[sol(rpc)]
     #[derive(Debug)]
     contract ModelRegistry {
+        struct Price {
+            uint128 perCall;
+            uint128 perMtokIn;
+            uint128 perMtokOut;
+        }
+        function models(bytes32 root) external view returns (
+            address creator,
+            uint16 royaltyBps,
+            uint16 previousRoyaltyBps,
+            uint40 changedAt,
+            bool closed,
+            Price price,
+            uint40 registeredAt,
+            uint64 committedAt,
+            string name,
+            string uri
+        );
         function creatorOf(bytes32 root) external view returns (address);
     }
 

@@ -98,6 +98,17 @@ async fn a_creator_pushes_registers_and_changes_a_model() {
     let registry = ModelRegistry::new(addresses::MODEL_REGISTRY, &provider);
     let owner: Address = registry.creatorOf(root).call().await.expect("creator");
     assert_eq!(owner, address.parse::<Address>().expect("address"));
+    // With the licence it was published under; the same out of the chain, for people and programs.
+    let model = registry.models(root).call().await.expect("model");
+    assert_eq!(model.uri, format!("{hub}/{name}#license=mit"));
+    let shown = run(&["models", "show", &name, "--json"]).expect_code(0).json();
+    assert_eq!(
+        (&shown["license"], &shown["page"]),
+        (&json!("mit"), &json!(format!("{hub}/{name}"))),
+        "{shown}"
+    );
+    let shown = run(&["models", "show", &name]).expect_code(0);
+    assert!(shown.stdout.contains("mit (at its registration)"), "{}", shown.stdout);
 
     // Twice is once.
     let again = run(&[&push[..], &terms[..]].concat()).expect_code(0).json();
@@ -258,7 +269,10 @@ async fn a_model_is_kept_private_and_gated() {
         text(&key),
         "--json",
     ];
-    run(&[&push[..], &["--price", "0.002"]].concat()).expect_code(0);
+    let pushed = run(&[&push[..], &["--price", "0.002", "--license", "a/b"]].concat()).expect_code(0);
+    assert!(pushed.stderr.contains("no SPDX expression"), "{}", pushed.stderr);
+    let pushed = pushed.json();
+    let root: B256 = pushed["root"].as_str().expect("root").parse().expect("root");
     assert_eq!(
         http.get(format!("{hub}/api/models/{name}"))
             .send()
@@ -267,6 +281,10 @@ async fn a_model_is_kept_private_and_gated() {
             .status(),
         404
     );
+    let provider = ProviderBuilder::new().connect_http(network.rpc_urls()[0].parse().expect("url"));
+    let registry = ModelRegistry::new(addresses::MODEL_REGISTRY, &provider);
+    let model = registry.models(root).call().await.expect("model");
+    assert_eq!(model.uri, format!("{hub}/{name}"));
 
     // Its account has it by wallet and by token; the demo wallet, which signs in where no other is named, does not.
     let out = home.join("out");

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use opg_client::{Client, Network, NewModel, Registered, Wallet};
+use opg_client::{Client, ModelUri, Network, NewModel, Registered, Wallet};
 use opg_hub::{
     client::{ClientError as HubError, Folder, FolderError, Session},
     names::RepoName,
@@ -147,8 +147,15 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
     })
     .await;
     spinner.set_message("registering");
+    let uri = match &before {
+        None if !args.no_register => uri(&hub, &name, &folder),
+        _ => String::new(),
+    };
     let registered = match &pushed {
-        Ok(_) => register(&client, &wallet, &args, (root, &name.to_string()), (before, &price)).await,
+        Ok(_) => {
+            let named = (root, name.to_string(), uri);
+            register(&client, &wallet, &args, named, (before, &price)).await
+        }
         Err(_) => Ok((Registration::Kept, None)),
     };
     spinner.finish_and_clear();
@@ -193,6 +200,23 @@ pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Fai
         facts(rows)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the registration says beside root and terms: where the repository is, and its licence.
+fn uri(hub: &str, name: &RepoName, folder: &Folder) -> String {
+    let page = format!("{hub}/{name}");
+    let license = folder.license();
+    let whole = ModelUri { page, license };
+    if let Some(text) = whole.text() {
+        return text;
+    }
+    if let Some(license) = &whole.license {
+        let license = opg_client::text::one_line(license, 120);
+        eprintln!(
+            "warning: the licence {license:?} is no SPDX expression of up to 100 characters: it is registered without"
+        );
+    }
+    ModelUri { license: None, ..whole }.text().unwrap_or_default()
 }
 
 /// The root that a model is registered under, with its registration: under several, the first that was. The newest root, and
@@ -260,7 +284,7 @@ async fn register(
     client: &Client,
     wallet: &Wallet,
     args: &PushArgs,
-    (root, name): (ModelRoot, &str),
+    (root, name, uri): (ModelRoot, String, String),
     (before, price): (Option<Registered>, &Price),
 ) -> Result<(Registration, Option<opg_client::Sent>), Failure> {
     if args.no_register {
@@ -270,8 +294,8 @@ async fn register(
         None => {
             let model = NewModel {
                 root,
-                name: name.to_owned(),
-                uri: String::new(),
+                name,
+                uri,
                 royalty_bps: args.royalty_bps.unwrap_or(0),
                 price: *price,
             };

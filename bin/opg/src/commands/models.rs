@@ -119,12 +119,22 @@ fn show(model: &Model, programs: &[B256], earnings: Option<&Value>) -> String {
         ("model", model.name.clone()),
         ("root", model.root.to_string()),
         ("creator", model.creator.to_string()),
+        (
+            "licence",
+            match &model.license {
+                Some(license) => format!("{license} (at its registration)"),
+                None => "not registered".into(),
+            },
+        ),
         ("royalty", percent(model.royalty_bps)),
         ("reference price", price(&model.reference_price)),
         ("node's price", price(&model.ask)),
         ("node", format!("{} at {}", model.node, model.url)),
         ("served", if model.served { "yes" } else { "no" }.into()),
     ];
+    if let Some(page) = &model.page {
+        rows.push(("page", format!("{page} (as registered)")));
+    }
     if let Some(modes) = model.details.get("modes").and_then(Value::as_array) {
         let modes: Vec<_> = modes.iter().filter_map(Value::as_str).collect();
         rows.push(("modes", opg_client::text::one_line(&modes.join(", "), 100)));

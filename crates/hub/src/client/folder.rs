@@ -197,16 +197,7 @@ impl Folder {
     /// # Errors
     /// [`FolderError::Card`] if the metadata cannot be read, or has something else than one value there.
     pub fn set_card(&mut self, key: &str, value: &str) -> Result<(), FolderError> {
-        let text = match self.files.get(CARD).map(|file| &file.content) {
-            None => String::new(),
-            Some(Content::Memory(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-            Some(Content::Disk(path)) => {
-                if fs::metadata(path).map_err(at(path))?.len() > card::CARD_LIMIT as u64 {
-                    return Err(FolderError::Card(format!("has more than {} bytes", card::CARD_LIMIT)));
-                }
-                fs::read_to_string(path).map_err(at(path))?
-            }
-        };
+        let text = self.card()?;
         let text = with_value(&text, key, value)?;
         self.files.insert(
             CARD.to_owned(),
@@ -218,6 +209,28 @@ impl Folder {
             },
         );
         Ok(())
+    }
+
+    /// The text of the card; empty if there is none.
+    fn card(&self) -> Result<String, FolderError> {
+        match self.files.get(CARD).map(|file| &file.content) {
+            None => Ok(String::new()),
+            Some(Content::Memory(bytes)) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+            Some(Content::Disk(path)) => {
+                if fs::metadata(path).map_err(at(path))?.len() > card::CARD_LIMIT as u64 {
+                    return Err(FolderError::Card(format!("has more than {} bytes", card::CARD_LIMIT)));
+                }
+                fs::read_to_string(path).map_err(at(path))
+            }
+        }
+    }
+
+    /// The licence in the card's metadata; `None` if there is none, or the metadata cannot be read.
+    #[must_use]
+    pub fn license(&self) -> Option<String> {
+        let card = self.card().ok()?;
+        let yaml = card::read_yaml(card::split(&card).0?).ok()?;
+        Some(yaml.get("license")?.as_str()?.to_owned())
     }
 
     /// Bytes of all files.
