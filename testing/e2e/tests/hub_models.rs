@@ -103,12 +103,13 @@ async fn a_creator_pushes_registers_and_changes_a_model() {
     assert_eq!(model.uri, format!("{hub}/{name}#license=mit"));
     let shown = run(&["models", "show", &name, "--json"]).expect_code(0).json();
     assert_eq!(
-        (&shown["license"], &shown["page"]),
-        (&json!("mit"), &json!(format!("{hub}/{name}"))),
+        (&shown["license"], &shown["page"], &shown["deprecated"]),
+        (&json!("mit"), &json!(format!("{hub}/{name}")), &Value::Null),
         "{shown}"
     );
     let shown = run(&["models", "show", &name]).expect_code(0);
     assert!(shown.stdout.contains("mit (at its registration)"), "{}", shown.stdout);
+    assert!(!shown.stderr.contains("deprecated"), "{}", shown.stderr);
 
     // Twice is once.
     let again = run(&[&push[..], &terms[..]].concat()).expect_code(0).json();
@@ -223,6 +224,18 @@ async fn a_creator_pushes_registers_and_changes_a_model() {
         .await
         .expect("page");
     assert!(page.contains("Deprecated: use v2: &quot;better&quot;"), "{page}");
+    for command in ["show", "pull"] {
+        let asked = ["models", command, &name, "--json"];
+        let out = ["--out", text(&newest)];
+        let out = if command == "pull" { &out[..] } else { &[] };
+        let said = run(&[&asked[..], out].concat()).expect_code(0);
+        assert!(
+            said.stderr.contains("is deprecated: use v2: \"better\""),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(said.json()["deprecated"], "use v2: \"better\"");
+    }
     run(&["models", "rm", &name, "--key", text(&key)]).expect_code(2);
     run(&["models", "rm", &name, "--yes"]).expect_code(1);
     run(&["models", "rm", &name, "--yes", "--key", text(&key)]).expect_code(0);

@@ -95,6 +95,14 @@ pub(super) async fn ask_hub(
     Ok(document)
 }
 
+/// Why a model should not be used any more, if its owner says so at the hub.
+pub(super) async fn deprecation(http: &reqwest::Client, hub: &str, name: &RepoName) -> Option<String> {
+    let query = [("expand", "cardData")];
+    let about = ask_hub(http, hub, &format!("/api/models/{name}"), &query).await.ok()?;
+    let reason = about.pointer("/cardData/deprecated")?.as_str()?;
+    Some(opg_client::text::one_line(reason, 300))
+}
+
 /// `opg models push`.
 pub(crate) async fn push(args: PushArgs, output: Output) -> Result<ExitCode, Failure> {
     let (name, revision) = repository(&args.name)?;
@@ -392,6 +400,13 @@ pub(crate) async fn remove(args: RemoveArgs, output: Output) -> Result<ExitCode,
         format!("{name} is removed from {hub}; its registration on chain stays")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a model's owner says at the network's hub against using it.
+pub(crate) async fn deprecated(client: &Client, name: &str) -> Option<String> {
+    let hub = client.network().file.hub.as_deref()?;
+    let (name, _) = repository(name).ok()?;
+    deprecation(&reqwest::Client::new(), hub, &name).await
 }
 
 /// The root of a model by its name at the network's hub, if there is one and it knows the name. The registry has to agree.

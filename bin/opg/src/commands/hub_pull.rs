@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::{
     client,
-    hub_models::{ask_hub, hub_url, in_session, registration_of, repository},
+    hub_models::{ask_hub, deprecation, hub_url, in_session, registration_of, repository},
     wallet,
 };
 use crate::{
@@ -69,6 +69,7 @@ struct Pulled {
     models: Vec<(String, ModelRoot, Option<Registered>)>,
     /// Bytes that travelled.
     bytes: u64,
+    deprecated: Option<String>,
 }
 
 /// `opg models pull`.
@@ -101,9 +102,13 @@ pub(crate) async fn pull(args: PullArgs, output: Output) -> Result<ExitCode, Fai
         output,
     };
     let pulled = order.run(&args).await?;
+    if let Some(reason) = &pulled.deprecated {
+        eprintln!("warning: {name} is deprecated: {reason}");
+    }
     let (listed, models, bytes) = (&pulled.listed, &pulled.models, pulled.bytes);
     let document = json!({
         "name": name.to_string(), "revision": listed.revision, "dir": out, "files": listed.files.len(), "received": bytes,
+        "deprecated": pulled.deprecated,
         "models": models.iter().map(|(path, root, registered)| json!({"path": path, "root": root, "registration": registered}))
             .collect::<Vec<_>>(),
     });
@@ -222,7 +227,12 @@ impl Order<'_> {
             bytes += fetch(http, (hub, name, &listed.revision), file, self.out).await?;
         }
         spinner.finish_and_clear();
-        Ok(Pulled { listed, models, bytes })
+        Ok(Pulled {
+            listed,
+            models,
+            bytes,
+            deprecated: deprecation(http, hub, name).await,
+        })
     }
 }
 

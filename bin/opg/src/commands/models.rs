@@ -51,6 +51,11 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
             let earnings = hub_models::earnings(&client, &model.name, model.root).await;
             let mut document = json!(model);
             document["programs"] = json!(programs);
+            let deprecated = hub_models::deprecated(&client, &model.name).await;
+            if let Some(reason) = &deprecated {
+                eprintln!("warning: {} is deprecated: {reason}", model.name);
+            }
+            document["deprecated"] = json!(deprecated);
             if let Some(earnings) = &earnings {
                 document["earnings"] = earnings.clone();
             }
