@@ -1277,6 +1277,20 @@ pub(crate) enum ModelsCommand {
     Deprecate(DeprecateArgs),
     /// Remove a model from the hub; its registration on chain stays
     Rm(RemoveArgs),
+    /// Give a model and its future royalties to another account, for good; for its creator. Its repository at the hub stays where it is
+    Transfer {
+        /// `owner/name[@revision]` or a 64-hex content root
+        model: String,
+        /// Who is its creator from then on
+        #[arg(value_name = "ADDRESS")]
+        to: Address,
+        /// The creator's wallet
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The network
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
     /// Register a provider's model, so that nodes can serve it through their proxies
     RegisterClosed(RegisterClosedArgs),
     /// Register an exact integer program of a model, so that nodes can serve it in mode zk; for the model's creator
@@ -1803,6 +1817,7 @@ mod tests {
             "opg models register-program M --program P --report R",
             "opg models push D a/b --private --price 1",
             "opg models pull a/b --token T",
+            "opg models transfer a/b 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
             "opg models pull a/b --key K",
             "opg infer M --input {} --mode zk",
             "opg wallet new",

@@ -1,7 +1,7 @@
 //! What it takes to offer a model, one of files or a provider's: its registration, and what a node asks for it.
 
 use crate::{Client, ClientError, Sent, Wallet, wallet::random_bytes};
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::{SolCall as _, SolValue as _};
 use opg_contracts::{ModelRegistry, NodeRegistry, addresses};
 use opg_primitives::{
@@ -89,6 +89,16 @@ impl Client {
                 perMtokOut: price.per_mtok_out.wei(),
             },
         };
+        self.call(wallet, addresses::MODEL_REGISTRY, call.abi_encode().into())
+            .await
+    }
+
+    /// Gives a model, with its future royalties, to another account; for its creator.
+    ///
+    /// # Errors
+    /// If the wallet is not the creator's, or the account is zero.
+    pub async fn transfer_model(&self, wallet: &Wallet, root: ModelRoot, to: Address) -> Result<Sent, ClientError> {
+        let call = ModelRegistry::transferCreatorCall { modelRoot: root.0, to };
         self.call(wallet, addresses::MODEL_REGISTRY, call.abi_encode().into())
             .await
     }

@@ -250,7 +250,7 @@ async fn a_creator_pushes_registers_and_changes_a_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_is_kept_private_and_gated() {
+async fn a_model_is_kept_private_gated_and_given_away() {
     let network = Network::start();
     let (dir, home) = (network.dir(), network.home().to_owned());
     let hub = network.file()["hub"].as_str().expect("hub").to_owned();
@@ -346,6 +346,24 @@ async fn a_model_is_kept_private_and_gated() {
     // What is public already does not become private by a push.
     let refused = run(&push).expect_code(1);
     assert!(refused.stderr.contains("public"), "{}", refused.stderr);
+
+    // Given away by its creator, once, and by nobody else.
+    let transfer = |model: &str, to: &str, more: &[&str]| run(&[&["models", "transfer", model, to], more].concat());
+    let root_text = root.to_string();
+    let refused = transfer(&name, &demo, &[]).expect_code(1);
+    assert!(
+        refused.stderr.to_lowercase().contains(&address.to_lowercase()),
+        "{}",
+        refused.stderr
+    );
+    transfer(&name, "0x12", &["--key", text(&key)]).expect_code(2);
+    let given = transfer(&name, &demo, &["--key", text(&key), "--json"])
+        .expect_code(0)
+        .json();
+    assert_eq!((&given["root"], &given["to"]), (&json!(root), &json!(demo)), "{given}");
+    let owner: Address = registry.creatorOf(root).call().await.expect("creator");
+    assert_eq!(owner, demo.parse::<Address>().expect("address"));
+    transfer(&root_text, &address, &["--key", text(&key)]).expect_code(1);
 }
 
 /// Wei in a field of the hub's answer.

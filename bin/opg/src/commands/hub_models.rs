@@ -409,8 +409,20 @@ pub(crate) async fn deprecated(client: &Client, name: &str) -> Option<String> {
     deprecation(&reqwest::Client::new(), hub, &name).await
 }
 
+/// A registered model, by name or root. Names that no node lists, and that are not of the genesis, are looked up at the hub.
+pub(crate) async fn find(client: &Client, asked: &str) -> Result<opg_client::Model, Failure> {
+    match client.model(asked).await {
+        Err(opg_client::ClientError::UnknownModel { model }) => {
+            let root = root_at_hub(client, &model).await;
+            let unknown = opg_client::ClientError::UnknownModel { model };
+            Ok(client.model(&root.ok_or(unknown)?.to_string()).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
 /// The root of a model by its name at the network's hub, if there is one and it knows the name. The registry has to agree.
-pub(crate) async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoot> {
+async fn root_at_hub(client: &Client, asked: &str) -> Option<ModelRoot> {
     let hub = client.network().file.hub.as_deref()?;
     let (name, revision) = repository(asked).ok()?;
     let query = [("revision", revision.unwrap_or("main"))];

@@ -38,15 +38,7 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
         }
         ModelsCommand::Show { model, network } => {
             let client = client(&network)?;
-            let model = match client.model(&model).await {
-                // Not of the genesis, and no node lists it: the hub may know which model it is.
-                Err(opg_client::ClientError::UnknownModel { model }) => {
-                    let root = hub_models::root_at_hub(&client, &model).await;
-                    let unknown = opg_client::ClientError::UnknownModel { model: model.clone() };
-                    client.model(&root.ok_or(unknown)?.to_string()).await?
-                }
-                other => other?,
-            };
+            let model = hub_models::find(&client, &model).await?;
             let programs = client.programs(model.root).await?;
             let earnings = hub_models::earnings(&client, &model.name, model.root).await;
             let mut document = json!(model);
@@ -65,6 +57,36 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
         ModelsCommand::Pull(args) => return hub_pull::pull(args, output).await,
         ModelsCommand::Deprecate(args) => return hub_models::deprecate(args, output).await,
         ModelsCommand::Rm(args) => return hub_models::remove(args, output).await,
+        ModelsCommand::Transfer {
+            model,
+            to,
+            key,
+            network,
+        } => {
+            let client = client(&network)?;
+            let wallet = wallet(&key, Some(client.network()))?;
+            let model = hub_models::find(&client, &model).await?;
+            if model.creator != wallet.address() {
+                return Err(Failure::Failed(eyre::eyre!(
+                    "{} is not {}'s to give: its creator is {}",
+                    model.name,
+                    wallet.address(),
+                    model.creator
+                )));
+            }
+            let sent = client.transfer_model(&wallet, model.root, to).await?;
+            let document = json!({
+                "model": model.name, "root": model.root, "from": model.creator, "to": to, "transaction": sent.hash,
+                "block": sent.block, "gas_used": sent.gas_used,
+            });
+            output.result(&document, || {
+                facts([
+                    ("model", format!("{} ({})", model.name, model.root)),
+                    ("creator", to.to_string()),
+                    ("transaction", format!("{} in block {}", sent.hash, sent.block)),
+                ])
+            })?;
+        }
         ModelsCommand::RegisterClosed(args) => return closed::register(args, output).await,
         ModelsCommand::RegisterProgram {
             model,
@@ -89,9 +111,9 @@ pub(crate) async fn run(command: ModelsCommand, output: Output) -> Result<ExitCo
                 .map_err(|error| Failure::usage(error.to_string()))?;
             spinner.set_message("registering");
             let registered = async {
-                let model = client.model(&model).await?;
+                let model = hub_models::find(&client, &model).await?;
                 let sent = client.register_program(&wallet, model.root, root, &report).await?;
-                Ok::<_, opg_client::ClientError>((model, sent))
+                Ok::<_, Failure>((model, sent))
             }
             .await;
             spinner.finish_and_clear();
