@@ -56,6 +56,7 @@ fn reads_the_digits_models() {
         "{}",
         mlp.initializer_bytes
     );
+    assert_eq!(mlp.initializer_elements[&DType::F32], 4_810);
 }
 
 #[test]
@@ -282,6 +283,23 @@ fn tensors_must_agree_with_their_data() {
             "{wrong:?}"
         );
     }
+}
+
+#[test]
+fn elements_are_counted_by_type() {
+    let tensor = |name: &str, dtype: i64, dim: i64, bytes: usize| {
+        let tensor = Proto::new().int(2, dtype).int(1, dim).bytes(9, vec![0; bytes]);
+        tensor.bytes(8, name)
+    };
+    let graph = identity_graph()
+        .message(5, tensor("a", 1, 3, 12))
+        .message(5, tensor("b", 10, 5, 10))
+        .message(5, tensor("c", 22, 7, 4))
+        .message(5, tensor("d", 1, 2, 8));
+    let header = parse(&model(graph)).unwrap();
+    let found: Vec<_> = header.initializer_elements.into_iter().collect();
+    assert_eq!(found, [(DType::F32, 5), (DType::F16, 5), (DType::I4, 7)]);
+    assert_eq!(header.initializer_bytes, 34);
 }
 
 #[test]

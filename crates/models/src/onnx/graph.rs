@@ -1,6 +1,6 @@
 //! Walks a `GraphProto` and its subgraphs.
 
-use super::{DOMAIN, Limits, ML_DOMAIN, OnnxError, ValueInfo, ValueType, short, tensor, types};
+use super::{DOMAIN, DType, Limits, ML_DOMAIN, OnnxError, ValueInfo, ValueType, short, tensor, types};
 use crate::protobuf::{Message, WireError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,6 +12,7 @@ pub(super) struct Walked {
     pub(super) operators: BTreeSet<String>,
     pub(super) nodes: usize,
     pub(super) initializer_bytes: u64,
+    pub(super) initializer_elements: BTreeMap<DType, u64>,
 }
 
 /// Names that are defined, innermost graph last.
@@ -25,6 +26,7 @@ struct Walker<'a, 'l> {
     nodes: usize,
     values: usize,
     initializer_bytes: u64,
+    initializer_elements: BTreeMap<DType, u64>,
 }
 
 /// The parts of a graph, in file order.
@@ -47,6 +49,7 @@ pub(super) fn walk(bytes: &[u8], opsets: &BTreeMap<String, i64>, limits: &Limits
         nodes: 0,
         values: 0,
         initializer_bytes: 0,
+        initializer_elements: BTreeMap::new(),
     };
     let (name, inputs, outputs) = walker.graph(bytes)?;
     Ok(Walked {
@@ -56,6 +59,7 @@ pub(super) fn walk(bytes: &[u8], opsets: &BTreeMap<String, i64>, limits: &Limits
         operators: walker.operators,
         nodes: walker.nodes,
         initializer_bytes: walker.initializer_bytes,
+        initializer_elements: walker.initializer_elements,
     })
 }
 
@@ -76,6 +80,8 @@ impl<'a> Walker<'a, '_> {
         for bytes in &parts.initializers {
             let checked = tensor::check(bytes, self.limits)?;
             self.initializer_bytes = self.initializer_bytes.saturating_add(checked.bytes);
+            let elements = self.initializer_elements.entry(checked.dtype).or_default();
+            *elements = elements.saturating_add(checked.elements);
             self.define(checked.name)?;
             initialised.insert(checked.name);
         }

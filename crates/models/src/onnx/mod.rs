@@ -181,6 +181,8 @@ pub struct OnnxHeader {
     pub nodes: usize,
     /// Bytes of all initializers.
     pub initializer_bytes: u64,
+    /// Elements of all initializers by type.
+    pub initializer_elements: BTreeMap<DType, u64>,
 }
 
 /// IR versions that are read: 3 is the first with operator sets, 13 the last that is known.
@@ -277,6 +279,7 @@ impl OnnxHeader {
             operators: walked.operators,
             nodes: walked.nodes,
             initializer_bytes: walked.initializer_bytes,
+            initializer_elements: walked.initializer_elements,
         })
     }
 }

@@ -3,9 +3,11 @@
 use super::{DType, Limits, OnnxError, short};
 use crate::protobuf::{Field, Message, Wire, WireError, packed_varints};
 
-/// Name and size in bytes of a tensor that was checked.
+/// Name, type and size of a tensor that was checked.
 pub(super) struct Checked<'a> {
     pub(super) name: &'a str,
+    pub(super) dtype: DType,
+    pub(super) elements: u64,
     pub(super) bytes: u64,
 }
 
@@ -92,12 +94,18 @@ pub(super) fn check<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Checked<'a>,
         .checked_mul(dtype.bits())
         .ok_or_else(|| refuse("is larger than 64 bits can count"))?
         .div_ceil(8);
+    let checked = Checked {
+        name,
+        dtype,
+        elements: count,
+        bytes: size,
+    };
     let listed = counts.iter().any(|&count| count > 0);
     match raw {
         Some(_) if listed => Err(refuse("has raw data and listed data")),
         Some(_) if dtype == DType::String => Err(refuse("strings cannot be raw data")),
         Some(length) if length != size => Err(refuse("raw data does not have the size of the shape")),
-        Some(_) => Ok(Checked { name, bytes: size }),
+        Some(_) => Ok(checked),
         None => {
             // Which list holds a type, and how many entries an element takes in it: half for the 4-bit types, two for
             // complex numbers.
@@ -116,7 +124,7 @@ pub(super) fn check<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Checked<'a>,
             if counts.get(list) != Some(&expected) || total != expected {
                 return Err(refuse("listed data does not have the length of the shape"));
             }
-            Ok(Checked { name, bytes: size })
+            Ok(checked)
         }
     }
 }
