@@ -4,7 +4,7 @@ mod common;
 
 use common::{Hub, Place, answer, file, header, on_all};
 use opg_hub::siwe::Scope;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CARD: &str = "---\nlicense: mit\ntags: [digits, \"<b>bold</b>\"]\npipeline_tag: image-classification\n---\n\
     # Digits\n\nA <script>alert(1)</script> classifier.\n\n[bad](javascript:alert(1)) [good](https://example.org)\n";
@@ -117,6 +117,39 @@ async fn pages_show_what_the_api_shows(dir: Place) {
             .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
     );
     assert!(!log.contains(&token.token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_repositories_count_for_those_who_see_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), "");
+    let (alice, bob) = (hub.token(1, Scope::Write).await, hub.token(2, Scope::Write).await);
+    let org = hub.http.put(hub.at("/api/opg/organizations/lab"));
+    assert_eq!(answer(org.bearer_auth(&alice.token)).await.0, 200);
+    let create = async |body: Value| {
+        let (status, said) = hub.post(&alice.token, "/api/repos/create", body).await;
+        assert_eq!(status, 200, "{said}");
+    };
+    for private in [false, true] {
+        for kind in ["model", "dataset"] {
+            create(json!({"name": format!("a-{private}"), "type": kind, "private": private})).await;
+        }
+        create(json!({"name": format!("a-{private}"), "organization": "lab", "private": private})).await;
+    }
+    let user = format!("/api/users/{}/overview", alice.address);
+    let numbers = async |token: Option<&str>| {
+        let (_, user) = hub.get(token, &user).await;
+        let (_, org) = hub.get(token, "/api/organizations/lab/overview").await;
+        let number = |value: &Value| value.as_u64().unwrap();
+        (
+            number(&user["numModels"]),
+            number(&user["numDatasets"]),
+            number(&org["numModels"]),
+        )
+    };
+    assert_eq!(numbers(None).await, (1, 1, 1));
+    assert_eq!(numbers(Some(&bob.token)).await, (1, 1, 1));
+    assert_eq!(numbers(Some(&alice.token)).await, (2, 2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -308,16 +308,19 @@ pub(crate) fn facets(db: &Connection<'_>, kind: RepoKind, limit: usize) -> Found
     })
 }
 
-/// Number of repositories of a name space, or of all (`None`).
-pub(crate) fn count(db: &Connection<'_>, kind: RepoKind, owner: Option<&str>) -> Found<i64> {
-    let kind = kind.as_str().into();
-    match owner {
-        Some(owner) => {
-            let sql = "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND owner = ?2";
-            db.value(sql, &[kind, owner.into()])
-        }
-        None => db.value("SELECT COUNT(*) FROM repos WHERE kind = ?1", &[kind]),
-    }
+/// Number of repositories of a kind.
+pub(crate) fn count(db: &Connection<'_>, kind: RepoKind) -> Found<i64> {
+    db.value("SELECT COUNT(*) FROM repos WHERE kind = ?1", &[kind.as_str().into()])
+}
+
+/// Number of repositories of a name space; the private ones count only for those who see them.
+pub(crate) fn count_in(db: &Connection<'_>, kind: RepoKind, owner: &str, sees_private: bool) -> Found<i64> {
+    let sql = if sees_private {
+        "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND owner = ?2"
+    } else {
+        "SELECT COUNT(*) FROM repos WHERE kind = ?1 AND owner = ?2 AND private = 0"
+    };
+    db.value(sql, &[kind.as_str().into(), owner.into()])
 }
 
 /// Number of repositories of an account, of every kind and in all its name spaces.

@@ -357,7 +357,7 @@ fn unknown_user() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "UserNotFound", "no such account")
 }
 
-pub(super) async fn user(State(hub): State<Arc<Hub>>, _: Caller, Path(user): Path<String>) -> Answer<Json<Value>> {
+pub(super) async fn user(State(hub): State<Arc<Hub>>, caller: Caller, Path(user): Path<String>) -> Answer<Json<Value>> {
     let found = hub
         .db
         .read(move |db| {
@@ -365,8 +365,9 @@ pub(super) async fn user(State(hub): State<Arc<Hub>>, _: Caller, Path(user): Pat
                 return Ok(None);
             };
             let name = accounts::name_of(db, &address)?;
-            let models = repos::count(db, RepoKind::Model, Some(&name))?;
-            let datasets = repos::count(db, RepoKind::Dataset, Some(&name))?;
+            let sees_private = caller.role(&name).is_some();
+            let models = repos::count_in(db, RepoKind::Model, &name, sees_private)?;
+            let datasets = repos::count_in(db, RepoKind::Dataset, &name, sees_private)?;
             Ok(Some((address, name, models, datasets)))
         })
         .await?;
@@ -379,7 +380,7 @@ pub(super) async fn user(State(hub): State<Arc<Hub>>, _: Caller, Path(user): Pat
 
 pub(super) async fn organisation(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Path(org): Path<String>,
 ) -> Answer<Json<Value>> {
     let name = org.clone();
@@ -388,7 +389,8 @@ pub(super) async fn organisation(
         .read(move |db| {
             let known = accounts::claim_of(db, &name)?.is_some_and(|(kind, _)| kind == "org");
             let members = accounts::members(db, &name)?.len();
-            Ok(known.then_some((members, repos::count(db, RepoKind::Model, Some(&name))?)))
+            let models = repos::count_in(db, RepoKind::Model, &name, caller.role(&name).is_some())?;
+            Ok(known.then_some((members, models)))
         })
         .await?;
     let (members, models) = found.ok_or_else(unknown_user)?;

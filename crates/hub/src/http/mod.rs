@@ -285,7 +285,7 @@ async fn metrics(State(hub): State<Arc<Hub>>) -> Answer<Response> {
     let counted = hub
         .db
         .read(|db| {
-            let repos = crate::db::repos::count(db, RepoKind::Model, None)?;
+            let repos = crate::db::repos::count(db, RepoKind::Model)?;
             Ok((crate::db::blobs::totals(db)?, repos))
         })
         .await;
