@@ -21,7 +21,10 @@ use books::Books;
 use opg_client::{ClientError, EvmChain};
 use opg_contracts::{ModelRegistry, addresses};
 use opg_models::ModelRoot;
-use opg_primitives::money::{Amount, Price};
+use opg_primitives::{
+    mode::Mode,
+    money::{Amount, Price},
+};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -57,6 +60,19 @@ pub(crate) struct Registration {
     pub(crate) name: String,
     /// Seconds since 1970.
     pub(crate) registered_at: u64,
+    /// Block of the commitment that came first; 0 for models of the genesis.
+    pub(crate) committed_at: u64,
+    /// Exact integer programs that proofs about the model may be about, in the order of their registration.
+    pub(crate) programs: Vec<B256>,
+}
+
+impl Registration {
+    /// Modes that the network takes receipts of this model in. Which of them a node offers is the node's to say: mode tee
+    /// takes hardware evidence of its own. Mode replay has no verifier yet (receipt.md §6).
+    pub(crate) fn modes(&self) -> Vec<Mode> {
+        let zk = (!self.programs.is_empty()).then_some(Mode::Zk);
+        [Mode::None, Mode::Tee].into_iter().chain(zk).collect()
+    }
 }
 
 /// Registrations with when they were read.
@@ -143,8 +159,15 @@ impl Chain {
             return Ok(found);
         }
         let read = async {
+            let evm = self.evm().await?;
             let call = ModelRegistry::modelsCall { modelRoot: root.0 };
-            self.evm().await?.view(addresses::MODEL_REGISTRY, call).await
+            let model = evm.view(addresses::MODEL_REGISTRY, call).await?;
+            if model.creator.is_zero() {
+                return Ok(None);
+            }
+            let call = ModelRegistry::programsOfCall { modelRoot: root.0 };
+            let programs = evm.view(addresses::MODEL_REGISTRY, call).await?;
+            Ok::<_, ClientError>(Some((model, programs)))
         };
         let away = |reason: String| {
             tracing::warn!(reason, "the registry cannot be read");
@@ -154,12 +177,12 @@ impl Chain {
                 "no full node of the network answers this hub; try again later",
             )
         };
-        let model = match tokio::time::timeout(PATIENCE, read).await {
-            Ok(Ok(model)) => model,
+        let read = match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(read)) => read,
             Ok(Err(error)) => return Err(away(error.to_string())),
             Err(_) => return Err(away("no answer".into())),
         };
-        let found = (!model.creator.is_zero()).then(|| Registration {
+        let found = read.map(|(model, programs)| Registration {
             creator: model.creator,
             royalty_bps: model.royaltyBps,
             price: Price {
@@ -169,6 +192,8 @@ impl Chain {
             },
             name: model.name.chars().filter(|c| !c.is_control()).take(200).collect(),
             registered_at: model.registeredAt.to(),
+            committed_at: model.committedAt,
+            programs,
         });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
@@ -178,8 +203,8 @@ impl Chain {
         Ok(found)
     }
 
-    /// The root that a model is registered under with its registration; of several the first. The newest root, and no
-    /// registration, if it is under none; nothing if it has no root.
+    /// The root that a model is registered under with its registration; of several the one that was committed to first (D6).
+    /// The newest root, and no registration, if it is under none; nothing if it has no root.
     pub(crate) async fn registration_of(&self, model: &Model) -> Answer<Option<(ModelRoot, Option<Registration>)>> {
         let names = model.names();
         let mut first: Option<(ModelRoot, Registration)> = None;
@@ -187,7 +212,7 @@ impl Chain {
             if let Some(found) = self.registration(*root).await?
                 && first
                     .as_ref()
-                    .is_none_or(|(_, first)| found.registered_at < first.registered_at)
+                    .is_none_or(|(_, first)| found.committed_at < first.committed_at)
             {
                 first = Some((*root, found));
             }

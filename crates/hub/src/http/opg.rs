@@ -230,7 +230,11 @@ async fn named(hub: &Hub, caller: &Caller, (owner, name): (String, String), uri:
 
 /// A registration as the API shows it; null for a model that nobody has registered.
 fn registered(found: Option<Registration>) -> Value {
-    found.map_or(Value::Null, |found| json!(found))
+    found.map_or(Value::Null, |found| {
+        let mut object = json!(found);
+        object["modes"] = json!(found.modes());
+        object
+    })
 }
 
 /// Who registered the models of a revision, and on what terms.
