@@ -2,9 +2,14 @@
 
 mod common;
 
-use common::{Hub, Place, answer, file, header, on_all};
+use common::{
+    Hub, Place, STORES, answer,
+    chain::{Chain, Registered},
+    file, fixture, header, on_all,
+};
 use opg_hub::siwe::Scope;
 use serde_json::{Value, json};
+use std::fs;
 
 const CARD: &str = "---\nlicense: mit\ntags: [digits, \"<b>bold</b>\"]\npipeline_tag: image-classification\n---\n\
     # Digits\n\nA <script>alert(1)</script> classifier.\n\n[bad](javascript:alert(1)) [good](https://example.org)\n";
@@ -117,6 +122,98 @@ async fn pages_show_what_the_api_shows(dir: Place) {
             .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
     );
     assert!(!log.contains(&token.token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_shows_what_the_chain_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start().await;
+    fs::write(dir.path().join(STORES), chain.text()).unwrap();
+    let hub = Hub::start(dir.path(), "");
+    let token = hub.token(1, Scope::Write).await;
+    let id = hub.create(&token.token, "digits").await;
+    let onnx = fixture("digits/digits_mlp.onnx");
+    let lines = [
+        header("x"),
+        file("digits.onnx", &onnx),
+        file("new.onnx", &fixture("digits/gbc.onnx")),
+    ];
+    assert_eq!(hub.commit(&token.token, &id, &lines).await.0, 200);
+    let (_, answer) = hub
+        .get(None, &format!("/api/opg/models/{id}/root?file=digits.onnx"))
+        .await;
+    let root = |version: &str| answer["roots"][version].as_str().unwrap().to_owned();
+    let (old, new) = (root("1"), root("2"));
+    assert_ne!(old, new);
+    // The commitment counts: a reveal may be late.
+    let program = alloy_primitives::B256::repeat_byte(0x77);
+    let registered = |registered_at, committed_at, name: &str, programs: &[alloy_primitives::B256]| Registered {
+        registered_at,
+        committed_at,
+        name: name.into(),
+        programs: programs.to_vec(),
+    };
+    chain.register(&new, registered(100, 50, "late", &[]));
+    chain.register(&old, registered(200, 40, "first", &[program]));
+    let (_, said) = hub.get(None, &format!("/api/opg/models/{id}/registration")).await;
+    let [listed, unknown] = &said["models"].as_array().unwrap()[..] else {
+        panic!("{said}")
+    };
+    assert_eq!((&listed["root"], &unknown["registration"]), (&json!(old), &Value::Null));
+    let terms = &listed["registration"];
+    assert_eq!(
+        (
+            &terms["name"],
+            &terms["committed_at"],
+            &terms["modes"],
+            &terms["programs"]
+        ),
+        (
+            &json!("first"),
+            &json!(40),
+            &json!(["none", "tee", "zk"]),
+            &json!([program])
+        )
+    );
+    let html = page(&hub, &format!("/{id}")).await;
+    for text in [
+        "Registered as",
+        "first",
+        &format!("<dt>Content root</dt><dd><code class=\"hash\">{old}</code>"),
+        &format!("<dt>Newest root, not registered</dt><dd><code class=\"hash\">{new}</code>"),
+        &format!("opg models show {old}"),
+        "proven, by 1 registered exact integer program",
+        &program.to_string(),
+        "not offered by the network yet",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert_eq!(html.matches("Verification modes").count(), 1);
+
+    // Without a program there is nothing to prove.
+    let id = hub.create(&token.token, "plain").await;
+    let lines = [header("x"), file("model.onnx", &fixture("digits/logreg.onnx"))];
+    assert_eq!(hub.commit(&token.token, &id, &lines).await.0, 200);
+    let (_, answer) = hub.get(None, &format!("/api/opg/models/{id}/root")).await;
+    chain.register(answer["root"].as_str().unwrap(), registered(1, 0, "plain", &[]));
+    let (_, said) = hub.get(None, &format!("/api/opg/models/{id}/registration")).await;
+    assert_eq!(said["models"][0]["registration"]["modes"], json!(["none", "tee"]));
+    let html = page(&hub, &format!("/{id}")).await;
+    assert!(html.contains("no exact integer program of it is registered") && !html.contains("Newest root"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_chain_a_page_says_nothing_about_modes() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), "");
+    let token = hub.token(1, Scope::Write).await;
+    let id = hub.create(&token.token, "digits").await;
+    let lines = [header("x"), file("digits.onnx", &fixture("digits/digits_mlp.onnx"))];
+    assert_eq!(hub.commit(&token.token, &id, &lines).await.0, 200);
+    let html = page(&hub, &format!("/{id}")).await;
+    assert!(!html.contains("Verification modes") && !html.contains("On the network"));
+    let (status, said) = hub.get(None, &format!("/api/opg/models/{id}/registration")).await;
+    assert_eq!((status, &said["error"]["code"]), (404, &json!("NoChain")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use axum::{
 use serde_json::{Value, json};
 
 /// What llama.cpp asks for if no tag is named.
-const ANY: &str = "latest";
+pub(crate) const ANY: &str = "latest";
 /// What is taken then, if it is there.
 const USUAL: [&str; 2] = ["Q4_K_M", "Q8_0"];
 /// Parts of names of files that go with a model and are none.
@@ -51,7 +51,7 @@ fn has_tag(path: &str, tag: &str) -> bool {
 }
 
 /// The file that a tag means, by llama.cpp's own rule: the first with the tag; without one a usual quantization, or the first.
-fn choose<'a>(paths: &[&'a str], tag: &str) -> Option<&'a str> {
+pub(crate) fn choose<'a>(paths: &[&'a str], tag: &str) -> Option<&'a str> {
     let models = || paths.iter().copied().filter(|path| is_model(path));
     if tag != ANY {
         return models().find(|path| has_tag(path, tag));

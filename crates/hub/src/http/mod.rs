@@ -9,7 +9,7 @@ mod files;
 mod lfs;
 mod lists;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
-mod llama;
+pub(crate) mod llama;
 mod opg;
 pub(crate) mod parts;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]

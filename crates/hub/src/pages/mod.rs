@@ -4,6 +4,7 @@
 mod browse;
 mod layout;
 mod model;
+mod snippets;
 
 use crate::state::Hub;
 use axum::{

@@ -2,7 +2,7 @@
 
 use super::{
     layout::{count, date, encode, encode_path, page, size},
-    show,
+    show, snippets,
 };
 use crate::{
     card,
@@ -17,13 +17,15 @@ use crate::{
     names::RepoKind,
     state::{Caller, Hub, Want},
     tree::Files,
-    validate::{FileKind, ModelFormat, kind_of},
+    validate::{FileKind, kind_of},
 };
 use axum::{
     extract::{OriginalUri, Path, State},
     response::Response,
 };
 use maud::{Markup, PreEscaped, html};
+use opg_models::ModelRoot;
+use opg_primitives::mode::Mode;
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,11 +33,11 @@ use std::{collections::BTreeMap, sync::Arc};
 const FILES: usize = 500;
 const VERSIONS: usize = 50;
 
-struct View {
-    repo: Repo,
+pub(super) struct View {
+    pub(super) repo: Repo,
     tags: Vec<String>,
     commit: Commit,
-    files: Files,
+    pub(super) files: Files,
     revision: String,
 }
 
@@ -122,8 +124,8 @@ async fn show_card(hub: &Hub, kind: RepoKind, path: (String, String), caller: &C
                 (PreEscaped(card::render(markdown)))
             }
             aside {
-                @for model in &models { (panel(model)) (market(model, &standing)) }
-                (snippets(hub, &view, &models, &standing))
+                @for model in &models { (panel(model, &standing)) (market(model, &standing)) }
+                (snippets::panel(&hub.public_url, &view, &models, &standing))
             }
         }
     };
@@ -131,7 +133,9 @@ async fn show_card(hub: &Hub, kind: RepoKind, path: (String, String), caller: &C
 }
 
 /// What the header of a model file says.
-fn panel(model: &Model) -> Markup {
+fn panel(model: &Model, standing: &Standing) -> Markup {
+    let newest = model.named.as_ref().map(|(root, _)| *root);
+    let registered = standing.get(&model.path).map(|registered| registered.root);
     let panel = &model.report.panel;
     let number = |key: &str| panel[key].as_u64();
     let text = |key: &str| panel[key].as_str();
@@ -145,7 +149,10 @@ fn panel(model: &Model) -> Markup {
                 span class="bad" { "Not servable" } ": " (model.report.problem.as_deref().unwrap_or("not checked"))
             }
             dl {
-                @if let Some((root, _)) = &model.named { dt { "Content root" } dd { code class="hash" { (root) } } }
+                @if let Some(root) = registered.or(newest) { dt { "Content root" } dd { code class="hash" { (root) } } }
+                @if let Some(root) = newest.filter(|_| registered.is_some_and(|registered| Some(registered) != newest)) {
+                    dt { "Newest root, not registered" } dd { code class="hash" { (root) } }
+                }
                 @if let Some(total) = number("total") { dt { "Parameters" } dd { (count(total)) } }
                 @if let Some(types) = types {
                     dt { "Types" }
@@ -172,20 +179,28 @@ fn panel(model: &Model) -> Markup {
     }
 }
 
-/// Registration and earnings of the models that are registered, by path; nothing where the chain does not answer: a page is
-/// shown without them.
-type Standing = BTreeMap<String, (Registration, Earnings)>;
+/// A model that is registered.
+pub(super) struct Registered {
+    /// The root that it is registered under; it may be of an older version than the file's newest one.
+    pub(super) root: ModelRoot,
+    terms: Registration,
+    earnings: Earnings,
+}
+
+/// The models that are registered, by path; nothing where the chain does not answer: a page is shown without them.
+pub(super) type Standing = BTreeMap<String, Registered>;
 
 async fn standing(hub: &Hub, models: &[Model]) -> Standing {
     let mut found = Standing::new();
     let Some(chain) = &hub.chain else { return found };
     for model in models {
         match chain.registration_of(model).await {
-            Ok(Some((root, Some(registration)))) => {
+            Ok(Some((root, Some(terms)))) => {
                 let Ok((earnings, _)) = chain.earnings(root).await else {
                     break;
                 };
-                found.insert(model.path.clone(), (registration, earnings));
+                let registered = Registered { root, terms, earnings };
+                found.insert(model.path.clone(), registered);
             }
             Ok(_) => {}
             // The next one would wait as long.
@@ -195,9 +210,33 @@ async fn standing(hub: &Hub, models: &[Model]) -> Standing {
     found
 }
 
+/// What the chain says about how an answer of a model can be verified.
+fn modes(terms: &Registration) -> Markup {
+    let offered = terms.modes();
+    html! {
+        ul class="modes" {
+            @for mode in Mode::ALL {
+                li {
+                    code { (mode) } ": "
+                    @match mode {
+                        Mode::None => "signed by the node, not verified",
+                        Mode::Tee => "on nodes whose hardware evidence the chain has accepted",
+                        Mode::Zk if offered.contains(&mode) => {
+                            "proven, by " (terms.programs.len()) " registered exact integer program" @if terms.programs.len() != 1 { "s" }
+                            @for program in &terms.programs { " " code class="hash" { (program) } }
+                        }
+                        Mode::Zk => "not possible, no exact integer program of it is registered",
+                        Mode::Replay => "not offered by the network yet",
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// What a model costs, and what it has brought its creator.
 fn market(model: &Model, standing: &Standing) -> Markup {
-    let Some((terms, earnings)) = standing.get(&model.path) else {
+    let Some(Registered { terms, earnings, .. }) = standing.get(&model.path) else {
         return html! {};
     };
     let price = &terms.price;
@@ -211,63 +250,13 @@ fn market(model: &Model, standing: &Standing) -> Markup {
                 @if !price.per_mtok_in.is_zero() || !price.per_mtok_out.is_zero() {
                     dt { "Price" } dd { (price.per_mtok_in) " OPG in, " (price.per_mtok_out) " OPG out, a million tokens" }
                 }
+                dt { "Verification modes" } dd { (modes(terms)) }
                 dt { "Royalty" } dd { (terms.royalty_bps / 100) "." (format!("{:02}", terms.royalty_bps % 100)) " %" }
                 dt { "Paid calls" } dd { (count(earnings.calls)) }
                 dt { "Earned" } dd { (earnings.earned) " OPG" }
                 @if !earnings.waiting.is_zero() { dt { "Waits for payment" } dd { (earnings.waiting) " OPG" } }
             }
         }
-    }
-}
-
-/// Lines that work when pasted.
-fn snippets(hub: &Hub, view: &View, models: &[Model], standing: &Standing) -> Markup {
-    let (url, name) = (&hub.public_url, &view.repo.name);
-    let kind = if view.repo.kind == RepoKind::Dataset {
-        " --repo-type dataset"
-    } else {
-        ""
-    };
-    let gguf = models
-        .iter()
-        .find(|m| m.report.format == ModelFormat::Gguf && m.report.servable);
-    html! {
-            section class="panel" {
-                h2 { "Use it" }
-                p class="soft" { "Download everything:" }
-                pre { "pip install huggingface_hub\nexport HF_ENDPOINT=" (url) "\nhf download " (name) (kind) }
-                @if view.repo.kind == RepoKind::Model {
-                    @if let Some(file) = view.files.keys().find(|path| *path == "config.json").or_else(|| view.files.keys().next()) {
-                        p class="soft" { "One file, in Python:" }
-                        pre {
-                            "import os\nos.environ[\"HF_ENDPOINT\"] = \"" (url) "\"\nfrom huggingface_hub import hf_hub_download\nprint(hf_hub_download(\""
-                            (name) "\", \"" (file) "\"))"
-                        }
-                    }
-                    @if let Some(model) = gguf {
-    p class="soft" { "llama.cpp:" }
-                        pre { "hf download " (name) " " (model.path) " --local-dir .\nllama-server -m " (model.path) }
-                    }
-                    @if models.iter().any(|m| m.named.is_some()) {
-                        p class="soft" { "Its name on the network:" }
-                        pre { "curl " (url) "/api/opg/models/" (name) "/manifest" }
-                    }
-                    @for model in models.iter().filter(|m| standing.contains_key(&m.path)).take(1) {
-                        @if let Some((root, _)) = &model.named {
-                            p class="soft" { "Terms and nodes, and a paid, checked answer:" }
-                            pre { "opg models show " (root) (paid(model, &root.to_string())) }
-                        }
-                    }
-                }
-            }
-        }
-}
-
-/// A call of a model whose input is known: of a chat model.
-fn paid(model: &Model, root: &str) -> String {
-    match model.report.format {
-        ModelFormat::Gguf => format!("\nopg chat {root} \"Hello\" --max-tokens 32"),
-        _ => String::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub mod bucket;
+pub mod chain;
 mod place;
 pub mod postgres;
 
@@ -186,6 +187,12 @@ pub fn file(path: &str, content: &[u8]) -> Value {
 /// Line that adds an uploaded file.
 pub fn large(path: &str, oid: &str, size: usize) -> Value {
     serde_json::json!({"key": "lfsFile", "value": {"path": path, "algo": "sha256", "oid": oid, "size": size}})
+}
+
+/// A file of the repository's fixtures.
+pub fn fixture(path: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testing/fixtures");
+    std::fs::read(fixtures.join(path)).unwrap()
 }
 
 /// The Python of a virtual environment with the packages of a file, made once per target directory. `None`, and a line
