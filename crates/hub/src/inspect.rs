@@ -7,10 +7,10 @@ use crate::{
     ingest,
     state::Hub,
     tree::{Blob, Files},
-    validate::{self, FileKind, Look, ModelFormat, Report},
+    validate::{self, FileKind, Look, ModelFormat, Report, Settings},
 };
 use opg_models::{FileEntry, Manifest, ManifestVersion, ModelRoot};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// From this size on, only one file is in memory at a time.
 const LARGE: u64 = 16 << 20;
@@ -20,7 +20,7 @@ async fn known(hub: &Hub, blob: &Blob, format: ModelFormat) -> Answer<Option<Rep
     let sha256 = blob.sha256;
     let known = hub
         .db
-        .read(move |db| blobs::check(db, &sha256, format.as_str()))
+        .read(move |db| blobs::check(db, &sha256, format.report_key()))
         .await?;
     Ok(known.and_then(|text| serde_json::from_str(&text).ok()))
 }
@@ -63,10 +63,13 @@ pub(crate) async fn report(hub: &Hub, blob: Blob, format: ModelFormat) -> Answer
     };
     let text = serde_json::to_string(&report).map_err(crate::error::ApiError::internal)?;
     hub.db
-        .write(move |tx| Ok::<_, crate::error::ApiError>(blobs::set_check(tx, &sha256, format.as_str(), &text)?))
+        .write(move |tx| Ok::<_, crate::error::ApiError>(blobs::set_check(tx, &sha256, format.report_key(), &text)?))
         .await?;
     Ok(report)
 }
+
+/// Most folders of a revision whose settings are read.
+const FOLDERS: usize = 16;
 
 /// A model of a revision: one file of a data format.
 #[derive(Debug, Clone)]
@@ -107,9 +110,26 @@ pub(crate) fn name_model(format: ModelFormat, blob: &Blob) -> Option<(ModelRoot,
     Some((manifest.root().ok()?, manifest))
 }
 
-/// All model files among `files`, at most `limit`, each with its report.
+/// What the files beside the models of a folder say.
+async fn settings(hub: &Hub, files: &Files, folder: &str) -> Answer<Settings> {
+    let load = async |name: &str| {
+        let file = files.get(&format!("{folder}{name}"));
+        match file.filter(|file| file.blob.size <= validate::SETTINGS_LIMIT) {
+            Some(file) => ingest::load(hub, file.blob.sha256, validate::SETTINGS_LIMIT).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (config, tokenizer) = (load("config.json").await?, load("tokenizer_config.json").await?);
+    let template = load("chat_template.jinja").await?;
+    hub.blocking(move || Ok(Settings::read(&config, &tokenizer, &template)))
+        .await
+}
+
+/// All model files among `files`, at most `limit`, each with its report. Headers of safetensors say nothing of contexts and
+/// chats: the first such model of a folder has what the settings beside it say; the others are parts of it.
 pub(crate) async fn models(hub: &Hub, files: &Files, limit: usize) -> Answer<Vec<Model>> {
     let mut found = Vec::new();
+    let mut folders = BTreeSet::new();
     for (path, file) in files {
         let FileKind::Model(format) = validate::kind_of(path) else {
             continue;
@@ -117,7 +137,13 @@ pub(crate) async fn models(hub: &Hub, files: &Files, limit: usize) -> Answer<Vec
         if found.len() == limit {
             break;
         }
-        let report = report(hub, file.blob, format).await?;
+        let mut report = report(hub, file.blob, format).await?;
+        if let (ModelFormat::Safetensors, Some(panel)) = (format, report.panel.as_object_mut()) {
+            let folder = path.get(..path.rfind('/').map_or(0, |at| at + 1)).unwrap_or_default();
+            if folders.len() < FOLDERS && folders.insert(folder) {
+                settings(hub, files, folder).await?.add_to(panel);
+            }
+        }
         found.push(Model {
             path: path.clone(),
             blob: file.blob,

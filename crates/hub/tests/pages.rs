@@ -44,11 +44,7 @@ async fn pages_show_what_the_api_shows(dir: Place) {
     assert!(page(&hub, "/").await.contains("No models here"));
     let token = hub.token(1, Scope::Write).await;
     let id = hub.create(&token.token, "digits").await;
-    let fixture = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testing/fixtures/digits/digits_mlp.onnx"
-    );
-    let onnx = std::fs::read(fixture).unwrap();
+    let onnx = fixture("digits/digits_mlp.onnx");
     let lines = [
         header("first <b>version</b>"),
         file("README.md", CARD.as_bytes()),
@@ -216,6 +212,89 @@ async fn without_a_chain_a_page_says_nothing_about_modes() {
     assert_eq!((status, &said["error"]["code"]), (404, &json!("NoChain")), "{said}");
 }
 
+/// A safetensors file of ten numbers.
+fn safetensors() -> Vec<u8> {
+    let header = r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}}"#;
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 32]].concat()
+}
+
+/// The panel of a file, without tags.
+fn panel(html: &str, path: &str) -> String {
+    let start = html.find(&format!("<section class=\"panel\"><h2>{path}</h2>")).unwrap();
+    let panel = html[start..].split("</section>").next().unwrap();
+    let words = panel
+        .split('<')
+        .map(|part| part.split_once('>').map_or(part, |(_, text)| text));
+    words
+        .filter(|text| !text.trim().is_empty())
+        .collect::<Vec<_>>()
+        .join("|")
+}
+
+async fn panels_say_what_is_in_the_files(dir: Place) {
+    let hub = Hub::start(dir.path(), "");
+    let token = hub.token(1, Scope::Write).await;
+    let id = hub.create(&token.token, "all").await;
+    let lines = [
+        header("x"),
+        file("digits.onnx", &fixture("digits/digits_mlp.onnx")),
+        file("tiny.gguf", &fixture("tiny-llama/trained-Q8_0.gguf")),
+        file("chat/a.safetensors", &safetensors()),
+        file("chat/b.safetensors", &safetensors()),
+        file(
+            "chat/config.json",
+            br#"{"architectures": ["TinyForCausalLM"], "max_position_embeddings": 4096}"#,
+        ),
+        file(
+            "chat/tokenizer_config.json",
+            br#"{"chat_template": "{% for m in messages %}<b>{{ m }}</b>{% endfor %}"}"#,
+        ),
+        file("plain/c.safetensors", &safetensors()),
+    ];
+    let (status, commit) = hub.commit(&token.token, &id, &lines).await;
+    assert_eq!(status, 200, "{commit}");
+    let html = page(&hub, &format!("/{id}")).await;
+    let onnx = panel(&html, "digits.onnx");
+    assert!(
+        onnx.contains("|Parameters|4821|Types|F32 |4810| I32 |10| I64 |1"),
+        "{onnx}"
+    );
+    let gguf = panel(&html, "tiny.gguf");
+    for text in [
+        "|Parameters|3.67 M|",
+        "Q8_0 |",
+        "|Architecture|llama|",
+        "|1024 tokens|",
+        "|Chat template|none",
+    ] {
+        assert!(gguf.contains(text), "{text} in {gguf}");
+    }
+    let chat = panel(&html, "chat/a.safetensors");
+    for text in [
+        "|Parameters|10|Types|BF16 |4| F32 |6|",
+        "|Architecture|TinyForCausalLM|",
+        "|4096 tokens|Chat template|yes, below|",
+        "|Chat template|{% for m in messages %}&lt;b&gt;{{ m }}",
+    ] {
+        assert!(chat.contains(text), "{text} in {chat}");
+    }
+    // What stands beside a folder's first file is said once, and not of other folders.
+    for other in ["chat/b.safetensors", "plain/c.safetensors"] {
+        let other = panel(&html, other);
+        assert!(
+            other.contains("|Parameters|10|") && !other.contains("Chat") && !other.contains("tokens"),
+            "{other}"
+        );
+    }
+    let (_, manifest) = hub.get(None, &format!("/api/opg/models/{id}/manifest")).await;
+    let models = manifest["models"].as_array().unwrap();
+    let chat = models
+        .iter()
+        .find(|model| model["path"] == "chat/a.safetensors")
+        .unwrap();
+    assert_eq!(chat["panel"]["context_length"], 4_096);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn private_repositories_count_for_those_who_see_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -288,4 +367,4 @@ async fn shutdown_lets_a_running_upload_finish() {
     assert_eq!(hub.bytes(&id, "main", "late.txt").await, (200, b"in time".to_vec()));
 }
 
-on_all!(pages_show_what_the_api_shows);
+on_all!(pages_show_what_the_api_shows, panels_say_what_is_in_the_files);

@@ -160,6 +160,8 @@ fn panel(model: &Model, standing: &Standing) -> Markup {
                 }
                 @if let Some(architecture) = text("architecture") { dt { "Architecture" } dd { (architecture) } }
                 @if let Some(context) = number("context_length") { dt { "Context length" } dd { (context) " tokens" } }
+                // Who has a context is a language model.
+                @if number("context_length").is_some() { dt { "Chat template" } dd { @if text("chat_template").is_some() { "yes, below" } @else { "none" } } }
                 @if let Some(nodes) = number("nodes") { dt { "Nodes" } dd { (nodes) } }
                 @for (key, word) in [("inputs", "Inputs"), ("outputs", "Outputs")] {
                     @if let Some(ports) = panel[key].as_array().filter(|ports| !ports.is_empty()) {

@@ -5,8 +5,10 @@
 //! scanner is asked whether a pickle is "safe".
 
 mod safetensors;
+mod settings;
 
 pub use safetensors::{SafetensorsError, SafetensorsHeader, TensorInfo};
+pub use settings::{SETTINGS_LIMIT, Settings};
 
 use opg_models::{
     gguf::{GgufError, GgufHeader, Value as Gguf},
@@ -14,6 +16,7 @@ use opg_models::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Largest ONNX file that is checked: its reader needs all of it in memory.
 pub const ONNX_LIMIT: u64 = 512 << 20;
@@ -53,6 +56,14 @@ impl ModelFormat {
             Self::Onnx => "onnx",
             Self::Gguf => "gguf",
             Self::Safetensors => "safetensors",
+        }
+    }
+
+    /// What a report is remembered under: another word whenever reports of a format say more than before.
+    pub(crate) const fn report_key(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx-2",
+            Self::Gguf | Self::Safetensors => self.as_str(),
         }
     }
 
@@ -172,6 +183,10 @@ pub fn look(format: ModelFormat, front: &[u8], size: u64) -> Look {
     }
 }
 
+fn sum<'a>(counts: impl Iterator<Item = &'a u64>) -> u64 {
+    counts.fold(0, |sum, count| sum.saturating_add(*count))
+}
+
 fn onnx_panel(header: &OnnxHeader) -> Value {
     let ports = |ports: &[opg_models::onnx::ValueInfo]| -> Vec<Value> {
         ports
@@ -180,7 +195,15 @@ fn onnx_panel(header: &OnnxHeader) -> Value {
             .map(|port| json!({"name": port.name, "type": port.ty.to_string()}))
             .collect()
     };
+    // Types are written alike for all formats.
+    let parameters: BTreeMap<String, u64> = header
+        .initializer_elements
+        .iter()
+        .map(|(dtype, elements)| (dtype.as_str().to_uppercase(), *elements))
+        .collect();
     json!({
+        "parameters": parameters,
+        "total": sum(parameters.values()),
         "ir_version": header.ir_version,
         "producer": header.producer.chars().take(64).collect::<String>(),
         "opsets": header.opsets,
@@ -234,15 +257,14 @@ fn gguf_panel(header: &GgufHeader) -> Value {
         header
             .text("tokenizer.chat_template")
             .ok()
-            .map(|text| short(text, 65_536)),
+            .map(|text| short(text, settings::TEMPLATE_LIMIT)),
     );
     panel
 }
 
 fn safetensors_panel(header: &SafetensorsHeader) -> Value {
     let parameters = header.parameters();
-    let total = parameters.values().fold(0u64, |sum, n| sum.saturating_add(*n));
-    json!({"parameters": parameters, "total": total, "tensors": header.tensors.len()})
+    json!({"parameters": parameters, "total": sum(parameters.values()), "tensors": header.tensors.len()})
 }
 
 #[cfg(test)]
@@ -268,6 +290,74 @@ mod tests {
         assert_eq!(kind_of("a/Model.GGUF"), FileKind::Model(ModelFormat::Gguf));
         assert_eq!(kind_of("model.safetensors.index.json"), FileKind::Other);
         assert_eq!(kind_of("onnx"), FileKind::Other);
+    }
+
+    fn panel(format: ModelFormat, bytes: &[u8]) -> Value {
+        let size = bytes.len() as u64;
+        let mut need = first_look(format, size).min(size);
+        loop {
+            match look(format, &bytes[..usize::try_from(need).unwrap()], size) {
+                Look::Done(report) => {
+                    assert!(report.servable, "{:?}", report.problem);
+                    return report.panel;
+                }
+                Look::More(more) => need = more,
+            }
+        }
+    }
+
+    fn fixture(path: &str) -> Vec<u8> {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testing/fixtures/");
+        std::fs::read(format!("{fixtures}{path}")).unwrap()
+    }
+
+    #[test]
+    fn panels_say_what_is_in_the_files() {
+        let onnx = panel(ModelFormat::Onnx, &fixture("digits/digits_mlp.onnx"));
+        // 64·64 + 64 + 64·10 + 10.
+        assert_eq!(onnx["parameters"]["F32"], 4_810);
+        assert!(onnx["total"].as_u64().unwrap() >= 4_810, "{onnx}");
+
+        let bytes = fixture("tiny-llama/trained-Q8_0.gguf");
+        let gguf = panel(ModelFormat::Gguf, &bytes);
+        assert_eq!(
+            (&gguf["architecture"], &gguf["context_length"]),
+            (&json!("llama"), &json!(1_024))
+        );
+        assert_eq!((&gguf["total"], gguf.get("chat_template")), (&json!(3_672_320), None));
+        let types = gguf["types"].as_object().unwrap();
+        let all: Vec<_> = types.values().filter_map(Value::as_u64).collect();
+        assert_eq!(gguf["total"], sum(all.iter()));
+        assert!(types.contains_key("Q8_0") && types.contains_key("F32"), "{gguf}");
+        // One more text in front, in steps of the alignment.
+        let (key, template) = (
+            "tokenizer.chat_template",
+            "{{ messages[0].text }}".repeat(16) + &"-".repeat(21),
+        );
+        let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+        let entry = [text(key), 8u32.to_le_bytes().to_vec(), text(&template)].concat();
+        assert_eq!(entry.len() % 32, 0);
+        let entries = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 1;
+        let with = [&bytes[..16], &entries.to_le_bytes(), &entry, &bytes[24..]].concat();
+        assert_eq!(panel(ModelFormat::Gguf, &with)["chat_template"], template);
+
+        let header = r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}}"#;
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 32]].concat();
+        let mut safetensors = panel(ModelFormat::Safetensors, &file);
+        assert_eq!(
+            safetensors,
+            json!({"parameters": {"BF16": 4, "F32": 6}, "total": 10, "tensors": 2})
+        );
+        let settings = Settings::read(b"{\"n_ctx\": 77}", b"", b"{{ x }}");
+        settings.add_to(safetensors.as_object_mut().unwrap());
+        assert_eq!(
+            (&safetensors["context_length"], &safetensors["chat_template"]),
+            (&json!(77), &json!("{{ x }}"))
+        );
+        // What a file says itself stays.
+        let mut gguf = gguf;
+        settings.add_to(gguf.as_object_mut().unwrap());
+        assert_eq!(gguf["context_length"], 1_024);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What strangers upload to a model hub: model files, xorbs and shards, cards, sign-in messages.
+//! What strangers upload to a model hub: model files and their settings, xorbs and shards, cards, sign-in messages.
 
 use super::{target, words};
 use crate::Target;
 use opg_hub::{
     card,
     siwe::Message,
-    validate::{Look, ModelFormat, look},
+    validate::{Look, ModelFormat, Settings, look},
     xet,
 };
 
@@ -81,6 +81,9 @@ fn shard() -> Vec<u8> {
 const CARD: &str = "---\nlicense: apache-2.0\ntags:\n- demo\n- \"quoted: text\"\nmodel-index:\n- name: x\n  results: [{value: 0.5}]\n---\n\
                     # Title\n\nA [link](https://example.org) and `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n";
 
+const SETTINGS: &str = r#"{"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 2048, "text_config": {"n_ctx": 512},
+    "chat_template": [{"name": "default", "template": "{{ messages }}"}], "model_max_length": 1e30}"#;
+
 const MESSAGE: &str = "hub.example wants you to sign in with your Ethereum account:\n\
     0xFCAd0B19bB29D4674531d6f115237E16AfCE377c\n\nCreate an access token for this model hub. This costs nothing and moves no money.\n\n\
     URI: https://hub.example\nVersion: 1\nChain ID: 10740\nNonce: 5f2c8a90b1d34e67\nIssued At: 2026-11-21T08:00:00Z\n\
@@ -128,6 +131,14 @@ pub(super) fn targets() -> Vec<Target> {
         words(card::read_yaml(yaml.unwrap_or_default()), |keys| {
             format!("{} keys", keys.len())
         })
+    }));
+    all.push(target("hub-settings", vec![SETTINGS.as_bytes().to_vec()], |bytes| {
+        let found = Settings::read(bytes, bytes, b"");
+        let texts = [&found.architecture, &found.chat_template];
+        let said: usize = texts.into_iter().flatten().map(String::len).sum();
+        assert!(said <= 2 * bytes.len(), "{said} bytes of settings of {}", bytes.len());
+        let parts = [texts[0].is_some(), texts[1].is_some(), found.context_length.is_some()];
+        format!("{parts:?}")
     }));
     all.push(target("hub-sign-in", vec![MESSAGE.as_bytes().to_vec()], |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else {
