@@ -68,8 +68,8 @@ pub(crate) struct Hub {
     pub(crate) chain: Option<Arc<Chain>>,
 }
 
-/// Tags with how many repositories have them.
-pub(crate) type Facets = Arc<Vec<(String, i64)>>;
+/// What repositories have, counted.
+pub(crate) type Facets = Arc<repos::Facets>;
 
 /// How long counted tags are shown before they are counted again: counting reads all of them.
 const FACETS_LIFE: Duration = Duration::from_secs(60);

@@ -295,6 +295,73 @@ async fn panels_say_what_is_in_the_files(dir: Place) {
     assert_eq!(chat["panel"]["context_length"], 4_096);
 }
 
+async fn lists_are_made_shorter_by_several_facets(dir: Place) {
+    let hub = Hub::start(dir.path(), "");
+    let token = hub.token(1, Scope::Write).await;
+    let mut ids = Vec::new();
+    for (name, card) in [
+        (
+            "one",
+            "license: mit\npipeline_tag: text-generation\nlibrary_name: candle\ntags: [a, b]",
+        ),
+        (
+            "two",
+            "license: mit\npipeline_tag: text-generation\nlibrary_name: \"x&y\"\ntags: [a]",
+        ),
+        (
+            "three",
+            "license: apache-2.0\npipeline_tag: text-generation\ntags: [b]\ndeprecated: \"use <two>\"",
+        ),
+        ("four", "license: mit\ntags: [a, text-generation]"),
+    ] {
+        let id = hub.create(&token.token, name).await;
+        let card = format!("---\n{card}\n---\n# {name}\n");
+        let lines = [header("x"), file("README.md", card.as_bytes())];
+        assert_eq!(hub.commit(&token.token, &id, &lines).await.0, 200);
+        ids.push(id);
+    }
+    let found = async |query: &str| {
+        let html = page(&hub, &format!("/models?{query}")).await;
+        let listed = |id: &&String| html.contains(&format!("<a class=\"name\" href=\"/{id}\">"));
+        let names = ids.iter().filter(listed).map(|id| id.split_once('/').unwrap().1);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    for (query, expected) in [
+        ("", "one two three four"),
+        ("pipeline_tag=text-generation", "one two three"),
+        ("license=mit", "one two four"),
+        ("license=mit&pipeline_tag=text-generation", "one two"),
+        ("license=mit&pipeline_tag=text-generation&library=x%26y", "two"),
+        ("filter=a", "one two four"),
+        ("filter=a&filter=b", "one"),
+        ("filter=b&pipeline_tag=text-generation&license=apache-2.0", "three"),
+        ("library=candle&license=apache-2.0", ""),
+    ] {
+        assert_eq!(found(query).await, expected, "{query}");
+    }
+    // The links of a list lead to those that fit both, and back.
+    let html = page(&hub, "/models?license=mit").await;
+    for link in [
+        "<a href=\"/models?pipeline_tag=text%2Dgeneration&amp;license=mit\">text-generation <span class=\"soft\">3</span></a>",
+        "<a href=\"/models?library=x%26y&amp;license=mit\">x&amp;y <span class=\"soft\">1</span></a>",
+        "<a class=\"on\" aria-current=\"true\" href=\"/models\">mit <span class=\"soft\">3</span></a>",
+        "<a href=\"/models?filter=b&amp;license=mit\">b <span class=\"soft\">2</span></a>",
+    ] {
+        assert!(html.contains(link), "{link}");
+    }
+    assert!(!html.contains("license:mit <span"));
+    // The badge is in lists and on the page.
+    let badge = "<span class=\"tag bad\" title=\"use &lt;two&gt;\">deprecated</span>";
+    assert_eq!(page(&hub, "/models").await.matches(badge).count(), 1);
+    let html = page(&hub, &format!("/{}/tree/main", ids[2])).await;
+    assert!(html.contains("<span class=\"bad\">deprecated</span>"));
+    assert!(
+        page(&hub, &format!("/{}", ids[2]))
+            .await
+            .contains("Deprecated: use &lt;two&gt;")
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn private_repositories_count_for_those_who_see_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -367,4 +434,8 @@ async fn shutdown_lets_a_running_upload_finish() {
     assert_eq!(hub.bytes(&id, "main", "late.txt").await, (200, b"in time".to_vec()));
 }
 
-on_all!(pages_show_what_the_api_shows, panels_say_what_is_in_the_files);
+on_all!(
+    pages_show_what_the_api_shows,
+    panels_say_what_is_in_the_files,
+    lists_are_made_shorter_by_several_facets,
+);

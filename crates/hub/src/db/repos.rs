@@ -3,6 +3,7 @@
 use super::{Connection, Found, Row, Transaction, Value};
 use crate::names::{RepoKind, RepoName};
 use crate::time::now_ms;
+use serde::Deserialize;
 
 /// A repository's row.
 #[derive(Debug, Clone)]
@@ -25,6 +26,19 @@ pub(crate) struct Repo {
     pub(crate) card: String,
     /// Formats of servable files in `main`, separated by spaces.
     pub(crate) formats: String,
+}
+
+impl Repo {
+    /// Why its card says that it should not be used any more, in at most 300 characters.
+    pub(crate) fn deprecated(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Card {
+            deprecated: Option<String>,
+        }
+
+        let card: Card = serde_json::from_str(&self.card).ok()?;
+        card.deprecated.map(|reason| reason.chars().take(300).collect())
+    }
 }
 
 /// A tag that at most so many repositories have is rare.
@@ -211,6 +225,8 @@ pub(crate) struct Query {
     pub(crate) author: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) pipeline: Option<String>,
+    pub(crate) library: Option<String>,
+    pub(crate) license: Option<String>,
     pub(crate) gated: Option<bool>,
     /// Only repositories with a servable file of this format.
     pub(crate) format: Option<String>,
@@ -251,13 +267,22 @@ pub(crate) fn list(db: &Connection<'_>, kind: RepoKind, query: &Query) -> Found<
     if let Some(author) = &author {
         add(&|n| format!("repos.owner = ?{n}"), author.into());
     }
-    if let Some(pipeline) = &query.pipeline {
-        add(&|n| format!("repos.pipeline = ?{n}"), pipeline.into());
+    for (column, wanted) in [
+        ("pipeline", &query.pipeline),
+        ("library", &query.library),
+        ("license", &query.license),
+    ] {
+        if let Some(wanted) = wanted {
+            add(&|n| format!("repos.{column} = ?{n}"), wanted.into());
+        }
     }
     if let Some(format) = &format {
         add(&|n| format!("instr(repos.formats, ?{n}) > 0"), format.into());
     }
-    for tag in query.tags.iter().take(16) {
+    // These are tags too, and tags have an index.
+    let license = query.license.as_ref().map(|license| format!("license:{license}"));
+    let facets = query.pipeline.iter().chain(&query.library).chain(&license);
+    for tag in query.tags.iter().take(16).chain(facets) {
         // The repositories of a rare tag are looked up and sorted; for a common one the list is walked in its order until
         // the page is full.
         let rare = is_rare(db, tag)?;
@@ -298,13 +323,37 @@ pub(crate) fn list(db: &Connection<'_>, kind: RepoKind, query: &Query) -> Found<
     db.all(&sql, &values, repo)
 }
 
-/// The most used tags of public repositories with how many use them.
-pub(crate) fn facets(db: &Connection<'_>, kind: RepoKind, limit: usize) -> Found<Vec<(String, i64)>> {
-    let sql = "SELECT tag, COUNT(*) AS n FROM tags JOIN repos ON repos.id = tags.repo
-               WHERE repos.kind = ?1 AND repos.private = 0 GROUP BY tag ORDER BY n DESC, tag LIMIT ?2";
+/// What public repositories have, the most used first, with how many have it.
+#[derive(Debug, Default)]
+pub(crate) struct Facets {
+    pub(crate) tags: Vec<(String, i64)>,
+    pub(crate) pipelines: Vec<(String, i64)>,
+    pub(crate) libraries: Vec<(String, i64)>,
+    pub(crate) licenses: Vec<(String, i64)>,
+}
+
+/// The `limit` most used of each kind of facet.
+pub(crate) fn facets(db: &Connection<'_>, kind: RepoKind, limit: usize) -> Found<Facets> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    db.all(sql, &[kind.as_str().into(), limit.into()], |row| {
-        Ok((row.get(0)?, row.get(1)?))
+    let counted = |sql: &str| {
+        db.all(sql, &[kind.as_str().into(), limit.into()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    };
+    let column = |name: &str| {
+        counted(&format!(
+            "SELECT {name}, COUNT(*) AS n FROM repos WHERE kind = ?1 AND private = 0 AND {name} IS NOT NULL
+             GROUP BY {name} ORDER BY n DESC, {name} LIMIT ?2"
+        ))
+    };
+    Ok(Facets {
+        tags: counted(
+            "SELECT tag, COUNT(*) AS n FROM tags JOIN repos ON repos.id = tags.repo
+             WHERE repos.kind = ?1 AND repos.private = 0 GROUP BY tag ORDER BY n DESC, tag LIMIT ?2",
+        )?,
+        pipelines: column("pipeline")?,
+        libraries: column("library")?,
+        licenses: column("license")?,
     })
 }
 

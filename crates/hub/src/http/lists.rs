@@ -43,6 +43,8 @@ pub(crate) fn query(params: &Params, caller: &Caller) -> Query {
             .map(str::to_owned)
             .collect(),
         pipeline: params.get("pipeline_tag").map(str::to_owned),
+        library: params.get("library").map(str::to_owned),
+        license: params.get("license").map(str::to_owned),
         gated: params.get("gated").map(|_| params.flag("gated")),
         format: params.get("format").map(str::to_owned),
         // What Hugging Face calls downloads and trending is not counted here; likes are the nearest.
@@ -244,7 +246,7 @@ async fn panels(hub: &Hub, files: &Files, object: &mut Map<String, Value>) -> An
 pub(super) async fn tags_by_type(State(hub): State<Arc<Hub>>, _: Caller) -> Answer<Json<Value>> {
     let facets = hub.facets(RepoKind::Model).await?;
     let mut groups: Map<String, Value> = Map::new();
-    for (tag, _) in facets.iter() {
+    for (tag, _) in &facets.tags {
         let (group, label) = match tag.split_once(':') {
             Some((group @ ("license" | "dataset" | "metric" | "base_model"), label)) => (group, label.to_owned()),
             _ => ("other", tag.clone()),

@@ -52,6 +52,7 @@ impl View {
             h1 { a href={ "/" (self.repo.name.owner) } { (self.repo.name.owner) } " / " a href=(url) { (self.repo.name.name) } }
             div class="soft" {
                 "changed " (date(self.repo.updated)) " · " (self.repo.likes) " likes"
+                @if self.repo.deprecated().is_some() { " · " span class="bad" { "deprecated" } }
                 @if self.repo.private { " · private" }
                 @if self.repo.gated != "false" { " · gated: the owner grants access to the files" }
             }
@@ -108,11 +109,7 @@ async fn show_card(hub: &Hub, kind: RepoKind, path: (String, String), caller: &C
     let text = inspect::card_text(hub, &view.files).await?;
     let (yaml, markdown) = card::split(&text);
     let problem = yaml.and_then(|yaml| card::read_yaml(yaml).err());
-    // A value of the owner's, in one line.
-    let deprecated = yaml
-        .and_then(|yaml| card::read_yaml(yaml).ok())
-        .and_then(|yaml| yaml.get("deprecated").and_then(Value::as_str).map(str::to_owned))
-        .map(|reason| reason.chars().take(300).collect::<String>());
+    let deprecated = view.repo.deprecated();
     let models = inspect::models(hub, &view.files, 50).await?;
     let standing = standing(hub, &models).await;
     let body = html! {
