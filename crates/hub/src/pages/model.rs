@@ -157,8 +157,12 @@ fn panel(model: &Model, standing: &Standing) -> Markup {
                 }
                 @if let Some(architecture) = text("architecture") { dt { "Architecture" } dd { (architecture) } }
                 @if let Some(context) = number("context_length") { dt { "Context length" } dd { (context) " tokens" } }
-                // Who has a context is a language model.
-                @if number("context_length").is_some() { dt { "Chat template" } dd { @if text("chat_template").is_some() { "yes, below" } @else { "none" } } }
+                @if let Some(template) = text("chat_template") {
+                    dt { "Chat template" }
+                    dd { details { summary { "yes" } pre { (template.chars().take(4_000).collect::<String>()) } } }
+                } @else if number("context_length").is_some() {
+                    dt { "Chat template" } dd { "none" }
+                }
                 @if let Some(nodes) = number("nodes") { dt { "Nodes" } dd { (nodes) } }
                 @for (key, word) in [("inputs", "Inputs"), ("outputs", "Outputs")] {
                     @if let Some(ports) = panel[key].as_array().filter(|ports| !ports.is_empty()) {
@@ -170,9 +174,6 @@ fn panel(model: &Model, standing: &Standing) -> Markup {
                     dt { "Operators" }
                     dd { (operators.iter().filter_map(Value::as_str).take(60).collect::<Vec<_>>().join(", ")) }
                 }
-            }
-            @if let Some(template) = text("chat_template") {
-                details { summary { "Chat template" } pre { (template.chars().take(4_000).collect::<String>()) } }
             }
         }
     }
