@@ -125,11 +125,27 @@ async fn settings(hub: &Hub, files: &Files, folder: &str) -> Answer<Settings> {
         .await
 }
 
-/// All model files among `files`, at most `limit`, each with its report. Headers of safetensors say nothing of contexts and
-/// chats: the first such model of a folder has what the settings beside it say; the others are parts of it.
+/// Adds what the settings beside models say to what is shown of them. Headers of safetensors say nothing of contexts and chats:
+/// the first such model of a folder gets it; the others are parts of it. A file that cannot be read says nothing.
+pub(crate) async fn add_settings(hub: &Hub, files: &Files, models: &mut [Model]) {
+    let mut folders = BTreeSet::new();
+    for model in models {
+        if let (ModelFormat::Safetensors, Some(panel)) = (model.report.format, model.report.panel.as_object_mut()) {
+            let end = model.path.rfind('/').map_or(0, |at| at + 1);
+            let folder = model.path.get(..end).unwrap_or_default();
+            if folders.len() < FOLDERS && folders.insert(folder.to_owned()) {
+                match settings(hub, files, folder).await {
+                    Ok(settings) => settings.add_to(panel),
+                    Err(error) => tracing::warn!(?error, folder, "the settings of a model cannot be read"),
+                }
+            }
+        }
+    }
+}
+
+/// All model files among `files`, at most `limit`, each with its report.
 pub(crate) async fn models(hub: &Hub, files: &Files, limit: usize) -> Answer<Vec<Model>> {
     let mut found = Vec::new();
-    let mut folders = BTreeSet::new();
     for (path, file) in files {
         let FileKind::Model(format) = validate::kind_of(path) else {
             continue;
@@ -137,13 +153,7 @@ pub(crate) async fn models(hub: &Hub, files: &Files, limit: usize) -> Answer<Vec
         if found.len() == limit {
             break;
         }
-        let mut report = report(hub, file.blob, format).await?;
-        if let (ModelFormat::Safetensors, Some(panel)) = (format, report.panel.as_object_mut()) {
-            let folder = path.get(..path.rfind('/').map_or(0, |at| at + 1)).unwrap_or_default();
-            if folders.len() < FOLDERS && folders.insert(folder) {
-                settings(hub, files, folder).await?.add_to(panel);
-            }
-        }
+        let report = report(hub, file.blob, format).await?;
         found.push(Model {
             path: path.clone(),
             blob: file.blob,

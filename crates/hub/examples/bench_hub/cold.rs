@@ -123,16 +123,8 @@ pub(crate) async fn run(report: &mut Report) {
     hasher.update(&content).expect("its size");
     let hashing = start.elapsed().as_secs_f64();
     let oid = hex::encode(hasher.finish().expect("its size").sha256);
-    let batch = json!({"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": size}]});
-    let batch = hub
-        .http
-        .post(format!("{}/{id}.git/info/lfs/objects/batch", hub.url))
-        .bearer_auth(&hub.token.token)
-        .json(&batch);
-    let batch: Value = batch.send().await.expect("an answer").json().await.expect("JSON");
-    let href = batch["objects"][0]["actions"]["upload"]["href"]
-        .as_str()
-        .expect("a link");
+    let upload = hub.batch(&id, (&oid, size), &["basic"]).await;
+    let href = upload["href"].as_str().expect("a link");
     let sent = hub.http.put(href).body(content).send().await.expect("an answer");
     assert!(sent.status().is_success());
     let lines = [

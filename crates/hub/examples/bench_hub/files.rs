@@ -292,20 +292,7 @@ async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, multipa
     } else {
         vec!["basic"]
     };
-    let body_of_batch = json!({"operation": "upload", "transfers": transfers, "objects": [{"oid": oid, "size": size}]});
-    let url = format!("{}/{id}.git/info/lfs/objects/batch", hub.url);
-    let batch: Value = hub
-        .http
-        .post(url)
-        .bearer_auth(&hub.token.token)
-        .json(&body_of_batch)
-        .send()
-        .await
-        .expect("an answer")
-        .json()
-        .await
-        .expect("JSON");
-    let action = &batch["objects"][0]["actions"]["upload"];
+    let action = hub.batch(id, (oid, size), &transfers).await;
     let href = action["href"].as_str().expect("a link");
     if !multipart {
         let sent = hub

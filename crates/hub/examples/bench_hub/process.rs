@@ -88,19 +88,24 @@ impl Hub {
         ticks / 100.0
     }
 
+    /// Sends JSON as the account, and returns the answer.
+    pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let request = self.http.post(format!("{}{path}", self.url)).json(body);
+        let sent = request.bearer_auth(&self.token.token).send().await;
+        sent.expect("an answer").json().await.expect("JSON")
+    }
+
+    /// Asks for the upload of a large file, and returns what to do.
+    pub(crate) async fn batch(&self, id: &str, (oid, size): (&str, u64), transfers: &[&str]) -> serde_json::Value {
+        let objects = serde_json::json!([{"oid": oid, "size": size}]);
+        let body = serde_json::json!({"operation": "upload", "transfers": transfers, "objects": objects});
+        let mut answer = self.post(&format!("/{id}.git/info/lfs/objects/batch"), &body).await;
+        answer["objects"][0]["actions"]["upload"].take()
+    }
+
     /// Creates a repository of the account and returns its name.
     pub(crate) async fn create(&self, name: &str) -> String {
-        let answer: serde_json::Value = self
-            .http
-            .post(format!("{}/api/repos/create", self.url))
-            .bearer_auth(&self.token.token)
-            .json(&serde_json::json!({"name": name}))
-            .send()
-            .await
-            .expect("an answer")
-            .json()
-            .await
-            .expect("JSON");
+        let answer = self.post("/api/repos/create", &serde_json::json!({"name": name})).await;
         answer["name"].as_str().expect("a repository").to_owned()
     }
 

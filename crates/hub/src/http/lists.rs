@@ -210,7 +210,8 @@ async fn describe_at(hub: &Arc<Hub>, repo: Repo, revision: Option<&str>, params:
 
 /// Sums over the model files, in Hugging Face's shape, and the network's names of them.
 async fn panels(hub: &Hub, files: &Files, object: &mut Map<String, Value>) -> Answer<()> {
-    let models = inspect::models(hub, files, 1_000).await?;
+    let mut models = inspect::models(hub, files, 1_000).await?;
+    inspect::add_settings(hub, files, &mut models).await;
     let mut parameters: Map<String, Value> = Map::new();
     let mut total = 0u64;
     for model in models

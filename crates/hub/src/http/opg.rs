@@ -173,7 +173,8 @@ pub(super) async fn manifest(
     let commit = hub.revision(&repo, params.get("revision").unwrap_or("main")).await?;
     let tree = commit.tree;
     let files = hub.db.read(move |db| history::files(db, &tree)).await?;
-    let models = inspect::models(&hub, &files, MODELS).await?;
+    let mut models = inspect::models(&hub, &files, MODELS).await?;
+    inspect::add_settings(&hub, &files, &mut models).await;
     let list: Vec<Value> = files
         .iter()
         .map(|(path, file)| {

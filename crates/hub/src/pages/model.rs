@@ -110,7 +110,8 @@ async fn show_card(hub: &Hub, kind: RepoKind, path: (String, String), caller: &C
     let (yaml, markdown) = card::split(&text);
     let problem = yaml.and_then(|yaml| card::read_yaml(yaml).err());
     let deprecated = view.repo.deprecated();
-    let models = inspect::models(hub, &view.files, 50).await?;
+    let mut models = inspect::models(hub, &view.files, 50).await?;
+    inspect::add_settings(hub, &view.files, &mut models).await;
     let standing = standing(hub, &models).await;
     let body = html! {
         div class="columns" {
