@@ -6,12 +6,10 @@
 
 use crate::{
     bucket::Bucket,
-    git,
     tree::{Blob, Hash},
 };
 use bytes::Bytes;
 use opg_model_store::WriteBehind;
-use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
@@ -22,6 +20,8 @@ use std::{
     },
 };
 use subtle::ConstantTimeEq as _;
+
+pub use crate::hasher::{Hasher, describe};
 
 /// Bytes read or written at a time.
 pub const CHUNK: usize = 1 << 20;
@@ -70,86 +70,6 @@ pub enum BlobError {
         /// Hash found.
         got: String,
     },
-}
-
-/// The three hashes of content that comes in pieces.
-#[derive(Clone)]
-pub struct Hasher {
-    sha256: Sha256,
-    blake3: blake3::Hasher,
-    git: sha1::Sha1,
-    announced: u64,
-    size: u64,
-}
-
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hasher")
-            .field("size", &self.size)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Hasher {
-    /// A hasher for content of an announced size (git's id needs it first).
-    #[must_use]
-    pub fn new(size: u64) -> Self {
-        Self {
-            sha256: Sha256::new(),
-            blake3: blake3::Hasher::new(),
-            git: git::header("blob", size),
-            announced: size,
-            size: 0,
-        }
-    }
-
-    /// Adds the next bytes.
-    ///
-    /// # Errors
-    /// [`BlobError::Size`] as soon as there are more than announced.
-    pub fn update(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        self.size = self.size.saturating_add(bytes.len() as u64);
-        if self.size > self.announced {
-            return Err(BlobError::Size {
-                expected: self.announced,
-                got: self.size,
-            });
-        }
-        self.sha256.update(bytes);
-        self.blake3.update(bytes);
-        sha1::Digest::update(&mut self.git, bytes);
-        Ok(())
-    }
-
-    /// The hashes.
-    ///
-    /// # Errors
-    /// [`BlobError::Size`] if bytes are missing.
-    pub fn finish(self) -> Result<Blob, BlobError> {
-        if self.size != self.announced {
-            return Err(BlobError::Size {
-                expected: self.announced,
-                got: self.size,
-            });
-        }
-        Ok(Blob {
-            sha256: self.sha256.finalize().into(),
-            blake3: self.blake3.finalize().into(),
-            git: sha1::Digest::finalize(self.git).into(),
-            size: self.size,
-        })
-    }
-}
-
-/// The hashes of bytes at hand.
-#[must_use]
-pub fn describe(bytes: &[u8]) -> Blob {
-    Blob {
-        sha256: Sha256::digest(bytes).into(),
-        blake3: *blake3::hash(bytes).as_bytes(),
-        git: git::object("blob", bytes),
-        size: bytes.len() as u64,
-    }
 }
 
 /// Fails unless a blob has the announced hash.

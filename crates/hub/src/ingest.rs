@@ -1,13 +1,14 @@
 //! From a stream of bytes to a stored blob.
 
 use crate::{
-    blobs::{BlobError, Hasher, Incoming, describe, expect_hash},
+    blobs::{BlobError, Incoming, describe, expect_hash},
     db::{
         Transaction,
         blobs::{self, INLINE_LIMIT},
         repos,
     },
     error::{Answer, ApiError},
+    hasher::FrontHasher,
     quota,
     state::Hub,
     tree::{Blob, Hash},
@@ -15,7 +16,7 @@ use crate::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
-
+use opg_model_store::Gather;
 use std::{
     collections::hash_map::Entry,
     sync::{Arc, PoisonError},
@@ -25,6 +26,11 @@ use tokio::sync::mpsc;
 
 /// Longest pause between two pieces of an upload.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Pieces ([`Gather::PIECE`]) that wait for a thread.
+pub(crate) const QUEUE: usize = 16;
+/// Bytes after which hashing goes on, a multiple of a piece: what was just written is in the caches of another processor, and each
+/// time takes a thread.
+const STEP: u64 = 32 << 20;
 
 /// The next piece of a body; `None` at its end.
 pub(crate) async fn next_piece(body: &mut axum::body::BodyDataStream) -> Answer<Option<Bytes>> {
@@ -38,6 +44,39 @@ pub(crate) async fn next_piece(body: &mut axum::body::BodyDataStream) -> Answer<
     piece
         .transpose()
         .map_err(|e| ApiError::bad_request("Truncated", format!("the upload broke off: {e}; nothing was stored")))
+}
+
+/// Hands a body of at most `size` bytes to a thread in large pieces. Ends early, and well, when the thread has stopped, which says
+/// why.
+pub(crate) async fn gather(
+    hub: &Hub,
+    body: &mut axum::body::BodyDataStream,
+    size: u64,
+    thread: mpsc::Sender<Bytes>,
+) -> Answer<()> {
+    let mut gather = Gather::default();
+    let (mut got, mut ended) = (0, false);
+    while !ended {
+        let piece = next_piece(body).await?;
+        ended = piece.is_none();
+        let mut left = piece.as_deref().unwrap_or_default();
+        hub.metrics.received.inc_by(left.len() as u64);
+        got += left.len() as u64;
+        if got > size {
+            hub.metrics.refused_blobs.inc();
+            return Err(BlobError::Size { expected: size, got }.into());
+        }
+        loop {
+            let whole = gather.add(&mut left);
+            let Some(whole) = whole.or_else(|| ended.then(|| gather.rest()).flatten()) else {
+                break;
+            };
+            if thread.send(whole).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Receives a blob of an announced size and hash, and lets a repository use it. Bytes that are not what was announced are
@@ -58,45 +97,33 @@ pub(crate) async fn receive(hub: &Arc<Hub>, repo: i64, body: Body, size: u64, ex
         store_small(hub, repo, vec![(blob, content)]).await?;
         return Ok(blob);
     }
-    // Pieces go to a thread that hashes and one that writes, which take about as long; the queues are short, so memory
-    // stays bounded.
-    let (to_hash, mut hashed) = mpsc::channel::<Bytes>(16);
-    let hasher = tokio::task::spawn_blocking(move || -> Result<Blob, BlobError> {
-        let mut hasher = Hasher::new(size);
-        while let Some(piece) = hashed.blocking_recv() {
-            hasher.update(&piece)?;
-        }
-        hasher.finish()
-    });
-    let (to_write, mut written) = mpsc::channel::<Bytes>(16);
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
     let store = Arc::clone(&hub.blobs);
-    let writer = tokio::task::spawn_blocking(move || -> Result<Incoming, BlobError> {
+    let writer = tokio::task::spawn_blocking(move || -> Result<_, BlobError> {
         let mut incoming = store.incoming()?;
-        while let Some(piece) = written.blocking_recv() {
+        let (hasher, mut there) = (FrontHasher::new(&incoming, size)?, 0);
+        while let Some(piece) = pieces.blocking_recv() {
             incoming.write(&piece)?;
-        }
-        Ok(incoming)
-    });
-    let sent: Answer<()> = async {
-        while let Some(piece) = next_piece(&mut body).await? {
-            hub.metrics.received.inc_by(piece.len() as u64);
-            if to_hash.send(piece.clone()).await.is_err() || to_write.send(piece).await.is_err() {
-                // One of them has stopped and says why.
-                break;
+            there += piece.len() as u64;
+            if there.is_multiple_of(STEP) || there == size {
+                hasher.grown(there);
             }
         }
-        Ok(())
-    }
-    .await;
-    drop((to_hash, to_write));
-    let (hashed, written) = (
-        hasher.await.map_err(ApiError::internal)?,
-        writer.await.map_err(ApiError::internal)?,
-    );
+        if there != size {
+            return Err(BlobError::Size {
+                expected: size,
+                got: there,
+            });
+        }
+        Ok((incoming, hasher.finish()?))
+    });
+    let sent = gather(hub, &mut body, size, sender).await;
+    let written = writer.await.map_err(ApiError::internal)?;
     sent?;
-    let incoming = written?;
-    let blob = hashed.inspect_err(|_| {
-        hub.metrics.refused_blobs.inc();
+    let (incoming, blob) = written.inspect_err(|error| {
+        if matches!(error, BlobError::Size { .. }) {
+            hub.metrics.refused_blobs.inc();
+        }
     })?;
     check(hub, &blob, size, &expected)?;
     publish(hub, repo, incoming, blob).await?;

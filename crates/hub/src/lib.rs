@@ -72,6 +72,8 @@ mod error;
 mod gc;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod git;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+mod hasher;
 mod http;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod ingest;

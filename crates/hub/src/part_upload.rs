@@ -1,10 +1,11 @@
 //! A file that arrives in parts, in any order, and is hashed while it does.
 
 use crate::{
-    blobs::{BlobError, Hasher, Incoming},
+    blobs::{BlobError, Incoming},
+    hasher::FrontHasher,
     tree::Blob,
 };
-use opg_model_store::{PrefixHasher, WriteBehind};
+use opg_model_store::WriteBehind;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -23,7 +24,7 @@ pub(crate) struct PartUpload {
     each: u64,
     /// Read while a part is written; written, and emptied, at completion.
     file: Arc<RwLock<Option<Incoming>>>,
-    hasher: Arc<PrefixHasher<Hasher>>,
+    hasher: FrontHasher,
     state: Mutex<State>,
 }
 
@@ -37,10 +38,7 @@ struct State {
 impl PartUpload {
     /// A new upload of `size` bytes in parts of `each`.
     pub(crate) fn new(incoming: Incoming, size: u64, each: u64) -> Result<Self, BlobError> {
-        // More bytes than announced cannot come; fewer are found at the end.
-        let hasher = PrefixHasher::new(incoming.clone_file()?, Hasher::new(size), |hasher, bytes| {
-            let _ = hasher.update(bytes);
-        });
+        let hasher = FrontHasher::new(&incoming, size)?;
         Ok(Self {
             size,
             each,
@@ -124,11 +122,7 @@ impl PartUpload {
 
     /// The hashes of the whole. Blocks. To be called once, when no part is written any more.
     pub(crate) fn hash(&self) -> Result<Blob, BlobError> {
-        let hasher = self.hasher.finish(self.size).map_err(|source| BlobError::Io {
-            path: "an upload in parts".into(),
-            source,
-        })?;
-        hasher.finish()
+        self.hasher.finish()
     }
 }
 

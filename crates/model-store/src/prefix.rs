@@ -9,7 +9,8 @@ use std::{
     thread,
 };
 
-const BUFFER: usize = 1 << 20;
+/// Bytes that are read and hashed in turn: few enough for a processor's own cache.
+const BUFFER: usize = 256 << 10;
 
 /// Hashes the front of a file in a thread of its own as far as it is there, so that little is left to do when the last byte
 /// arrives. Bytes that are written again after they were hashed make what was hashed worthless; the file is then hashed as a

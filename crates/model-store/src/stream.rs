@@ -1,16 +1,20 @@
 //! What is read from a disk as the body of an answer.
 
+use crate::pool::Pool;
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use std::{
+    collections::VecDeque,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
 };
-use tokio::task::JoinHandle;
 
 /// Bytes of a piece. Waking a thread, and each write to a socket, costs as much as hashing many kilobytes; above this size the
 /// processor's caches lose what was read before it is sent.
 const PIECE: usize = 1 << 20;
+/// Pieces that are read before somebody asks for them. More would keep a processor from sending that has nothing to send yet.
+const AHEAD: usize = 2;
 
 /// Something whose bytes are read one after the other, and checked by whoever reads them.
 pub trait Pieces: Send + 'static {
@@ -21,60 +25,110 @@ pub trait Pieces: Send + 'static {
     fn fill(&mut self, piece: &mut [u8]) -> io::Result<usize>;
 }
 
-/// Buffers that were sent, to be filled again: fresh memory for every piece costs more than reading it.
-#[derive(Debug, Default)]
-struct Pool(Mutex<Vec<Vec<u8>>>);
-
-impl Pool {
-    fn take(&self) -> Vec<u8> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        known.unwrap_or_else(|| vec![0; PIECE])
-    }
-}
-
-/// A filled buffer on its way. It returns to its pool when it was sent.
-struct Filled {
-    buffer: Vec<u8>,
-    length: usize,
+/// What lies between the thread that reads and the task that sends.
+struct Reading<S> {
     pool: Arc<Pool>,
+    state: Mutex<State<S>>,
 }
 
-impl AsRef<[u8]> for Filled {
-    fn as_ref(&self) -> &[u8] {
-        self.buffer.get(..self.length).unwrap_or_default()
+struct State<S> {
+    /// What was read, in order; an error is the last.
+    ready: VecDeque<io::Result<Bytes>>,
+    /// Absent while a thread has it, and at its end.
+    source: Option<S>,
+    /// Nothing is read any more: everything was, or nobody wants it.
+    ended: bool,
+    /// The task that waits for a piece.
+    waiting: Option<Waker>,
+}
+
+impl<S> Reading<S> {
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Filled {
-    fn drop(&mut self) {
-        let mut pool = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.push(std::mem::take(&mut self.buffer));
+/// Wakes who waits for a piece.
+fn wake<S>(mut state: MutexGuard<'_, State<S>>) {
+    let waiting = state.waiting.take();
+    drop(state);
+    if let Some(waiting) = waiting {
+        waiting.wake();
     }
 }
 
-/// Begins to read the next piece.
-fn begin<S: Pieces>(mut source: S, pool: Arc<Pool>) -> JoinHandle<io::Result<(Bytes, S)>> {
-    tokio::task::spawn_blocking(move || {
-        let mut buffer = pool.take();
-        let length = source.fill(&mut buffer)?;
-        Ok((Bytes::from_owner(Filled { buffer, length, pool }), source))
-    })
+/// The source in the hands of a thread. Dropped with it, by a panic or because no thread could be had, it ends the answer with
+/// an error: nobody waits for ever.
+struct Turn<S> {
+    reading: Arc<Reading<S>>,
+    source: Option<S>,
 }
 
-/// The pieces of an answer. A thread is taken for each piece and not for the whole: a client that reads slowly holds none. The
-/// next piece is read while the last one is sent. An error ends the answer before its length, so that the client sees that it is
-/// not whole.
-pub fn pieces(source: impl Pieces) -> impl Stream<Item = io::Result<Bytes>> {
-    let pool = Arc::new(Pool::default());
-    let first = begin(source, Arc::clone(&pool));
-    stream::unfold(Some(first), move |next| {
-        let pool = Arc::clone(&pool);
-        async move {
-            match next?.await.map_err(io::Error::other).flatten() {
-                Ok((piece, _)) if piece.is_empty() => None,
-                Ok((piece, source)) => Some((Ok(piece), Some(begin(source, pool)))),
-                Err(error) => Some((Err(error), None)),
+impl<S: Pieces> Turn<S> {
+    /// Reads until enough is ready.
+    fn run(mut self) {
+        while let Some(source) = self.source.as_mut() {
+            let mut buffer = self.reading.pool.take();
+            let piece = match source.fill(&mut buffer) {
+                Ok(0) => None,
+                Ok(length) => Some(Ok(self.reading.pool.lend(buffer, length))),
+                Err(error) => Some(Err(error)),
+            };
+            let mut state = self.reading.state();
+            state.ended = !matches!(piece, Some(Ok(_)));
+            state.ready.extend(piece);
+            if state.ended || state.ready.len() >= AHEAD {
+                state.source = self.source.take();
             }
+            wake(state);
+        }
+    }
+}
+
+impl<S> Drop for Turn<S> {
+    fn drop(&mut self) {
+        if self.source.is_some() {
+            let mut state = self.reading.state();
+            state.ended = true;
+            state
+                .ready
+                .push_back(Err(io::Error::other("the thread that read is gone")));
+            wake(state);
+        }
+    }
+}
+
+/// The pieces of an answer. A thread reads some of them ahead and is then free: a client that reads slowly holds none. An error
+/// ends the answer before its length, so that the client sees that it is not whole.
+pub fn pieces(source: impl Pieces) -> impl Stream<Item = io::Result<Bytes>> {
+    let reading = Arc::new(Reading {
+        pool: Pool::new(PIECE),
+        state: Mutex::new(State {
+            ready: VecDeque::new(),
+            source: Some(source),
+            ended: false,
+            waiting: None,
+        }),
+    });
+    stream::poll_fn(move |context| {
+        let mut state = reading.state();
+        let piece = state.ready.pop_front();
+        if piece.is_none() && !state.ended {
+            state.waiting = Some(context.waker().clone());
+        }
+        let source = (!state.ended).then(|| state.source.take()).flatten();
+        let ended = state.ended;
+        drop(state);
+        if source.is_some() {
+            let turn = Turn {
+                reading: Arc::clone(&reading),
+                source,
+            };
+            tokio::task::spawn_blocking(move || turn.run());
+        }
+        match piece {
+            None if !ended => Poll::Pending,
+            piece => Poll::Ready(piece),
         }
     })
 }
@@ -83,7 +137,10 @@ pub fn pieces(source: impl Pieces) -> impl Stream<Item = io::Result<Bytes>> {
 mod tests {
     use super::*;
     use futures::StreamExt as _;
-    use std::collections::VecDeque;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     /// Gives pieces of these sizes, then its end or an error.
     struct Given {
@@ -152,6 +209,59 @@ mod tests {
                 assert!(piece.iter().all(|byte| byte == n), "piece {n}");
             }
         }
-        assert!(addresses.len() <= 5 + 2, "{} buffers", addresses.len());
+        assert!(addresses.len() <= 5 + AHEAD + 1, "{} buffers", addresses.len());
+    }
+
+    /// Panics at its third piece.
+    struct Panics(u8);
+
+    impl Pieces for Panics {
+        fn fill(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            assert!(self.0 < 3, "as it should");
+            Ok(1)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_ends_the_answer_with_an_error() {
+        let all: Vec<bool> = pieces(Panics(0)).map(|piece| piece.is_ok()).collect().await;
+        assert_eq!(all, [true, true, false]);
+    }
+
+    /// Counts how often it was read.
+    struct Counts(Arc<AtomicUsize>);
+
+    impl Pieces for Counts {
+        fn fill(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(1)
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_a_slow_client_may_leave_lying() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut stream = std::pin::pin!(pieces(Counts(Arc::clone(&count))));
+        for taken in 0..5 {
+            while count.load(Ordering::SeqCst) < taken + AHEAD && taken > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(count.load(Ordering::SeqCst) <= taken + AHEAD, "{taken}");
+            stream.next().await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_ends_with_its_answer() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut stream = Box::pin(pieces(Counts(Arc::clone(&count))));
+        stream.next().await.unwrap().unwrap();
+        drop(stream);
+        while Arc::strong_count(&count) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(count.load(Ordering::SeqCst) <= 1 + AHEAD);
     }
 }

@@ -1,9 +1,9 @@
 //! One large file up and down, against the disk and the loopback device in the same run.
 
 use crate::{
-    process::Hub,
+    process::{Hub, cpu},
     report::{Bar, Report},
-    setting,
+    setting, socket,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -16,18 +16,17 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 const PIECE: usize = 1 << 20;
 const ROUNDS: u64 = 5;
 /// Runs in a round of what touches no disk: its first run finds buffers and sockets cold.
-const TIMES: usize = 3;
+const TIMES: usize = 5;
 
-/// The file's piece of a number: noise, no two alike. Made once and then only stamped, so that making it costs nothing.
-fn piece(noise: &mut [u8], n: u64) -> Bytes {
+/// Makes noise the piece of a number, so that no two are alike. It is made once and then only stamped, so that it costs nothing.
+fn stamp(noise: &mut [u8], n: u64) {
     noise[..8].copy_from_slice(&n.to_le_bytes());
-    Bytes::copy_from_slice(noise)
 }
 
 fn noise() -> Vec<u8> {
@@ -44,13 +43,9 @@ fn rate(bytes: u64, start: Instant) -> f64 {
 }
 
 fn write_disk(path: &Path, pieces: u64) -> f64 {
-    let mut noise = noise();
     let start = Instant::now();
     let mut file = File::create(path).expect("a file");
-    for n in 0..pieces {
-        noise[..8].copy_from_slice(&n.to_le_bytes());
-        file.write_all(&noise).expect("space on the disk");
-    }
+    stamped(0, 0, pieces, |piece| file.write_all(piece).expect("space on the disk"));
     file.sync_all().expect("a flush");
     rate(pieces * PIECE as u64, start)
 }
@@ -101,18 +96,13 @@ fn forget(path: &Path) -> bool {
     dd.is_ok_and(|status| status.success())
 }
 
-/// The one file of the hub's blobs.
-fn blob(data: &Path) -> PathBuf {
-    let mut path = data.join("data/blobs");
+/// The one file below a directory.
+fn only(directory: &Path) -> Option<PathBuf> {
+    let mut path = directory.to_owned();
     while path.is_dir() {
-        path = std::fs::read_dir(&path)
-            .expect("blobs")
-            .next()
-            .expect("a blob")
-            .expect("a blob")
-            .path();
+        path = std::fs::read_dir(&path).ok()?.next()?.ok()?.path();
     }
-    path
+    Some(path)
 }
 
 /// What one round measures: MB/s but where said.
@@ -123,11 +113,13 @@ struct Round {
     read: f64,
     wire: f64,
     up: f64,
+    up_reqwest: f64,
     parts: f64,
     down: f64,
     down_cold: f64,
     down_reqwest: f64,
-    /// Seconds.
+    /// Seconds. The least is what raw disk, raw loopback and the three hashes take together.
+    cpu_least: f64,
     cpu_up: f64,
     cpu_down: f64,
     /// MiB.
@@ -148,56 +140,79 @@ fn median(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
 async fn round(dir: &Path, run: u64, pieces: u64) -> (Round, bool) {
     let size = pieces * PIECE as u64;
     let raw = dir.join("raw");
+    let before = cpu("self");
     let disk = write_disk(&raw, pieces);
+    let cpu_disk = cpu("self") - before;
     let read = read_disk(&raw, pieces);
     std::fs::remove_file(&raw).expect("its removal");
-    let mut forgotten = true;
+    let mut forgotten = false;
+    let before = cpu("self");
+    let wire = middle_of((0..TIMES).map(|_| loopback(pieces)).collect());
+    let cpu_wire = (cpu("self") - before) / TIMES as f64;
     let mut round = Round {
         disk,
         read,
-        wire: middle_of((0..TIMES).map(|_| loopback(pieces)).collect()),
+        wire,
         ..Round::default()
     };
     // Each file is new: a known one is not sent at all.
-    for multipart in [false, true] {
+    for (n, sent) in (0..).zip([Sent::Whole, Sent::Parts, Sent::Reqwest]) {
         let data = tempfile::tempdir_in(dir).expect("a directory");
         let hub = Hub::start(data.path()).await;
         let id = hub.create("large").await;
-        let shift = run * 2 + u64::from(multipart);
+        let shift = run * 3 + n;
+        let before = cpu("self");
         let oid = oid(shift, pieces);
+        let cpu_hashes = cpu("self") - before;
         let before = hub.cpu();
-        let speed = upload(&hub, &id, &oid, shift, pieces, multipart).await;
-        if multipart {
-            round.parts = speed;
-        } else {
-            round.up = speed;
-            round.cpu_up = hub.cpu() - before;
-            let lines = [
-                json!({"key": "header", "value": {"summary": "large"}}),
-                json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
-            ];
-            hub.commit(&id, &lines).await;
-            let before = hub.cpu();
-            let mut downloads = Vec::new();
-            for _ in 0..TIMES {
-                downloads.push(download(&hub, &id, size).await);
+        let speed = upload(&hub, &id, &oid, shift, pieces, sent).await;
+        match sent {
+            Sent::Whole => {
+                round.up = speed;
+                round.cpu_up = hub.cpu() - before;
+                round.cpu_least = cpu_disk + cpu_wire + cpu_hashes;
+                let lines = [
+                    json!({"key": "header", "value": {"summary": "large"}}),
+                    json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
+                ];
+                hub.commit(&id, &lines).await;
+                forgotten = downloads(&hub, &id, data.path(), pieces, &mut round).await;
             }
-            round.cpu_down = (hub.cpu() - before) / TIMES as f64;
-            round.down = middle_of(downloads);
-            round.down_reqwest = download_by_reqwest(&hub, &id, size).await;
-            // What lies below a virtual disk may remember what it was read once: the first time is not counted.
-            let blob = blob(data.path());
-            forgotten &= forget(&blob);
-            read_disk(&blob, pieces);
-            forget(&blob);
-            round.down_cold = download(&hub, &id, size).await;
-            forget(&blob);
-            round.cold = read_disk(&blob, pieces);
+            Sent::Parts => round.parts = speed,
+            Sent::Reqwest => round.up_reqwest = speed,
         }
         round.peak = round.peak.max(hub.peak());
         hub.stop();
     }
     (round, forgotten)
+}
+
+/// The hub's one file, down. Answers whether it could be taken out of the page cache.
+async fn downloads(hub: &Hub, id: &str, data: &Path, pieces: u64, round: &mut Round) -> bool {
+    let size = pieces * PIECE as u64;
+    // The hub makes the file's hash tree after the commit, once in its life.
+    let tree = Instant::now();
+    while only(&data.join("data/outboards")).is_none_or(|path| path.extension().is_some()) {
+        assert!(tree.elapsed().as_secs() < 60, "a hash tree");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = hub.cpu();
+    let mut downloads = Vec::new();
+    for _ in 0..TIMES {
+        downloads.push(download(hub, id, size).await);
+    }
+    round.cpu_down = (hub.cpu() - before) / TIMES as f64;
+    round.down = middle_of(downloads);
+    round.down_reqwest = download_by_reqwest(hub, id, size).await;
+    // What lies below a virtual disk may remember what it was read once: the first time is not counted.
+    let blob = only(&data.join("data/blobs")).expect("a blob");
+    let forgotten = forget(&blob);
+    read_disk(&blob, pieces);
+    forget(&blob);
+    round.down_cold = download(hub, id, size).await;
+    forget(&blob);
+    round.cold = read_disk(&blob, pieces);
+    forgotten
 }
 
 pub(crate) async fn run(report: &mut Report) {
@@ -227,6 +242,7 @@ pub(crate) async fn run(report: &mut Report) {
     speed("raw read of what is in memory", |r| r.read);
     speed("raw loopback", |r| r.wire);
     speed("upload, whole", |r| r.up);
+    speed("upload, whole, by reqwest", |r| r.up_reqwest);
     speed("upload, parts of 64 MiB, two at a time", |r| r.parts);
     if cold {
         speed("download from the disk", |r| r.down_cold);
@@ -246,9 +262,34 @@ pub(crate) async fn run(report: &mut Report) {
         });
     }
     share("download of what is in memory, of loopback", |r| r.down / r.wire);
-    let mut cpu = |name: &str, value: fn(&Round) -> f64| report.value(name, "s/GB", middle(value) / gigabytes, None);
-    cpu("processor time of the hub for an upload", |r| r.cpu_up);
-    cpu("processor time of the hub for a download", |r| r.cpu_down);
+    let mut time = |name: &str, value: fn(&Round) -> f64| report.value(name, "s/GB", middle(value) / gigabytes, None);
+    time("processor time of the hub for an upload", |r| r.cpu_up);
+    time("processor time of the hub for a download", |r| r.cpu_down);
+    time(
+        "processor time of raw disk, raw loopback and three hashes together",
+        |r| r.cpu_least,
+    );
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let allowed = |r: &Round| size as f64 / 1e6 * processors as f64 / r.cpu_least;
+    let of_allowed = |value: fn(&Round) -> f64| 100.0 * median(&rounds, |r| value(r) / allowed(r));
+    report.value(
+        "what the processors allow an upload",
+        "MB/s",
+        median(&rounds, allowed),
+        None,
+    );
+    report.value(
+        "upload, whole, of what the processors allow",
+        "%",
+        of_allowed(|r| r.up),
+        None,
+    );
+    report.value(
+        "upload, parts, of what the processors allow",
+        "%",
+        of_allowed(|r| r.parts),
+        None,
+    );
     report.value(
         "peak memory of the hub over both",
         "MiB",
@@ -258,53 +299,79 @@ pub(crate) async fn run(report: &mut Report) {
     report.note(format!(
         "files: {size} bytes, middle of {ROUNDS} rounds in which raw figures and the hub's take turns, shares within a round, in each round the middle of {TIMES} runs over loopback and of downloads from memory; client and hub on \
          the same {} cores; raw loopback is one sender and one receiver that do nothing else; every upload is hashed three times (SHA-256, \
-         BLAKE3, git) and flushed before it is acknowledged, every download is hashed while it is sent, and read from a plain socket but \
-         where reqwest is named; for reads from the disk the hub's own file is taken out of the page cache first (dd, nocache), once for the hub \
-         and once for the raw read, after a first one that is not counted",
-        std::thread::available_parallelism().map_or(1, usize::from)
+         BLAKE3, git) and flushed before it is acknowledged, every download is hashed while it is sent; files are sent and read through plain sockets but \
+         where reqwest is named; downloads begin when the hub has made the file's hash tree; for reads from the disk the hub's own file is taken out of the page cache first (dd, nocache), once for the hub \
+         and once for the raw read, after a first one that is not counted; the processors allow an upload what they reach if they do nothing but \
+         sending and receiving, hashing three times and writing, each as fast as alone, and never wait",
+        processors
     ));
 }
 
 /// SHA-256 of the file of a shift.
 fn oid(shift: u64, pieces: u64) -> String {
-    let mut noise = noise();
     let mut hasher = Hasher::new(pieces * PIECE as u64);
-    for n in 0..pieces {
-        hasher
-            .update(&piece(&mut noise, n + (shift << 32)))
-            .expect("the announced size");
-    }
+    stamped(shift, 0, pieces, |piece| {
+        hasher.update(piece).expect("the announced size")
+    });
     hex::encode(hasher.finish().expect("the announced size").sha256)
 }
 
-fn body(shift: u64, from: u64, to: u64) -> reqwest::Body {
+/// How a file is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    Parts,
+    /// Whole, by the client that `opg models push` uses.
+    Reqwest,
+}
+
+/// The pieces `from..to` of the file of a shift, one after the other.
+fn stamped(shift: u64, from: u64, to: u64, mut each: impl FnMut(&[u8])) {
     let mut noise = noise();
-    let pieces = (from..to).map(move |n| Ok::<_, std::io::Error>(piece(&mut noise, n + (shift << 32))));
-    reqwest::Body::wrap_stream(futures::stream::iter(pieces))
+    for n in from..to {
+        stamp(&mut noise, n + (shift << 32));
+        each(&noise);
+    }
+}
+
+/// Sends pieces over a plain socket and returns the tag of what was stored.
+async fn put(url: String, shift: u64, from: u64, to: u64) -> Option<String> {
+    let send = tokio::task::spawn_blocking(move || {
+        socket::put(&url, (to - from) * PIECE as u64, |stream| {
+            stamped(shift, from, to, |piece| stream.write_all(piece).expect("a reader"));
+        })
+    });
+    send.await.expect("an upload")
 }
 
 /// Sends a file and returns MB/s until it is acknowledged.
-async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, multipart: bool) -> f64 {
+async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, sent: Sent) -> f64 {
     let size = pieces * PIECE as u64;
     let start = Instant::now();
-    let transfers = if multipart {
-        vec!["basic", "multipart"]
+    let transfers: &[&str] = if sent == Sent::Parts {
+        &["basic", "multipart"]
     } else {
-        vec!["basic"]
+        &["basic"]
     };
-    let action = hub.batch(id, (oid, size), &transfers).await;
+    let action = hub.batch(id, (oid, size), transfers).await;
     let href = action["href"].as_str().expect("a link");
-    if !multipart {
-        let sent = hub
-            .http
-            .put(href)
-            .header("content-length", size)
-            .body(body(shift, 0, pieces))
-            .send()
-            .await
-            .expect("an answer");
-        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap_or_default());
-        return rate(size, start);
+    match sent {
+        Sent::Whole => {
+            put(href.to_owned(), shift, 0, pieces).await;
+            return rate(size, start);
+        }
+        Sent::Reqwest => {
+            let mut noise = noise();
+            let body = (0..pieces).map(move |n| {
+                stamp(&mut noise, n + (shift << 32));
+                Ok::<_, std::io::Error>(Bytes::copy_from_slice(&noise))
+            });
+            let body = reqwest::Body::wrap_stream(futures::stream::iter(body));
+            let sent = hub.http.put(href).header("content-length", size).body(body).send();
+            sent.await.expect("an answer").error_for_status().expect("an upload");
+            return rate(size, start);
+        }
+        Sent::Parts => {}
     }
     let header = action["header"].as_object().expect("parts");
     let each: u64 = header["chunk_size"]
@@ -317,69 +384,31 @@ async fn upload(hub: &Hub, id: &str, oid: &str, shift: u64, pieces: u64, multipa
         let url = header[&part.to_string()].as_str().expect("a link").to_owned();
         let (from, to) = ((part - 1) * step, (part * step).min(pieces));
         async move {
-            let sent = hub
-                .http
-                .put(url)
-                .header("content-length", (to - from) * PIECE as u64)
-                .body(body(shift, from, to))
-                .send()
-                .await
-                .expect("an answer");
-            assert!(sent.status().is_success());
-            let tag = sent.headers()["etag"].to_str().expect("a tag").to_owned();
+            let tag = put(url, shift, from, to).await.expect("a tag");
             json!({"partNumber": part, "etag": tag})
         }
     });
     let mut done: Vec<Value> = parts.buffer_unordered(2).collect().await;
     done.sort_by_key(|part| part["partNumber"].as_u64());
-    let complete = hub
-        .http
-        .post(href)
-        .json(&json!({"oid": oid, "parts": done}))
-        .send()
+    let complete = hub.http.post(href).json(&json!({"oid": oid, "parts": done})).send();
+    complete
         .await
-        .expect("an answer");
-    assert!(
-        complete.status().is_success(),
-        "{}",
-        complete.text().await.unwrap_or_default()
-    );
+        .expect("an answer")
+        .error_for_status()
+        .expect("an upload");
     rate(size, start)
 }
 
 /// Reads a file to its end over a plain socket, as the raw loopback is read, comparing nothing, and returns MB/s.
 async fn download(hub: &Hub, id: &str, size: u64) -> f64 {
-    let address = hub.url.trim_start_matches("http://").to_owned();
-    let head = format!(
-        "GET /{id}/resolve/main/large.bin HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
-        hub.token.token
+    let (url, token) = (
+        format!("{}/{id}/resolve/main/large.bin", hub.url),
+        hub.token.token.clone(),
     );
-    let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; PIECE];
-        let start = Instant::now();
-        let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.write_all(head.as_bytes()).expect("a reader");
-        let (mut got, mut body) = (0, None);
-        loop {
-            let n = stream.read(&mut buffer[got..]).expect("bytes");
-            match &mut body {
-                _ if n == 0 => break,
-                Some(total) => *total += n as u64,
-                None => {
-                    got += n;
-                    let Some(end) = buffer[..got].windows(4).position(|end| end == b"\r\n\r\n") else {
-                        continue;
-                    };
-                    assert!(buffer.starts_with(b"HTTP/1.1 200"));
-                    body = Some((got - end - 4) as u64);
-                    got = 0;
-                }
-            }
-        }
-        assert_eq!(body, Some(size));
-        rate(size, start)
-    });
-    read.await.expect("a download")
+    let start = Instant::now();
+    let read = tokio::task::spawn_blocking(move || socket::get(&url, &token));
+    assert_eq!(read.await.expect("a download"), size);
+    rate(size, start)
 }
 
 /// The same by the client that nodes use.

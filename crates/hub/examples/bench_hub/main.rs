@@ -16,6 +16,7 @@ mod files;
 mod many;
 mod process;
 mod report;
+mod socket;
 
 use report::Report;
 

@@ -15,6 +15,20 @@ pub(crate) struct Hub {
     pub(crate) token: client::Token,
 }
 
+/// Seconds of processor time that a process (`self` for this one) used until now.
+pub(crate) fn cpu(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("/proc");
+    // After the name in parentheses: state is the first, user and system time are the 12th and 13th.
+    let rest = stat.rsplit_once(") ").expect("a name").1;
+    let ticks: f64 = rest
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<f64>().expect("ticks"))
+        .sum();
+    ticks / 100.0
+}
+
 impl Hub {
     /// Starts the hub that was built beside this program.
     pub(crate) async fn start(dir: &Path) -> Self {
@@ -76,16 +90,7 @@ impl Hub {
 
     /// Seconds of processor time that it used until now.
     pub(crate) fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("/proc");
-        // After the name in parentheses: state is the first, user and system time are the 12th and 13th.
-        let rest = stat.rsplit_once(") ").expect("a name").1;
-        let ticks: f64 = rest
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|n| n.parse::<f64>().expect("ticks"))
-            .sum();
-        ticks / 100.0
+        cpu(&self.child.id().to_string())
     }
 
     /// Sends JSON as the account, and returns the answer.

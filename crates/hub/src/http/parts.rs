@@ -92,43 +92,27 @@ pub(super) async fn put(
             "this upload is complete already",
         )
     })?;
-    let (sender, mut pieces) = mpsc::channel::<Bytes>(16);
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(ingest::QUEUE);
     // The thread has the right to write and not this request, which ends when the client leaves.
-    let writer = tokio::task::spawn_blocking(move || -> std::io::Result<(u64, String)> {
+    let writer = tokio::task::spawn_blocking(move || -> Answer<String> {
         let mut hasher = blake3::Hasher::new();
-        let mut written = 0;
+        let mut got = 0;
         while let Some(piece) = pieces.blocking_recv() {
-            if written + piece.len() as u64 > size {
-                return Ok((written + piece.len() as u64, String::new()));
-            }
-            writing.write_at(&piece, start + written)?;
+            writing.write_at(&piece, start + got).map_err(ApiError::internal)?;
             hasher.update(&piece);
-            written += piece.len() as u64;
+            got += piece.len() as u64;
+        }
+        if got != size {
+            return Err(BlobError::Size { expected: size, got }.into());
         }
         let tag = hasher.finalize().to_hex().to_string();
-        if written == size {
-            writing.finish(tag.clone());
-        }
-        Ok((written, tag))
+        writing.finish(tag.clone());
+        Ok(tag)
     });
-    let mut body = body.into_data_stream();
-    let sent: Answer<()> = async {
-        while let Some(piece) = ingest::next_piece(&mut body).await? {
-            hub.metrics.received.inc_by(piece.len() as u64);
-            if sender.send(piece).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    }
-    .await;
-    drop(sender);
-    let written = writer.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let sent = ingest::gather(&hub, &mut body.into_data_stream(), size, sender).await;
+    let written = writer.await.map_err(ApiError::internal)?;
     sent?;
-    let (got, tag) = written;
-    if got != size {
-        return Err(BlobError::Size { expected: size, got }.into());
-    }
+    let tag = written?;
     Ok(([(header::ETAG, format!("\"{tag}\""))], Json(json!({"part": part}))))
 }
 
