@@ -11,6 +11,8 @@ use std::{
 
 /// Bytes that are read and hashed in turn: few enough for a processor's own cache.
 const BUFFER: usize = 256 << 10;
+/// Bytes after which a thread looks whether anybody still wants the hash.
+const TURN: u64 = 32 << 20;
 
 /// Hashes the front of a file in a thread of its own as far as it is there, so that little is left to do when the last byte
 /// arrives. Bytes that are written again after they were hashed make what was hashed worthless; the file is then hashed as a
@@ -130,6 +132,10 @@ impl<H: Clone + Send + Sync + 'static> Lent<H> {
     fn run(mut self) {
         let mut buffer = vec![0; BUFFER];
         loop {
+            // The upload was given up: its file, which has no name any more, must not be kept until all of it is hashed.
+            if Arc::strong_count(&self.of) == 1 {
+                return;
+            }
             let mut state = self.of.state();
             state.hashed = self.at;
             // Decided under the lock: what arrives later finds the hasher there.
@@ -139,7 +145,7 @@ impl<H: Clone + Send + Sync + 'static> Lent<H> {
                 self.of.returned.notify_all();
                 return;
             }
-            let to = state.there;
+            let to = state.there.min(self.at.saturating_add(TURN));
             drop(state);
             let Some(mut hasher) = self.hasher.take() else { return };
             // An error is met again, and said, at the end.
@@ -231,6 +237,26 @@ mod tests {
         }
         assert!(stale > 20, "parts came again after they could be hashed: {stale}");
         assert!(ahead > 20, "something was hashed before the end: {ahead}");
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_hashed_to_its_end() {
+        static HASHED: AtomicU64 = AtomicU64::new(0);
+        let file = tempfile::tempfile().unwrap();
+        // Holes: they take no room.
+        let size = 40 * TURN;
+        file.set_len(size).unwrap();
+        let hasher = PrefixHasher::new(file, (), |(), bytes| {
+            thread::sleep(std::time::Duration::from_micros(100));
+            HASHED.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        });
+        let left = Arc::downgrade(&hasher);
+        hasher.grown(size);
+        drop(hasher);
+        while left.strong_count() > 0 {
+            thread::yield_now();
+        }
+        assert!(HASHED.load(Ordering::SeqCst) <= TURN);
     }
 
     #[test]
