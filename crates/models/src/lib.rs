@@ -45,6 +45,6 @@ pub mod onnx;
 pub mod protobuf;
 pub mod tokenizer;
 
-pub use hasher::{FileHasher, GitId};
+pub use hasher::{FileHasher, GitId, ShaHasher};
 pub use manifest::{FileEntry, Format, MANIFEST_LIMIT, Manifest, ManifestError, ManifestVersion};
 pub use opg_primitives::ids::ModelRoot;
