@@ -1,18 +1,18 @@
 //! Content-addressed files on disk, or in a bucket.
 //!
-//! A blob is written to `incoming/` while it is hashed, flushed, and then renamed to `blobs/aa/bb/<sha256>`: it is there
-//! whole or not at all. With a bucket it is uploaded instead, and the file removed. Whatever lies in `incoming/` at start-up is of uploads that ended with the process. A published
-//! file is read-only and never written again.
+//! A blob is written to `incoming/`, past the page cache where that works, while it is hashed, flushed, and then renamed to
+//! `blobs/aa/bb/<sha256>`: it is there whole or not at all. With a bucket it is uploaded instead, and the file removed. Whatever
+//! lies in `incoming/` at start-up is of uploads that ended with the process. A published file is read-only and never written again.
 
 use crate::{
     bucket::Bucket,
     tree::{Blob, Hash},
 };
-use bytes::Bytes;
 use opg_model_store::WriteBehind;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -72,6 +72,14 @@ pub enum BlobError {
     },
 }
 
+impl BlobError {
+    /// What is received could not be stored or read back.
+    pub(crate) fn upload(source: io::Error) -> Self {
+        let path = "an upload".into();
+        Self::Io { path, source }
+    }
+}
+
 /// Fails unless a blob has the announced hash.
 ///
 /// # Errors
@@ -97,7 +105,7 @@ pub struct BlobStore {
     bucket: Option<Arc<Bucket>>,
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> BlobError + '_ {
+fn at(path: &Path) -> impl Fn(io::Error) -> BlobError + '_ {
     |source| BlobError::Io {
         path: path.to_owned(),
         source,
@@ -258,11 +266,12 @@ impl BlobStore {
             .map_err(at(&path))?;
         // What goes to a bucket need not reach this disk.
         let behind = match &self.bucket {
-            None => Some(WriteBehind::new(file.try_clone().map_err(at(&path))?)),
+            None => Some(WriteBehind::at(file.try_clone().map_err(at(&path))?, &path)),
             Some(_) => None,
         };
         Ok(Incoming {
             file,
+            length: 0,
             behind,
             path: Some(path),
         })
@@ -360,18 +369,9 @@ impl BlobStore {
     /// [`BlobError`]: not readable, or not the bytes of its name.
     pub fn verify(&self, sha256: &Hash) -> Result<Blob, BlobError> {
         let path = self.path(sha256);
-        let mut file = File::open(&path).map_err(at(&path))?;
+        let file = File::open(&path).map_err(at(&path))?;
         let size = file.metadata().map_err(at(&path))?.len();
-        let mut hasher = Hasher::new(size);
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            let n = file.read(&mut buffer).map_err(at(&path))?;
-            let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else {
-                break;
-            };
-            hasher.update(bytes)?;
-        }
-        let blob = hasher.finish()?;
+        let blob = Hasher::new(size).read(file, at(&path))?;
         expect_hash(&blob, sha256)?;
         Ok(blob)
     }
@@ -381,6 +381,8 @@ impl BlobStore {
 #[derive(Debug)]
 pub struct Incoming {
     file: File,
+    /// Bytes that were appended.
+    length: u64,
     behind: Option<Arc<WriteBehind>>,
     path: Option<PathBuf>,
 }
@@ -413,16 +415,17 @@ impl Incoming {
         self.file.try_clone().map_err(at(&path))
     }
 
-    /// Appends bytes.
+    /// Appends bytes. Pieces of a [`Gather`](opg_model_store::Gather) go past the page cache.
     ///
     /// # Errors
     /// [`BlobError::Io`].
-    pub fn write(&mut self, bytes: &Bytes) -> Result<(), BlobError> {
-        let path = self.path.clone().unwrap_or_default();
-        self.file.write_all(bytes).map_err(at(&path))?;
-        if let Some(behind) = &self.behind {
-            behind.wrote(bytes.len() as u64);
-        }
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        let written = match &self.behind {
+            Some(behind) => behind.write_past_cache(bytes, self.length),
+            None => self.file.write_all_at(bytes, self.length),
+        };
+        written.map_err(at(self.path.as_deref().unwrap_or(Path::new(""))))?;
+        self.length += bytes.len() as u64;
         Ok(())
     }
 
@@ -455,11 +458,11 @@ mod tests {
     fn a_blob_is_published_whole_and_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = BlobStore::open(dir.path()).unwrap();
-        let content = Bytes::from_static(b"hello");
+        let content = b"hello";
         let mut hasher = Hasher::new(5);
         let mut incoming = store.incoming().unwrap();
-        incoming.write(&content).unwrap();
-        hasher.update(&content).unwrap();
+        incoming.write(content).unwrap();
+        hasher.update(content).unwrap();
         let blob = hasher.finish().unwrap();
         assert_eq!(blob, describe(b"hello"));
         // Known answers: sha256sum, b3sum, git hash-object.
@@ -480,7 +483,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = BlobStore::open(dir.path()).unwrap();
         let mut incoming = store.incoming().unwrap();
-        incoming.write(&Bytes::from_static(b"half")).unwrap();
+        incoming.write(b"half").unwrap();
         let _left = std::mem::ManuallyDrop::new(incoming);
         assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 1);
         drop(store);

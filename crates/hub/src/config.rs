@@ -131,6 +131,11 @@ pub struct ChainConfig {
     pub rpc: Vec<String>,
 }
 
+/// Most parts of an upload.
+const PARTS: u64 = 1_000;
+/// Largest `part_bytes`.
+const PART_LIMIT: u64 = 1 << 40;
+
 /// Bounds on what one client, or all of them, can make the hub do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -147,7 +152,8 @@ pub struct Limits {
     pub commit_operations: usize,
     /// Most files of a revision.
     pub files: usize,
-    /// Size of an upload's part, bytes; files above it are uploaded in parts.
+    /// Least size of an upload's part, bytes; files above it are uploaded in parts. Parts are of a power of two, and larger where
+    /// there would be more than 1,000.
     pub part_bytes: u64,
     /// Most bytes that an account may store, in all its name spaces; 0 for no bound.
     pub owner_bytes: u64,
@@ -178,7 +184,7 @@ impl Default for Limits {
             commit_bytes: 256 << 20,
             commit_operations: 20_000,
             files: 100_000,
-            part_bytes: 64 << 20,
+            part_bytes: 16 << 20,
             owner_bytes: 0,
             owner_repos: 10_000,
             account_requests: 6_000,
@@ -189,6 +195,17 @@ impl Default for Limits {
             garbage_hours: 24,
             shutdown_seconds: 30,
         }
+    }
+}
+
+impl Limits {
+    /// Size of a part of a file, bytes. Each part is a link in the answer that announces them, so they are not too many; by its size
+    /// it is a subtree of the file's BLAKE3.
+    pub(crate) fn part_of(&self, file: u64) -> u64 {
+        // Cannot overflow: a thousandth of any number, or less than the limit.
+        file.div_ceil(PARTS)
+            .max(self.part_bytes.min(PART_LIMIT))
+            .next_power_of_two()
     }
 }
 
@@ -300,11 +317,8 @@ impl HubConfig {
         self.place("hub.sqlite")?;
         self.blobs.as_ref().map_or(Ok(()), crate::bucket::check)?;
         let limits = &self.limits;
-        if limits.part_bytes < 1 << 20 {
-            return no("limits.part_bytes", "must be at least 1048576");
-        }
-        if limits.file_bytes / limits.part_bytes >= 10_000 {
-            return no("limits.file_bytes", "must be less than 10000 parts");
+        if !(1 << 20..=PART_LIMIT).contains(&limits.part_bytes) {
+            return no("limits.part_bytes", "must be at least 1048576, and at most 2^40");
         }
         if limits.large_bytes > limits.regular_bytes || limits.regular_bytes > limits.commit_bytes {
             return no("limits", "must have large_bytes <= regular_bytes <= commit_bytes");

@@ -12,17 +12,8 @@ pub type Oid = [u8; 20];
 /// Id of an object of a type and content.
 #[must_use]
 pub fn object(kind: &str, body: &[u8]) -> Oid {
-    let mut hasher = header(kind, body.len() as u64);
-    hasher.update(body);
-    hasher.finalize().into()
-}
-
-/// A hasher that saw an object's header, for content that comes in pieces.
-#[must_use]
-pub fn header(kind: &str, size: u64) -> Sha1 {
-    let mut hasher = Sha1::new();
-    hasher.update(format!("{kind} {size}\0").as_bytes());
-    hasher
+    let header = format!("{kind} {}\0", body.len());
+    Sha1::new().chain_update(header).chain_update(body).finalize().into()
 }
 
 /// The pointer file that stands for a large file in a git tree.

@@ -1,64 +1,22 @@
 //! The three hashes of a blob.
 
 use crate::{
-    blobs::{BlobError, Incoming},
-    git,
+    blobs::{BlobError, CHUNK},
     tree::Blob,
 };
-use opg_model_store::PrefixHasher;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
-use std::{io, sync::Arc};
+use blake3::hazmat::{
+    ChainingValue, HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
+use opg_models::ShaHasher;
+use std::io::{self, Read};
 
-/// BLAKE3 and git's id of content that comes in pieces. Together they take about as long as SHA-256, so that two threads can
-/// share the work.
-#[derive(Clone)]
-pub(crate) struct Others {
-    blake3: blake3::Hasher,
-    git: Sha1,
-}
-
-impl Others {
-    /// For content of an announced size: git's id needs it first.
-    fn new(size: u64) -> Self {
-        Self {
-            blake3: blake3::Hasher::new(),
-            git: git::header("blob", size),
-        }
-    }
-
-    /// Adds the next bytes.
-    fn update(&mut self, bytes: &[u8]) {
-        self.blake3.update(bytes);
-        self.git.update(bytes);
-    }
-
-    /// The blob of these hashes. It is wrong if not all of `size` bytes came.
-    fn finish(self, sha256: Sha256, size: u64) -> Blob {
-        Blob {
-            sha256: sha256.finalize().into(),
-            blake3: self.blake3.finalize().into(),
-            git: self.git.finalize().into(),
-            size,
-        }
-    }
-}
-
-/// The three hashes of content that comes in pieces.
-#[derive(Clone)]
+/// The three hashes of content of an announced size that comes in pieces.
+#[derive(Debug, Clone)]
 pub struct Hasher {
-    sha256: Sha256,
-    others: Others,
+    shas: ShaHasher,
+    blake3: blake3::Hasher,
     announced: u64,
     size: u64,
-}
-
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hasher")
-            .field("size", &self.size)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Hasher {
@@ -66,17 +24,10 @@ impl Hasher {
     #[must_use]
     pub fn new(size: u64) -> Self {
         Self {
-            sha256: Sha256::new(),
-            others: Others::new(size),
+            shas: ShaHasher::new(size),
+            blake3: blake3::Hasher::new(),
             announced: size,
             size: 0,
-        }
-    }
-
-    fn wrong_size(&self) -> BlobError {
-        BlobError::Size {
-            expected: self.announced,
-            got: self.size,
         }
     }
 
@@ -87,10 +38,10 @@ impl Hasher {
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         if self.size > self.announced {
-            return Err(self.wrong_size());
+            return Err(wrong_size(self.announced, self.size));
         }
-        self.sha256.update(bytes);
-        self.others.update(bytes);
+        self.shas.update(bytes);
+        self.blake3.update(bytes);
         Ok(())
     }
 
@@ -100,66 +51,122 @@ impl Hasher {
     /// [`BlobError::Size`] if bytes are missing.
     pub fn finish(self) -> Result<Blob, BlobError> {
         if self.size != self.announced {
-            return Err(self.wrong_size());
+            return Err(wrong_size(self.announced, self.size));
         }
-        Ok(self.others.finish(self.sha256, self.size))
-    }
-}
-
-/// Hashes a file from its front while it arrives, in two threads. They read it back: it is in memory still, and that costs no more
-/// than handing the same bytes to three threads.
-#[derive(Debug)]
-pub(crate) struct FrontHasher {
-    size: u64,
-    sha256: Arc<PrefixHasher<Sha256>>,
-    others: Arc<PrefixHasher<Others>>,
-}
-
-impl FrontHasher {
-    /// For a file of `size` bytes, of which none are there yet.
-    pub(crate) fn new(file: &Incoming, size: u64) -> Result<Self, BlobError> {
-        let update: fn(&mut Sha256, &[u8]) = |hasher, bytes| hasher.update(bytes);
-        Ok(Self {
-            size,
-            sha256: PrefixHasher::new(file.clone_file()?, Sha256::new(), update),
-            others: PrefixHasher::new(file.clone_file()?, Others::new(size), Others::update),
-        })
+        Ok(blob(self.shas, self.blake3.finalize().into(), self.size))
     }
 
-    /// All bytes before `there` are in the file. Does not block.
-    pub(crate) fn grown(&self, there: u64) {
-        self.sha256.grown(there);
-        self.others.grown(there);
-    }
-
-    /// Bytes from `at` on may have changed, or are about to.
-    pub(crate) fn rewritten(&self, at: u64) {
-        self.sha256.rewritten(at);
-        self.others.rewritten(at);
-    }
-
-    /// The hashes of the whole. Blocks. To be called once, when nothing is written any more.
+    /// The hashes of all that is read.
     ///
     /// # Errors
-    /// Those of reading, also that of a file that is shorter.
-    pub(crate) fn finish(&self) -> Result<Blob, BlobError> {
-        let failed = |source: io::Error| BlobError::Io {
-            path: "an upload".into(),
-            source,
-        };
-        let sha256 = self.sha256.finish(self.size).map_err(failed)?;
-        let others = self.others.finish(self.size).map_err(failed)?;
-        Ok(others.finish(sha256, self.size))
+    /// [`BlobError::Size`]; those of reading as `failed` makes them.
+    pub(crate) fn read(
+        mut self,
+        mut content: impl Read,
+        failed: impl Fn(io::Error) -> BlobError,
+    ) -> Result<Blob, BlobError> {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let n = content.read(&mut buffer).map_err(&failed)?;
+            match buffer.get(..n) {
+                Some(bytes) if !bytes.is_empty() => self.update(bytes)?,
+                _ => return self.finish(),
+            }
+        }
+    }
+}
+
+pub(crate) fn wrong_size(expected: u64, got: u64) -> BlobError {
+    BlobError::Size { expected, got }
+}
+
+/// The blob of content of `size` bytes that was hashed.
+pub(crate) fn blob(shas: ShaHasher, blake3: [u8; 32], size: u64) -> Blob {
+    let (sha256, git) = shas.finish();
+    Blob {
+        sha256: sha256.0,
+        blake3,
+        git: git.0,
+        size,
     }
 }
 
 /// The hashes of bytes at hand.
 #[must_use]
 pub fn describe(bytes: &[u8]) -> Blob {
-    Blob {
-        sha256: Sha256::digest(bytes).into(),
-        blake3: *blake3::hash(bytes).as_bytes(),
-        git: git::object("blob", bytes),
-        size: bytes.len() as u64,
+    let size = bytes.len() as u64;
+    let mut shas = ShaHasher::new(size);
+    shas.update(bytes);
+    blob(shas, blake3::hash(bytes).into(), size)
+}
+
+/// Hashes one part of content: a subtree of the content's BLAKE3. Parts are of a power of two, at least 1,024 bytes, and this one
+/// begins at a multiple of that.
+///
+/// Source: the BLAKE3 paper, section 2.1 (the tree) and 5.3 (hashing parts at the same time).
+pub(crate) fn part_hasher(start: u64) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(start);
+    hasher
+}
+
+/// The chaining value of a part.
+pub(crate) fn finish_part(hasher: &blake3::Hasher) -> ChainingValue {
+    hasher.finalize_non_root()
+}
+
+/// BLAKE3 of content of `size` bytes by the chaining values of all its parts of `each` bytes, of which the last may have fewer;
+/// `None` if there are not as many, or only one, whose value does not say it.
+pub(crate) fn merge_parts(size: u64, each: u64, parts: &[ChainingValue]) -> Option<[u8; 32]> {
+    if parts.len() < 2 || size.div_ceil(each) != parts.len() as u64 {
+        return None;
+    }
+    let (left, right) = children(size, each, parts)?;
+    Some(merge_subtrees_root(&left, &right, Mode::Hash).into())
+}
+
+/// The chaining values of the two children of a tree.
+fn children(size: u64, each: u64, parts: &[ChainingValue]) -> Option<(ChainingValue, ChainingValue)> {
+    let left = left_subtree_len(size);
+    let (before, after) = parts.split_at_checked(usize::try_from(left / each).ok()?)?;
+    Some((subtree(left, each, before)?, subtree(size - left, each, after)?))
+}
+
+fn subtree(size: u64, each: u64, parts: &[ChainingValue]) -> Option<ChainingValue> {
+    if let [part] = parts {
+        return Some(*part);
+    }
+    let (left, right) = children(size, each, parts)?;
+    Some(merge_subtrees_non_root(&left, &right, Mode::Hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_content_make_its_hash() {
+        let content: Vec<u8> = (0..40 * 1024 + 5).map(|n| (n * 7 / 5) as u8).collect();
+        for each in [1024, 4096, 16384] {
+            for size in (each + 1..content.len())
+                .step_by(911)
+                .chain([2 * each, 2 * each + 1, content.len()])
+            {
+                let content = &content[..size];
+                let parts = (0..).step_by(each).zip(content.chunks(each));
+                let parts: Vec<_> = parts
+                    .map(|(start, part)| finish_part(part_hasher(start).update(part)))
+                    .collect();
+                let merged = merge_parts(size as u64, each as u64, &parts);
+                assert_eq!(
+                    merged,
+                    Some(blake3::hash(content).into()),
+                    "{size} bytes in parts of {each}"
+                );
+                assert_eq!(merge_parts(size as u64, each as u64, &parts[1..]), None);
+            }
+        }
+        assert_eq!(merge_parts(1024, 1024, &[[0; 32]]), None);
+        assert_eq!(merge_parts(0, 1024, &[]), None);
     }
 }

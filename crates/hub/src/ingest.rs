@@ -8,8 +8,7 @@ use crate::{
         repos,
     },
     error::{Answer, ApiError},
-    hasher::FrontHasher,
-    quota,
+    hasher, quota,
     state::Hub,
     tree::{Blob, Hash},
 };
@@ -17,9 +16,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use opg_model_store::Gather;
+use opg_models::ShaHasher;
 use std::{
     collections::hash_map::Entry,
-    sync::{Arc, PoisonError},
+    io,
+    sync::{Arc, PoisonError, mpsc::sync_channel},
+    thread,
     time::Duration,
 };
 use tokio::sync::mpsc;
@@ -27,10 +29,7 @@ use tokio::sync::mpsc;
 /// Longest pause between two pieces of an upload.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Pieces ([`Gather::PIECE`]) that wait for a thread.
-pub(crate) const QUEUE: usize = 16;
-/// Bytes after which hashing goes on, a multiple of a piece: what was just written is in the caches of another processor, and each
-/// time takes a thread.
-const STEP: u64 = 32 << 20;
+pub(crate) const QUEUE: usize = 2;
 
 /// The next piece of a body; `None` at its end.
 pub(crate) async fn next_piece(body: &mut axum::body::BodyDataStream) -> Answer<Option<Bytes>> {
@@ -54,7 +53,7 @@ pub(crate) async fn gather(
     size: u64,
     thread: mpsc::Sender<Bytes>,
 ) -> Answer<()> {
-    let mut gather = Gather::default();
+    let mut gather = Gather::new(&hub.pieces);
     let (mut got, mut ended) = (0, false);
     while !ended {
         let piece = next_piece(body).await?;
@@ -99,23 +98,34 @@ pub(crate) async fn receive(hub: &Arc<Hub>, repo: i64, body: Body, size: u64, ex
     }
     let (sender, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
     let store = Arc::clone(&hub.blobs);
-    let writer = tokio::task::spawn_blocking(move || -> Result<_, BlobError> {
+    let writer = tokio::task::spawn_blocking(move || {
         let mut incoming = store.incoming()?;
-        let (hasher, mut there) = (FrontHasher::new(&incoming, size)?, 0);
-        while let Some(piece) = pieces.blocking_recv() {
-            incoming.write(&piece)?;
-            there += piece.len() as u64;
-            if there.is_multiple_of(STEP) || there == size {
-                hasher.grown(there);
+        let (hash, to_hash) = sync_channel::<Bytes>(QUEUE);
+        let hashing = move || {
+            let mut shas = ShaHasher::new(size);
+            for piece in to_hash {
+                shas.update(&piece);
             }
+            shas
+        };
+        // Of its own, not one of those that may all be waiting for theirs.
+        let hasher = thread::Builder::new().name("upload-hasher".into()).spawn(hashing);
+        let hasher = hasher.map_err(BlobError::upload)?;
+        let gone = || BlobError::upload(io::Error::other("the thread that hashed is gone"));
+        // BLAKE3 takes a sixth of the time of the SHAs, and the disk's time is not the processor's.
+        let (mut blake3, mut got) = (blake3::Hasher::new(), 0);
+        while let Some(piece) = pieces.blocking_recv() {
+            hash.send(piece.clone()).map_err(|_| gone())?;
+            blake3.update(&piece);
+            incoming.write(&piece)?;
+            got += piece.len() as u64;
         }
-        if there != size {
-            return Err(BlobError::Size {
-                expected: size,
-                got: there,
-            });
+        drop(hash);
+        let shas = hasher.join().map_err(|_| gone())?;
+        if got != size {
+            return Err(hasher::wrong_size(size, got));
         }
-        Ok((incoming, hasher.finish()?))
+        Ok((incoming, hasher::blob(shas, blake3.finalize().into(), size)))
     });
     let sent = gather(hub, &mut body, size, sender).await;
     let written = writer.await.map_err(ApiError::internal)?;
@@ -234,7 +244,7 @@ pub(crate) async fn store(hub: &Arc<Hub>, repo: i64, content: Vec<u8>) -> Answer
     let incoming = hub
         .blocking(move || {
             let mut incoming = files.incoming()?;
-            incoming.write(&content.into())?;
+            incoming.write(&content)?;
             Ok(incoming)
         })
         .await?;

@@ -12,6 +12,7 @@ use crate::{
     outboards::Outboards,
     state::Hub,
 };
+use opg_model_store::Gather;
 use opg_rate_limit::Buckets;
 use std::{
     fs::{self, File, TryLockError},
@@ -138,6 +139,7 @@ impl ModelHub {
             publishing: RwLock::new(()),
             collecting: tokio::sync::Mutex::default(),
             fresh: Mutex::default(),
+            pieces: Gather::pool(),
             parts: Mutex::default(),
             facets: Mutex::default(),
             inspecting: Semaphore::new(1),
@@ -217,10 +219,19 @@ impl ModelHub {
     }
 }
 
+/// How long an upload in parts may keep memory without sending anything.
+const IDLE: Duration = Duration::from_secs(60);
+
 async fn collect_forever(hub: Arc<Hub>) {
-    let mut tick = tokio::time::interval(gc::EVERY);
+    let (mut memory, mut garbage) = (tokio::time::interval(IDLE), tokio::time::interval(gc::EVERY));
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = memory.tick() => {
+                http::parts::free_idle(&hub, IDLE);
+                continue;
+            }
+            _ = garbage.tick() => {}
+        }
         http::parts::forget_idle(&hub, 24 * 3600);
         match gc::collect(&hub, hub.config.limits.garbage_hours).await {
             Ok(done) if done != Collected::default() => {

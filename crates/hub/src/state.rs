@@ -22,6 +22,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{HeaderValue, StatusCode, header, request::Parts},
 };
+use opg_model_store::Pool;
 use opg_rate_limit::{Buckets, Limit, subscriber};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -55,6 +56,8 @@ pub(crate) struct Hub {
     /// Blobs that are being stored and have no row yet, with how many do it: they are no garbage, however long it takes.
     pub(crate) fresh: Mutex<HashMap<Hash, usize>>,
     pub(crate) uploads: Semaphore,
+    /// What comes is put into these buffers.
+    pub(crate) pieces: Arc<Pool>,
     /// Uploads in parts that are under way, by repository, SHA-256 and size.
     pub(crate) parts: Mutex<HashMap<(i64, Hash, u64), Arc<PartUpload>>>,
     /// Tags in use with how many use them, and since when that is known.

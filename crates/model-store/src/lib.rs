@@ -59,7 +59,7 @@ mod write_behind;
 pub use cache::{Cache, CacheError, Cached};
 pub use fetch::{FetchError, Fetcher, Outcome, Report};
 pub use file::fetch_file;
-pub use pool::Gather;
+pub use pool::{Gather, Pool};
 pub use prefix::PrefixHasher;
 pub use source::{Source, SourceError, SourceKind, Wanted};
 pub use stream::{Pieces, pieces};

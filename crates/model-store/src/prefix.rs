@@ -1,9 +1,12 @@
 //! Hashing a file from its front while the rest of it arrives in any order.
 
+use bytes::Bytes;
 use std::{
+    collections::BTreeMap,
     fmt,
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt as _,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -15,15 +18,15 @@ const BUFFER: usize = 256 << 10;
 const TURN: u64 = 32 << 20;
 
 /// Hashes the front of a file in a thread of its own as far as it is there, so that little is left to do when the last byte
-/// arrives. Bytes that are written again after they were hashed make what was hashed worthless; the file is then hashed as a
-/// whole at its end, so that nobody can have it hashed again and again.
+/// arrives. What somebody kept of it in memory is not read from the file. Bytes that are written again after they were hashed make
+/// what was hashed worthless; the file is then hashed as a whole at its end, so that nobody can have it hashed again and again.
 pub struct PrefixHasher<H> {
     file: File,
     fresh: H,
     update: fn(&mut H, &[u8]),
     state: Mutex<State<H>>,
-    /// Notified when the hasher is back.
-    returned: Condvar,
+    /// Notified when more is hashed, and when the hasher is back.
+    progress: Condvar,
 }
 
 struct State<H> {
@@ -34,6 +37,33 @@ struct State<H> {
     there: u64,
     /// Bytes before `there` were written again: what was hashed does not count.
     stale: bool,
+    /// Pieces of the file after `hashed`, by their first byte.
+    kept: BTreeMap<u64, Bytes>,
+}
+
+/// What is to be hashed next.
+enum Next {
+    Kept(Bytes),
+    /// What is in the file before this byte.
+    Read(u64),
+}
+
+impl<H> State<H> {
+    /// What comes at `at`; at most what is before `to`.
+    fn next(&mut self, at: u64, to: u64) -> Next {
+        // What lies before is hashed.
+        while let Some(first) = self.kept.first_entry() {
+            let (start, length) = (*first.key(), first.get().len() as u64);
+            if start == at && length <= to.saturating_sub(at) {
+                return Next::Kept(first.remove());
+            }
+            if start > at {
+                return Next::Read(start.min(to));
+            }
+            first.remove();
+        }
+        Next::Read(to)
+    }
 }
 
 impl<H> fmt::Debug for PrefixHasher<H> {
@@ -52,15 +82,30 @@ impl<H: Clone + Send + Sync + 'static> PrefixHasher<H> {
                 hashed: 0,
                 there: 0,
                 stale: false,
+                kept: BTreeMap::new(),
             }),
             fresh: hasher,
             update,
-            returned: Condvar::new(),
+            progress: Condvar::new(),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State<H>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps pieces in memory until they are hashed, by their places in the file, which has the same bytes there. Does not block.
+    pub fn keep(&self, pieces: impl IntoIterator<Item = (u64, Bytes)>) {
+        let mut state = self.state();
+        if !state.stale {
+            state.kept.extend(pieces);
+        }
+    }
+
+    /// Gives up what is kept: it is read from the file when its turn comes.
+    pub fn forget(&self) {
+        let kept = std::mem::take(&mut self.state().kept);
+        drop(kept);
     }
 
     /// All bytes before `there` are in the file. Does not block.
@@ -82,10 +127,23 @@ impl<H: Clone + Send + Sync + 'static> PrefixHasher<H> {
         let _ = thread::Builder::new().name("prefix-hasher".into()).spawn(|| lent.run());
     }
 
-    /// Bytes from `at` on may have changed, or are about to.
-    pub fn rewritten(&self, at: u64) {
+    /// Waits until at most `behind` bytes that are there are not hashed, unless nobody is hashing them. Blocks.
+    pub fn wait(&self, behind: u64) {
         let mut state = self.state();
-        state.stale |= at < state.there;
+        while state.hasher.is_none() && state.there.saturating_sub(state.hashed) > behind {
+            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Bytes of a range may have changed, or are about to.
+    pub fn rewritten(&self, range: Range<u64>) {
+        let mut state = self.state();
+        state.stale |= !range.is_empty() && range.start < state.there;
+        if state.stale {
+            state.kept.clear();
+        } else {
+            state.kept.retain(|at, _| !range.contains(at));
+        }
     }
 
     /// Adds bytes of the file to a hasher.
@@ -100,6 +158,17 @@ impl<H: Clone + Send + Sync + 'static> PrefixHasher<H> {
         Ok(())
     }
 
+    /// Adds what is next to a hasher, and says where that ends.
+    fn step(&self, hasher: &mut H, next: Next, at: u64, buffer: &mut [u8]) -> io::Result<u64> {
+        match next {
+            Next::Kept(piece) => {
+                (self.update)(hasher, &piece);
+                Ok(at.saturating_add(piece.len() as u64))
+            }
+            Next::Read(to) => self.add(hasher, at, to, buffer).map(|()| to),
+        }
+    }
+
     /// The hasher after all `size` bytes of the file. Waits for the thread that hashes, then does the rest itself. Blocks. To be
     /// called once, when nothing is written any more.
     ///
@@ -107,15 +176,20 @@ impl<H: Clone + Send + Sync + 'static> PrefixHasher<H> {
     /// Those of reading.
     pub fn finish(&self, size: u64) -> io::Result<H> {
         let mut state = self.state();
-        let (mut hasher, from) = loop {
+        let (mut hasher, mut at) = loop {
             match state.hasher.take() {
                 Some(hasher) if !state.stale => break (hasher, state.hashed),
                 Some(_) => break (self.fresh.clone(), 0),
-                None => state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
-        drop(state);
-        self.add(&mut hasher, from, size, &mut vec![0; BUFFER])?;
+        let mut buffer = vec![0; BUFFER];
+        while at < size {
+            let next = state.next(at, size);
+            drop(state);
+            at = self.step(&mut hasher, next, at, &mut buffer)?;
+            state = self.state();
+        }
         Ok(hasher)
     }
 }
@@ -139,22 +213,26 @@ impl<H: Clone + Send + Sync + 'static> Lent<H> {
             let mut state = self.of.state();
             state.hashed = self.at;
             // Decided under the lock: what arrives later finds the hasher there.
-            if state.stale || state.hashed == state.there {
+            let ended = state.stale || state.hashed == state.there;
+            let next = if ended {
                 state.hasher = self.hasher.take();
-                drop(state);
-                self.of.returned.notify_all();
-                return;
-            }
-            let to = state.there.min(self.at.saturating_add(TURN));
+                None
+            } else {
+                let to = state.there.min(self.at.saturating_add(TURN));
+                Some(state.next(self.at, to))
+            };
             drop(state);
-            let Some(mut hasher) = self.hasher.take() else { return };
+            self.of.progress.notify_all();
+            let (Some(next), Some(mut hasher)) = (next, self.hasher.take()) else {
+                return;
+            };
             // An error is met again, and said, at the end.
-            if self.of.add(&mut hasher, self.at, to, &mut buffer).is_err() {
+            let Ok(at) = self.of.step(&mut hasher, next, self.at, &mut buffer) else {
                 self.give_up();
                 return;
-            }
+            };
             self.hasher = Some(hasher);
-            self.at = to;
+            self.at = at;
         }
     }
 
@@ -162,8 +240,9 @@ impl<H: Clone + Send + Sync + 'static> Lent<H> {
         let mut state = self.of.state();
         state.hasher = Some(self.of.fresh.clone());
         state.stale = true;
+        state.kept.clear();
         drop(state);
-        self.of.returned.notify_all();
+        self.of.progress.notify_all();
     }
 }
 
@@ -215,14 +294,27 @@ mod tests {
             }
             let mut here = BTreeSet::new();
             for part in order {
-                hasher.rewritten(part * each);
-                let bytes = vec![random(&seed) as u8; usize::try_from(each).unwrap()];
+                hasher.rewritten(part * each..(part + 1) * each);
+                let bytes = Bytes::from(vec![random(&seed) as u8; usize::try_from(each).unwrap()]);
                 file.write_all_at(&bytes, part * each).unwrap();
+                // Of every other part, some pieces are kept.
+                if random(&seed).is_multiple_of(2) {
+                    let piece = usize::try_from(1 + each / 3).unwrap();
+                    let pieces = (0..bytes.len()).step_by(piece);
+                    let pieces = pieces.filter(|_| !random(&seed).is_multiple_of(4));
+                    hasher.keep(pieces.map(|from| {
+                        let to = bytes.len().min(from + piece);
+                        (part * each + from as u64, bytes.slice(from..to))
+                    }));
+                }
                 here.insert(part);
                 let front = (0..).find(|part| !here.contains(part)).unwrap();
                 hasher.grown(front * each);
-                if random(&seed).is_multiple_of(3) {
-                    thread::yield_now();
+                match random(&seed) % 12 {
+                    0..4 => thread::yield_now(),
+                    4 => hasher.wait(each),
+                    5 => hasher.forget(),
+                    _ => {}
                 }
             }
             {
@@ -237,6 +329,34 @@ mod tests {
         }
         assert!(stale > 20, "parts came again after they could be hashed: {stale}");
         assert!(ahead > 20, "something was hashed before the end: {ahead}");
+    }
+
+    #[test]
+    fn what_is_kept_is_not_read_and_what_was_rewritten_is_not_kept() {
+        let kept = |at: u64| (at, Bytes::from(vec![9; 10]));
+        for (rewritten, expected) in [(40..50, [1, 9, 9, 1]), (10..20, [1, 1, 9, 1]), (0..30, [1, 1, 1, 1])] {
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(&[1; 40], 0).unwrap();
+            let hasher = hasher(&file);
+            hasher.keep([kept(10), kept(20)]);
+            hasher.rewritten(rewritten);
+            hasher.grown(35);
+            hasher.wait(0);
+            assert_eq!(hasher.state().hashed, 35);
+            let all = hasher.finish(40).unwrap();
+            let each: Vec<u8> = all.chunks(10).map(|ten| ten[0]).collect();
+            assert_eq!((all.len(), each), (40, expected.to_vec()));
+        }
+        // What was hashed does not count any more: all is read.
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[1; 40], 0).unwrap();
+        let hasher = hasher(&file);
+        hasher.keep([kept(10), kept(30)]);
+        hasher.grown(20);
+        hasher.rewritten(10..20);
+        hasher.keep([kept(20)]);
+        assert!(hasher.state().kept.is_empty());
+        assert_eq!(hasher.finish(40).unwrap(), [1; 40]);
     }
 
     #[test]

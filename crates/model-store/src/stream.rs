@@ -71,7 +71,7 @@ impl<S: Pieces> Turn<S> {
             let mut buffer = self.reading.pool.take();
             let piece = match source.fill(&mut buffer) {
                 Ok(0) => None,
-                Ok(length) => Some(Ok(self.reading.pool.lend(buffer, length))),
+                Ok(length) => Some(Ok(buffer.filled(length))),
                 Err(error) => Some(Err(error)),
             };
             let mut state = self.reading.state();

@@ -40,7 +40,7 @@ impl Hub {
             .join("opg-model-hub");
         let config = dir.join("hub.toml");
         let data = dir.join("data");
-        let limits = "account_requests = 1000000000\nanonymous_requests = 1000000000\npart_bytes = 67108864";
+        let limits = "account_requests = 1000000000\nanonymous_requests = 1000000000";
         std::fs::write(
             &config,
             format!("listen = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[limits]\n{limits}\n"),

@@ -184,11 +184,12 @@ async fn one(hub: &Arc<Hub>, repo: &Repo, spaces: &[String], object: Object, par
         size: object.size,
         expires: now() + LINK_SECONDS,
     };
-    let upload = if parts_wanted && object.size > limits.part_bytes {
+    let each = limits.part_of(object.size);
+    let upload = if parts_wanted && object.size > each {
         let mut header: Map<String, Value> = Map::new();
         // Texts, as Hugging Face has them.
-        header.insert("chunk_size".into(), limits.part_bytes.to_string().into());
-        for part in 1..=object.size.div_ceil(limits.part_bytes) {
+        header.insert("chunk_size".into(), each.to_string().into());
+        for part in 1..=object.size.div_ceil(each) {
             header.insert(part.to_string(), link.url(hub, &format!("/parts/{part}")).into());
         }
         json!({"href": link.url(hub, "/parts"), "header": header})

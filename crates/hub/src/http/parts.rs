@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::sync::mpsc;
 
@@ -43,9 +44,10 @@ async fn upload(hub: &Arc<Hub>, link: &Link) -> Answer<Arc<PartUpload>> {
         known.touch();
         return Ok(Arc::clone(known));
     }
-    let (store, size, each) = (Arc::clone(&hub.blobs), link.size, hub.config.limits.part_bytes);
+    let (store, pool) = (Arc::clone(&hub.blobs), Arc::clone(&hub.pieces));
+    let (size, each) = (link.size, hub.config.limits.part_of(link.size));
     let fresh = hub
-        .blocking(move || Ok(Arc::new(PartUpload::new(store.incoming()?, size, each)?)))
+        .blocking(move || Ok(Arc::new(PartUpload::new(store.incoming()?, size, each, &pool)?)))
         .await?;
     let mut uploads = lock(&hub.parts);
     if uploads.len() >= UPLOADS {
@@ -71,6 +73,15 @@ pub(crate) fn forget_idle(hub: &Hub, seconds: u64) {
     lock(&hub.parts).retain(|_, upload| Arc::strong_count(upload) > 1 || upload.idle().as_secs() < seconds);
 }
 
+/// Frees the memory of uploads that were idle for longer than `time`, and what no upload uses.
+pub(crate) fn free_idle(hub: &Hub, time: Duration) {
+    let idle = |upload: &&Arc<PartUpload>| upload.idle() >= time;
+    lock(&hub.parts).values().filter(idle).for_each(|upload| upload.free());
+    if hub.pieces.taken() == 0 {
+        hub.pieces.shrink();
+    }
+}
+
 pub(super) async fn put(
     State(hub): State<Arc<Hub>>,
     Path((repo, oid, part)): Path<(i64, String, u64)>,
@@ -79,13 +90,13 @@ pub(super) async fn put(
     body: Body,
 ) -> Answer<([(header::HeaderName, String); 1], Json<Value>)> {
     let link = Link::check(&hub, repo, &oid, &Params::of(&uri))?;
-    let place = PartUpload::place(link.size, hub.config.limits.part_bytes, part);
-    let (start, size) =
+    let place = PartUpload::place(link.size, hub.config.limits.part_of(link.size), part);
+    let (_, size) =
         place.ok_or_else(|| ApiError::bad_request("InvalidPart", "the upload has no part of this number"))?;
     check_length(&headers, size)?;
     let _slot = slot(&hub)?;
     let upload = upload(&hub, &link).await?;
-    let writing = upload.write(part).await?.ok_or_else(|| {
+    let mut writing = upload.write(part).await?.ok_or_else(|| {
         ApiError::new(
             StatusCode::CONFLICT,
             "UploadComplete",
@@ -94,20 +105,11 @@ pub(super) async fn put(
     })?;
     let (sender, mut pieces) = mpsc::channel::<Bytes>(ingest::QUEUE);
     // The thread has the right to write and not this request, which ends when the client leaves.
-    let writer = tokio::task::spawn_blocking(move || -> Answer<String> {
-        let mut hasher = blake3::Hasher::new();
-        let mut got = 0;
+    let writer = tokio::task::spawn_blocking(move || -> Result<String, BlobError> {
         while let Some(piece) = pieces.blocking_recv() {
-            writing.write_at(&piece, start + got).map_err(ApiError::internal)?;
-            hasher.update(&piece);
-            got += piece.len() as u64;
+            writing.write(piece)?;
         }
-        if got != size {
-            return Err(BlobError::Size { expected: size, got }.into());
-        }
-        let tag = hasher.finalize().to_hex().to_string();
-        writing.finish(tag.clone());
-        Ok(tag)
+        writing.finish()
     });
     let sent = ingest::gather(&hub, &mut body.into_data_stream(), size, sender).await;
     let written = writer.await.map_err(ApiError::internal)?;
@@ -194,10 +196,14 @@ pub(super) async fn complete(
             format!("the upload has {expected} parts; each must be sent, and listed with the tag of its answer"),
         ));
     }
-    let incoming = completion.take().ok_or_else(busy)?;
+    let mut incoming = completion.take().ok_or_else(busy)?;
     drop(completion);
     lock(&hub.parts).remove(&key);
-    let (incoming, blob) = hub.blocking(move || Ok((incoming, upload.hash()?))).await?;
+    let hashed = hub.blocking(move || {
+        let blob = upload.hash(&mut incoming)?;
+        Ok((incoming, blob))
+    });
+    let (incoming, blob) = hashed.await?;
     if let Err(error) = expect_hash(&blob, &link.sha256) {
         hub.metrics.refused_blobs.inc();
         return Err(error.into());

@@ -281,7 +281,7 @@ fn build(hub: &Hub, file: &FileInfo, sources: Vec<Source>) -> Answer<(Built, Blo
         hasher.update(bytes)?;
         match &mut out {
             Built::Small(content) => content.extend_from_slice(bytes),
-            Built::Large(incoming) => incoming.write(&Bytes::copy_from_slice(bytes))?,
+            Built::Large(incoming) => incoming.write(bytes)?,
         }
         Ok(())
     };
