@@ -1,13 +1,14 @@
 //! One large file up and down, against the disk and the loopback device in the same run.
 
 use crate::{
-    process::{Hub, cpu},
+    process::Hub,
     report::{Bar, Report},
     setting, socket,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
 use opg_hub::blobs::Hasher;
+use opg_models::ShaHasher;
 use serde_json::{Value, json};
 use std::{
     ffi::OsString,
@@ -51,8 +52,9 @@ fn write_disk(path: &Path, pieces: u64) -> f64 {
     rate(pieces * PIECE as u64, start)
 }
 
-/// The same past the page cache; `None` if that does not work here.
-fn write_direct(path: &Path, pieces: u64) -> Option<f64> {
+/// The same past the page cache, and, if asked, with the three hashes of what is written, as few as possible in a thread; `None` if that
+/// does not work here.
+fn write_direct(path: &Path, pieces: u64, hashed: bool) -> Option<f64> {
     let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
     let open = File::options().write(true).create(true).custom_flags(flags).open(path);
     let mut file = open.ok()?;
@@ -62,11 +64,28 @@ fn write_direct(path: &Path, pieces: u64) -> Option<f64> {
     let aligned = &mut memory[start..start + PIECE];
     aligned.copy_from_slice(&noise());
     let start = Instant::now();
+    let shas = hashed.then(|| {
+        std::thread::spawn(move || {
+            let mut shas = ShaHasher::new(pieces * PIECE as u64);
+            stamped(0, 0, pieces, |piece| {
+                shas.update(piece);
+            });
+            shas.finish()
+        })
+    });
+    let mut blake3 = blake3::Hasher::new();
     for n in 0..pieces {
         stamp(aligned, n);
+        if hashed {
+            blake3.update(aligned);
+        }
         file.write_all(aligned).ok()?;
     }
     file.sync_all().ok()?;
+    if let Some(shas) = shas {
+        let hashes = (shas.join().ok()?, blake3.finalize());
+        std::hint::black_box(hashes);
+    }
     Some(rate(pieces * PIECE as u64, start))
 }
 
@@ -130,6 +149,7 @@ fn only(directory: &Path) -> Option<PathBuf> {
 struct Round {
     disk: f64,
     direct: Option<f64>,
+    hashed: Option<f64>,
     cold: f64,
     read: f64,
     wire: f64,
@@ -139,8 +159,7 @@ struct Round {
     down: f64,
     down_cold: f64,
     down_reqwest: f64,
-    /// Seconds. The least is what raw disk, raw loopback and the three hashes take together.
-    cpu_least: f64,
+    /// Seconds.
     cpu_up: f64,
     cpu_parts: f64,
     cpu_down: f64,
@@ -162,22 +181,21 @@ fn median(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
 async fn round(dir: &Path, run: u64, pieces: u64) -> (Round, bool) {
     let size = pieces * PIECE as u64;
     let raw = dir.join("raw");
-    let before = cpu("self");
     let disk = write_disk(&raw, pieces);
-    let cpu_disk = cpu("self") - before;
     let read = read_disk(&raw, pieces);
     std::fs::remove_file(&raw).expect("its removal");
-    let before = cpu("self");
-    let direct = write_direct(&raw, pieces);
-    let cpu_direct = direct.map_or(cpu_disk, |_| cpu("self") - before);
-    std::fs::remove_file(&raw).expect("its removal");
+    let direct = |hashed| {
+        let speed = write_direct(&raw, pieces, hashed);
+        std::fs::remove_file(&raw).ok();
+        speed
+    };
+    let (direct, hashed) = (direct(false), direct(true));
     let mut forgotten = false;
-    let before = cpu("self");
     let wire = middle_of((0..TIMES).map(|_| loopback(pieces)).collect());
-    let cpu_wire = (cpu("self") - before) / TIMES as f64;
     let mut round = Round {
         disk,
         direct,
+        hashed,
         read,
         wire,
         ..Round::default()
@@ -188,16 +206,13 @@ async fn round(dir: &Path, run: u64, pieces: u64) -> (Round, bool) {
         let hub = Hub::start(data.path()).await;
         let id = hub.create("large").await;
         let shift = run * 3 + n;
-        let before = cpu("self");
         let oid = oid(shift, pieces);
-        let cpu_hashes = cpu("self") - before;
         let before = hub.cpu();
         let speed = upload(&hub, &id, &oid, shift, pieces, sent).await;
         match sent {
             Sent::Whole => {
                 round.up = speed;
                 round.cpu_up = hub.cpu() - before;
-                round.cpu_least = cpu_disk.min(cpu_direct) + cpu_wire + cpu_hashes;
                 let lines = [
                     json!({"key": "header", "value": {"summary": "large"}}),
                     json!({"key": "lfsFile", "value": {"path": "large.bin", "algo": "sha256", "oid": oid, "size": size}}),
@@ -255,9 +270,10 @@ pub(crate) async fn run(report: &mut Report) {
     for run in 0..ROUNDS {
         let (round, forgotten) = round(dir.path(), run, pieces).await;
         println!(
-            "round {run}: disk {:.0} write {:.0} direct {:.0} read, loopback {:.0}; up {:.0} parts {:.0}, down {:.0} disk {:.0}",
+            "round {run}: disk {:.0} write {:.0} direct {:.0} hashed {:.0} read, loopback {:.0}; up {:.0} parts {:.0}, down {:.0} disk {:.0}",
             round.disk,
             round.direct.unwrap_or_default(),
+            round.hashed.unwrap_or_default(),
             round.cold,
             round.wire,
             round.up,
@@ -273,11 +289,13 @@ pub(crate) async fn run(report: &mut Report) {
     let middle = |value: fn(&Round) -> f64| median(&rounds, value);
     let mut speed = |name: &str, value: fn(&Round) -> f64| report.value(name, "MB/s", middle(value), None);
     speed("raw disk, write and flush", |r| r.disk);
-    let direct = rounds.iter().all(|r| r.direct.is_some());
-    let of_direct = |r: &Round| r.direct.unwrap_or(r.disk).max(r.disk).min(r.wire);
+    let direct = rounds.iter().all(|r| r.direct.is_some() && r.hashed.is_some());
     if direct {
         speed("raw disk, write past the page cache and flush", |r| {
             r.direct.unwrap_or_default()
+        });
+        speed("the same while hashing it three times, without a network", |r| {
+            r.hashed.unwrap_or_default()
         });
     }
     if cold {
@@ -300,53 +318,31 @@ pub(crate) async fn run(report: &mut Report) {
     share("upload, parts, of the slower of disk and loopback", |r| {
         r.parts / r.disk.min(r.wire)
     });
-    if direct {
-        let mut share = |name: &str, value: f64| report.value(name, "%", 100.0 * value, None);
-        share(
-            "upload, whole, of the slower of disk past the page cache and loopback",
-            median(&rounds, |r| r.up / of_direct(r)),
-        );
-        share(
-            "upload, parts, of the slower of disk past the page cache and loopback",
-            median(&rounds, |r| r.parts / of_direct(r)),
-        );
-    }
-    let mut share = |name: &str, value: fn(&Round) -> f64| report.value(name, "%", 100.0 * median(&rounds, value), bar);
     if cold {
         share("download from the disk, of the slower of disk and loopback", |r| {
             r.down_cold / r.cold.min(r.wire)
         });
     }
     share("download of what is in memory, of loopback", |r| r.down / r.wire);
+    if direct {
+        let of_direct = |value: fn(&Round) -> f64| {
+            median(&rounds, |r| {
+                value(r) / r.direct.map_or(r.disk, |direct| direct.max(r.disk)).min(r.wire)
+            })
+        };
+        let of_hashed =
+            |value: fn(&Round) -> f64| median(&rounds, |r| value(r) / r.hashed.unwrap_or(r.disk).min(r.wire));
+        for (how, value) in [("whole", (|r| r.up) as fn(&Round) -> f64), ("parts", |r| r.parts)] {
+            let name = format!("upload, {how}, of the faster way to write and loopback");
+            report.value(&name, "%", 100.0 * of_direct(value), None);
+            let name = format!("upload, {how}, of writing and hashing without a network");
+            report.value(&name, "%", 100.0 * of_hashed(value), None);
+        }
+    }
     let mut time = |name: &str, value: fn(&Round) -> f64| report.value(name, "s/GB", middle(value) / gigabytes, None);
     time("processor time of the hub for an upload", |r| r.cpu_up);
     time("processor time of the hub for an upload in parts", |r| r.cpu_parts);
     time("processor time of the hub for a download", |r| r.cpu_down);
-    time(
-        "processor time of raw disk, raw loopback and three hashes together",
-        |r| r.cpu_least,
-    );
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let allowed = |r: &Round| size as f64 / 1e6 * processors as f64 / r.cpu_least;
-    let of_allowed = |value: fn(&Round) -> f64| 100.0 * median(&rounds, |r| value(r) / allowed(r));
-    report.value(
-        "what the processors allow an upload",
-        "MB/s",
-        median(&rounds, allowed),
-        None,
-    );
-    report.value(
-        "upload, whole, of what the processors allow",
-        "%",
-        of_allowed(|r| r.up),
-        None,
-    );
-    report.value(
-        "upload, parts, of what the processors allow",
-        "%",
-        of_allowed(|r| r.parts),
-        None,
-    );
     report.value(
         "peak memory of the hub over both",
         "MiB",
@@ -358,10 +354,10 @@ pub(crate) async fn run(report: &mut Report) {
          the same {} cores; raw loopback is one sender and one receiver that do nothing else; every upload is hashed three times (SHA-256, \
          BLAKE3, git) and flushed before it is acknowledged, every download is hashed while it is sent; files are sent and read through plain sockets but \
          where reqwest is named; downloads begin when the hub has made the file's hash tree; for reads from the disk the hub's own file is taken out of the page cache first (dd, nocache), once for the hub \
-         and once for the raw read, after a first one that is not counted; the processors allow an upload what they reach if they do nothing but \
-         sending and receiving, hashing three times and writing in the cheaper of both ways, each as fast as alone, and never wait; the raw write is that of a program \
-         that writes and then flushes; past the page cache (O_DIRECT) is how the hub writes uploads",
-        processors
+         and once for the raw read, after a first one that is not counted; the raw write is that of a program \
+         that writes and then flushes; past the page cache (O_DIRECT) is how the hub writes uploads, and the third raw figure is a program that does that and \
+         hashes the same bytes in a second thread (SHA-256 with SHA-1, BLAKE3 beside the writing), without receiving them",
+        std::thread::available_parallelism().map_or(1, usize::from)
     ));
 }
 
