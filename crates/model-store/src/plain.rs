@@ -11,7 +11,7 @@ use reqwest::{Client, StatusCode, Url, header};
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -188,7 +188,6 @@ fn write(part: &Path, start: u64, expected: &FileEntry, mut pieces: mpsc::Receiv
             };
         }
     }
-    file.seek(SeekFrom::Start(start))?;
     let behind = WriteBehind::new(file.try_clone()?);
     let (mut length, mut surplus) = (start, false);
     while let Some(piece) = pieces.blocking_recv() {
@@ -197,8 +196,7 @@ fn write(part: &Path, start: u64, expected: &FileEntry, mut pieces: mpsc::Receiv
             break;
         }
         hasher.update(&piece);
-        file.write_all(&piece)?;
-        behind.wrote(piece.len() as u64);
+        behind.write(&piece, length)?;
         length += piece.len() as u64;
     }
     let good = !surplus && hasher.finish(&expected.path) == *expected;

@@ -33,7 +33,6 @@ const FILE_LIMIT: u64 = 1 << 43;
 pub(crate) struct Ranged {
     path: PathBuf,
     outboard_path: PathBuf,
-    data: Arc<File>,
     outboard: Arc<File>,
     expected: FileEntry,
     blake3: [u8; 32],
@@ -63,16 +62,12 @@ impl State {
 }
 
 /// The file, which is flushed while it is written.
-struct Target {
-    file: Arc<File>,
-    behind: Arc<WriteBehind>,
-}
+struct Target(Arc<WriteBehind>);
 
 impl WriteAt for Target {
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        let n = std::os::unix::fs::FileExt::write_at(&*self.file, bytes, at)?;
-        self.behind.wrote(n as u64);
-        Ok(n)
+        self.0.write(bytes, at)?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -143,16 +138,15 @@ impl Ranged {
             } else {
                 ranges::missing(blake3.0, expected.size, &data, &outboard).map_err(file_error(&path))?
             };
-            let handle = || data.try_clone().map_err(file_error(&path));
+            let handle = data.try_clone().map_err(file_error(&path))?;
             let hasher = FileHasher::like(&expected);
             let ranged = Self {
-                hasher: PrefixHasher::new(handle()?, hasher, |hasher, bytes| {
+                hasher: PrefixHasher::new(handle, hasher, |hasher, bytes| {
                     hasher.update(bytes);
                 }),
-                behind: WriteBehind::new(handle()?),
+                behind: WriteBehind::new(data),
                 path,
                 outboard_path,
-                data: Arc::new(data),
                 outboard: Arc::new(outboard),
                 expected,
                 blake3: blake3.0,
@@ -308,10 +302,7 @@ impl Ranged {
             )));
         }
         let (sender, receiver) = mpsc::channel::<Bytes>(PIECES);
-        let mut data = Target {
-            file: Arc::clone(&self.data),
-            behind: Arc::clone(&self.behind),
-        };
+        let mut data = Target(Arc::clone(&self.behind));
         let (outboard, blake3) = (Arc::clone(&self.outboard), self.blake3);
         let verified = Arc::clone(until);
         let decoder = tokio::task::spawn_blocking(move || {

@@ -97,7 +97,7 @@ impl WriteBehind {
     }
 
     /// Bytes were written through the page cache. Does not block.
-    pub fn wrote(self: &Arc<Self>, bytes: u64) {
+    fn wrote(self: &Arc<Self>, bytes: u64) {
         let unflushed = self.unflushed.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unflushed < EACH || self.busy.swap(true, Ordering::AcqRel) {
             return;
