@@ -5,7 +5,8 @@ use crate::{
     tree::Blob,
 };
 use blake3::hazmat::{
-    ChainingValue, HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+    ChainingValue, HasherExt as _, Mode, left_subtree_len, max_subtree_len, merge_subtrees_non_root,
+    merge_subtrees_root,
 };
 use opg_models::ShaHasher;
 use std::io::{self, Read};
@@ -100,17 +101,22 @@ pub fn describe(bytes: &[u8]) -> Blob {
     blob(shas, blake3::hash(bytes).into(), size)
 }
 
-/// Hashes one part of content: a subtree of the content's BLAKE3. Parts are of a power of two, at least 1,024 bytes, and this one
-/// begins at a multiple of that.
+/// Hashes one part of content: a subtree of the content's BLAKE3. `None` if there is none of `size` bytes from `start` on: parts are of
+/// a power of two, at least 1,024 bytes, and begin at a multiple of that; only the last one may be shorter.
 ///
 /// Source: the BLAKE3 paper, section 2.1 (the tree) and 5.3 (hashing parts at the same time).
-pub(crate) fn part_hasher(start: u64) -> blake3::Hasher {
-    let mut hasher = blake3::Hasher::new();
-    hasher.set_input_offset(start);
-    hasher
+pub(crate) fn part_hasher(start: u64, size: u64) -> Option<blake3::Hasher> {
+    let chunk = blake3::CHUNK_LEN as u64;
+    // The first part is as long as it likes.
+    let fits = || max_subtree_len(start).is_none_or(|most| size <= most);
+    (size > 0 && start.is_multiple_of(chunk) && fits()).then(|| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(start);
+        hasher
+    })
 }
 
-/// The chaining value of a part.
+/// The chaining value of a part. Something must have been hashed.
 pub(crate) fn finish_part(hasher: &blake3::Hasher) -> ChainingValue {
     hasher.finalize_non_root()
 }
@@ -155,7 +161,7 @@ mod tests {
                 let content = &content[..size];
                 let parts = (0..).step_by(each).zip(content.chunks(each));
                 let parts: Vec<_> = parts
-                    .map(|(start, part)| finish_part(part_hasher(start).update(part)))
+                    .map(|(start, part)| finish_part(part_hasher(start, part.len() as u64).unwrap().update(part)))
                     .collect();
                 let merged = merge_parts(size as u64, each as u64, &parts);
                 assert_eq!(
@@ -165,6 +171,16 @@ mod tests {
                 );
                 assert_eq!(merge_parts(size as u64, each as u64, &parts[1..]), None);
             }
+        }
+        for (start, size) in [
+            (0, 0),
+            (1000, 24),
+            (1024, 1025),
+            (5 * 1024, 2048),
+            (6 * 1024, 2049),
+            (u64::MAX, 1),
+        ] {
+            assert!(part_hasher(start, size).is_none(), "{size} bytes from {start} on");
         }
         assert_eq!(merge_parts(1024, 1024, &[[0; 32]]), None);
         assert_eq!(merge_parts(0, 1024, &[]), None);

@@ -12,7 +12,7 @@ use opg_models::ShaHasher;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
-    io::Seek as _,
+    io::{self, Seek as _},
     ops::Range,
     os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -126,18 +126,20 @@ impl PartUpload {
         let file = Arc::clone(&self.file).read_owned().await;
         let Some(incoming) = file.as_ref() else { return Ok(None) };
         let (target, behind) = (incoming.clone_file()?, incoming.behind());
+        let range = self.range(part);
+        let blake3 = hasher::part_hasher(range.start, range.end - range.start);
+        let blake3 = blake3.ok_or_else(|| BlobError::upload(io::ErrorKind::InvalidInput.into()))?;
         let mut state = self.state();
         // First the tag: no longer here, then changed.
         state.done.remove(&part);
         let writers = state.writers.entry(part).or_default();
         (writers.now, writers.all) = (writers.now + 1, writers.all + 1);
-        let range = self.range(part);
         self.hasher.rewritten(range.clone());
         drop(state);
         Ok(Some(Writing {
             upload: self,
             part,
-            blake3: hasher::part_hasher(range.start),
+            blake3,
             length: 0,
             range,
             target,

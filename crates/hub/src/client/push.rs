@@ -5,7 +5,7 @@ use super::{
     folder::{CARD, Content, Folder, LocalFile, with_value},
     sign_in,
 };
-use crate::{names::RepoName, siwe::Scope};
+use crate::{hasher, names::RepoName, siwe::Scope};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{Body, Client, Method, StatusCode};
 use secp256k1::SecretKey;
@@ -373,7 +373,9 @@ impl Session {
             let size = each.min(file.blob.size - start);
             let there = known.iter().find(|part| part.number == number);
             let etag = match there {
-                Some(part) if part.etag == tag(file, start, size).map_err(|e| failed(path, e))? => part.etag.clone(),
+                Some(part) if tag(file, start, size).map_err(|e| failed(path, e))?.as_ref() == Some(&part.etag) => {
+                    part.etag.clone()
+                }
                 _ => {
                     let url = header.get(&number.to_string()).and_then(Value::as_str);
                     let url = url.ok_or_else(|| ClientError::Answer(format!("no link for part {number}")))?;
@@ -475,21 +477,24 @@ fn front(file: &LocalFile, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The tag by which a hub knows a part: its BLAKE3.
-fn tag(file: &LocalFile, start: u64, size: u64) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    match &file.content {
+/// The tag by which a hub knows a part, if it is one that has a tag: its chaining value in the tree of the file's BLAKE3.
+fn tag(file: &LocalFile, start: u64, size: u64) -> io::Result<Option<String>> {
+    let Some(mut hasher) = hasher::part_hasher(start, size) else {
+        return Ok(None);
+    };
+    let read = match &file.content {
         Content::Memory(bytes) => {
             let from = usize::try_from(start).unwrap_or(usize::MAX);
             let count = usize::try_from(size).unwrap_or(usize::MAX);
             let part = bytes.get(from..from.saturating_add(count)).unwrap_or_default();
             hasher.update(part);
+            part.len() as u64
         }
         Content::Disk(path) => {
             let mut file = std::fs::File::open(path)?;
             file.seek(SeekFrom::Start(start))?;
-            io::copy(&mut file.take(size), &mut hasher)?;
+            io::copy(&mut file.take(size), &mut hasher)?
         }
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+    };
+    Ok((read == size).then(|| hex::encode(hasher::finish_part(&hasher))))
 }
