@@ -104,7 +104,7 @@ pub fn describe(bytes: &[u8]) -> Blob {
 /// Hashes one part of content: a subtree of the content's BLAKE3. `None` if there is none of `size` bytes from `start` on: parts are of
 /// a power of two, at least 1,024 bytes, and begin at a multiple of that; only the last one may be shorter.
 ///
-/// Source: the BLAKE3 paper, section 2.1 (the tree) and 5.3 (hashing parts at the same time).
+/// Source: the BLAKE3 paper, section 2.1 (the tree); documentation of `blake3::hazmat` (subtrees).
 pub(crate) fn part_hasher(start: u64, size: u64) -> Option<blake3::Hasher> {
     let chunk = blake3::CHUNK_LEN as u64;
     // The first part is as long as it likes.
